@@ -10,20 +10,21 @@ type Fields map[string]string
 // version does not know is absent (22.05 gives fewer arguments than 23.02 does,
 // see burst_buffer_lua.c).
 const (
-	KeyConfig     = "CONFIG"       // path of slurmk8s.toml; absent: slurmconf.DefaultPath
-	KeyStateDir   = "STATE_DIR"    // directory of burst_buffer.lua's local files; must equal state_dir of slurmk8s.toml
-	KeyDeadlineMS = "DEADLINE_MS"  // milliseconds that the caller grants; absent: by configuration
-	KeyJobID      = "JOB_ID"       // Slurm job id, decimal
-	KeyUID        = "UID"          // job owner; in slurm_bb_get_status the one who asks
-	KeyGID        = "GID"          // as UID
-	KeyScript     = "SCRIPT"       // path of the job script
-	KeyHurry      = "HURRY"        // "true" when Slurm skips stage-out (scancel --hurry)
-	KeyNodes      = "NODES"        // allocated nodes as a hostlist, "c[1-3]"
-	KeyRestart    = "RESTART_COUNT"
-	KeySubmitTime = "SUBMIT_TIME"  // Unix seconds
-	KeyBusy       = "BUSY"         // "true" when this Slurm understands SLURM_BB_BUSY (24.05 and later)
-	KeyArg        = "ARG"          // ARG1, ARG2, ...: the words after `scontrol show bbstat`
-	KeySlurmConf  = "SLURM_CONF"   // path of slurm.conf, if the process knows it
+	KeyConfig     = "CONFIG"        // path of slurmk8s.toml; absent: slurmconf.DefaultPath
+	KeyStateDir   = "STATE_DIR"     // directory of burst_buffer.lua's local files; must equal state_dir of slurmk8s.toml
+	KeyDeadlineMS = "DEADLINE_MS"   // milliseconds that the caller grants; absent: by configuration
+	KeyJobID      = "JOB_ID"        // Slurm job id, decimal
+	KeyUID        = "UID"           // job owner; in slurm_bb_get_status the one who asks
+	KeyGID        = "GID"           // as UID
+	KeyUser       = "USER_NAME"     // job owner's name
+	KeyScript     = "SCRIPT"        // path of the job script
+	KeyHurry      = "HURRY"         // "true" when Slurm skips stage-out (scancel --hurry)
+	KeyNodes      = "NODES"         // allocated nodes as a hostlist, "c[1-3]"
+	KeyRestart    = "RESTART_COUNT" // how often Slurm has requeued the job
+	KeySubmitTime = "SUBMIT_TIME"   // Unix seconds
+	KeyBusy       = "BUSY"          // "true" when this Slurm understands SLURM_BB_BUSY (24.05 and later)
+	KeyArg        = "ARG"           // ARG1, ARG2, ...: the words after `scontrol show bbstat`
+	KeyProgram    = "PROGRAM"       // path of the slurmk8s program, which ends a job that can never run
 )
 
 // The keys of a reply.

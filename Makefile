@@ -1,0 +1,123 @@
+# slurmk8s: `make help` lists what there is to make.
+#
+# Installed layout, below PREFIX: bin/slurmk8s, lib/libslurmk8s.so,
+# lib/slurmk8s_lua.so; and burst_buffer.lua and slurmk8s.toml in SYSCONFDIR.
+
+PREFIX     ?= /opt/slurmk8s
+BINDIR     ?= $(PREFIX)/bin
+LIBDIR     ?= $(PREFIX)/lib
+SYSCONFDIR ?= /etc/slurm
+STATEDIR   ?= /var/spool/slurmk8s
+DESTDIR    ?=
+
+VERSION := 0.1.0
+GO      ?= go
+LUA_INCLUDE ?= /usr/include/lua5.1
+
+B := build
+MODULE  := slurmk8s.io/slurmk8s
+LDFLAGS := -s -w -X $(MODULE)/bridge/version.Version=$(VERSION)
+CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -fstack-protector-strong -D_FORTIFY_SOURCE=2
+
+GO_SOURCES := $(shell find bridge slurmconf -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
+
+.DELETE_ON_ERROR:
+.PHONY: all help deps lint test test-unit test-c test-api test-faults test-e2e test-all \
+	fuzz demo bench cluster cluster-down install clean
+
+## all: build the program, the library and the Lua module into build/
+all: $(B)/bin/slurmk8s $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(B)/etc/burst_buffer.lua
+
+help:
+	@echo "make WHAT, where WHAT is:"
+	@sed -n 's/^## \([a-z-]*\): /  \1\t/p' Makefile | expand -t 16
+
+## deps: install what building and testing need (apt, as root), or say what is missing
+deps:
+	@tests/deps.sh
+
+$(B)/bin/slurmk8s: $(GO_SOURCES)
+	@mkdir -p $(@D)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./bridge/cmd/slurmk8s
+
+$(B)/lib/libslurmk8s.so: $(GO_SOURCES) $(wildcard goffi/*.go goffi/*.c goffi/*.h goffi/*.map)
+	@mkdir -p $(@D) $(B)/include
+	CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-shared \
+		-ldflags '$(LDFLAGS) -X main.version=$(VERSION) -extldflags "-Wl,--version-script=$(CURDIR)/goffi/slurmk8s.map"' \
+		-o $@ ./goffi
+	@mv $(B)/lib/libslurmk8s.h $(B)/lib/.cgo.h 2>/dev/null; rm -f $(B)/lib/.cgo.h; cp goffi/slurmk8s.h $(B)/include/
+
+$(B)/lib/slurmk8s_lua.so: $(wildcard lua/*.c lua/*.h) goffi/loader.c goffi/loader.h goffi/slurmk8s.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Igoffi -I$(LUA_INCLUDE) -shared -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -o $@ $(filter %.c,$^) -ldl
+
+$(B)/etc/burst_buffer.lua: lua/burst_buffer.lua.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's|@BINDIR@|$(BINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; s|@STATEDIR@|$(STATEDIR)|g' $< > $@
+
+## install: copy into DESTDIR; existing configuration is kept
+install: all
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SYSCONFDIR)
+	install -m 0755 $(B)/bin/slurmk8s $(DESTDIR)$(BINDIR)/
+	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(DESTDIR)$(LIBDIR)/
+	install -m 0644 $(B)/etc/burst_buffer.lua $(DESTDIR)$(SYSCONFDIR)/burst_buffer.lua
+	test -e $(DESTDIR)$(SYSCONFDIR)/slurmk8s.toml || install -m 0644 packaging/slurmk8s.toml $(DESTDIR)$(SYSCONFDIR)/
+	@echo "Next: the state directory, owned by SlurmUser: install -d -o slurm -m 0700 $(STATEDIR)"
+
+## lint: warnings of every language's checker, as errors
+lint:
+	@tests/lint.sh
+
+## test: everything that CI runs: lint, unit, C and Lua, api, faults, e2e on one Slurm
+test: deps lint test-unit test-c test-api test-faults test-e2e
+
+## test-unit: Go unit tests, with the race detector
+test-unit:
+	$(GO) test -short -race ./bridge/... ./slurmconf/... ./tests/...
+
+## test-c: the C boundary and the Lua shim
+test-c: all
+	goffi/test/run.sh
+	lua/test/run.sh
+
+## test-api: the hooks against a real etcd and API server on loopback
+test-api: all
+	tests/kubernetes/build.sh kube-apiserver
+	$(GO) test -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/...
+
+## test-faults: every fault at every API request of every hook
+test-faults: all
+	tests/kubernetes/build.sh kube-apiserver
+	$(GO) test -timeout 20m ./tests/faults/...
+
+## test-e2e: real Slurm and real Kubernetes (SLURM_RELEASE=bookworm|trixie|forky)
+test-e2e: cluster
+	$(GO) test -timeout 40m -v ./tests/e2e/...
+
+## test-all: test, and e2e on every Slurm release
+test-all: test
+	tests/e2e/releases.sh
+
+## fuzz: fuzz every parser for FUZZTIME (default 30s) each
+fuzz:
+	@tests/fuzz.sh $(FUZZTIME)
+
+## cluster: bring up kind and dockerized Slurm, or reuse what is up
+cluster: all
+	tests/cluster/up.sh
+
+## cluster-down: remove them
+cluster-down:
+	tests/cluster/down.sh
+
+## demo: a job with #DW lines through all seven states, on the cluster
+demo: cluster
+	tests/demo/demo.sh
+
+## bench: figures beside the kubectl way, into tests/bench/results.json
+bench: all
+	tests/bench/run.sh
+
+## clean: remove build/ (caches of images and Kubernetes are kept)
+clean:
+	rm -rf $(B)

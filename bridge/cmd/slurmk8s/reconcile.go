@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/reconcile"
+	"slurmk8s.io/slurmk8s/bridge/slurm"
+	"slurmk8s.io/slurmk8s/bridge/state"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+const reconcileHelp = `Usage: slurmk8s reconcile [--config FILE] [--dry-run] [--limit 60s]
+
+Ends the Workflows whose Slurm job is over and deletes them: what a cancelled
+hook, an API server that was down, or a failed teardown left behind. When Slurm
+does not answer, nothing is touched.
+
+  --dry-run     print what would be done
+  --limit TIME  how long one Teardown may take (default 60s)
+
+Exit status: 0 nothing is left, 1 something is; each line says what and why.
+`
+
+// flags makes a command's flags; its help is the one text that people see.
+func flags(name, text string) (*flag.FlagSet, *string) {
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() { fmt.Print(text) }
+	return set, set.String("config", slurmconf.DefaultPath, "")
+}
+
+func runReconcile(ctx context.Context, args []string) int {
+	set, config := flags("reconcile", reconcileHelp)
+	dryRun := set.Bool("dry-run", false, "")
+	limit := set.Duration("limit", time.Minute, "")
+	switch err := set.Parse(args); {
+	case err == flag.ErrHelp:
+		return exitOK
+	case err != nil:
+		return usage("reconcile: %v", err)
+	case set.NArg() > 0:
+		return usage("reconcile takes no argument %q", set.Arg(0))
+	}
+	cfg, err := slurmconf.Load(*config)
+	if err != nil {
+		return failed(err)
+	}
+	logger, sink, err := logging.New(cfg.Log)
+	if err != nil {
+		return failed(err)
+	}
+	defer sink.Close()
+	log := logger.WithFields(logrus.Fields{"hook": "reconcile"})
+	client, err := kube.New(kube.Options{
+		Kubeconfig:     cfg.Kubernetes.Kubeconfig,
+		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; reconcile)", version.Version, cfg.Cluster),
+		AlsoTrusted:    slurmUser(cfg),
+		Log:            log,
+	})
+	if err != nil {
+		return failed(err)
+	}
+	listing, cancel := context.WithTimeout(ctx, *limit)
+	defer cancel()
+	driver, err := workflow.New(listing, cfg, client, log)
+	if err != nil {
+		return failed(err)
+	}
+	results, err := reconcile.Workflows(ctx, reconcile.Options{
+		Driver: driver,
+		Slurm:  slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf},
+		Local:  state.Dir(cfg.StateDir),
+		Limit:  *limit,
+		DryRun: *dryRun,
+		Log:    log,
+	})
+	if err != nil {
+		log.Error(err)
+		return failed(err)
+	}
+	return report(results, *dryRun, log)
+}
+
+func report(results []reconcile.Result, dryRun bool, log *logrus.Entry) int {
+	status := exitOK
+	for _, r := range results {
+		done := "removed"
+		if dryRun {
+			done = "would be removed"
+		}
+		text := fmt.Sprintf("%s (job %d is over; was in %s): %s", r.Object, r.JobID, r.State, done)
+		if r.Err != nil {
+			text = fmt.Sprintf("%s (job %d is over; was in %s): left: %v", r.Object, r.JobID, r.State, r.Err)
+			status = exitFailed
+		}
+		fmt.Println(text)
+		log.Info(text)
+	}
+	return status
+}
+
+// slurmUser lets root, at a prompt, use the credential that belongs to SlurmUser.
+func slurmUser(cfg *slurmconf.Config) []uint32 {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	conf, err := slurmconf.ReadSlurmConf(cfg.SlurmConf)
+	if err != nil {
+		return nil
+	}
+	account, err := user.Lookup(conf.SlurmUser)
+	if err != nil {
+		return nil
+	}
+	uid, err := strconv.ParseUint(account.Uid, 10, 32)
+	if err != nil {
+		return nil
+	}
+	return []uint32{uint32(uid)}
+}

@@ -1,0 +1,129 @@
+package hook
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/slurm"
+	"slurmk8s.io/slurmk8s/bridge/state"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// call is one run of a hook.
+type call struct {
+	request     Fields
+	reply       Fields
+	cfg         *slurmconf.Config
+	burstBuffer *slurmconf.BurstBuffer
+	local       state.Dir
+	job         *workflow.Job
+	log         *logrus.Entry
+	logSink     io.Closer
+}
+
+func newCall(name string, request Fields) (*call, error) {
+	path := request[KeyConfig]
+	if path == "" {
+		path = slurmconf.DefaultPath
+	}
+	cfg, err := slurmconf.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if dir := request[KeyStateDir]; dir != "" && dir != cfg.StateDir {
+		return nil, fmt.Errorf("burst_buffer.lua keeps its files in %s, %s says state_dir = %q: make them equal", dir, path, cfg.StateDir)
+	}
+	job, err := jobOf(request)
+	if err != nil {
+		return nil, err
+	}
+	logger, sink, err := logging.New(cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	c := &call{
+		request: request, reply: Fields{}, cfg: cfg,
+		local: state.Dir(cfg.StateDir), job: job,
+		log:     logger.WithFields(logrus.Fields{"hook": name, "job": job.ID}),
+		logSink: sink,
+	}
+	c.burstBuffer, err = slurmconf.ReadBurstBufferConf(cfg.SlurmConf)
+	if err != nil {
+		c.log.Warnf("%v: going by Slurm's defaults", err)
+	}
+	return c, nil
+}
+
+func (c *call) close() { c.logSink.Close() }
+
+// driver connects to Kubernetes. It is made where a hook needs it, since several
+// can end without.
+func (c *call) driver(ctx context.Context) (*workflow.Driver, error) {
+	client, err := kube.New(kube.Options{
+		Kubeconfig:     c.cfg.Kubernetes.Kubeconfig,
+		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d)", version.Version, c.cfg.Cluster, c.job.ID),
+		Log:            c.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return workflow.New(ctx, c.cfg, client, c.log)
+}
+
+func (c *call) commands() slurm.Commands {
+	return slurm.Commands{Dir: c.cfg.SlurmBinDir, Conf: c.cfg.SlurmConf}
+}
+
+// jobOf reads what the request says of the job. Slurm's own values are not
+// hostile, but a person may run a hook by hand.
+func jobOf(request Fields) (*workflow.Job, error) {
+	job := &workflow.Job{
+		User:       request[KeyUser],
+		Restarts:   request[KeyRestart],
+		SubmitTime: request[KeySubmitTime],
+		ScriptPath: request[KeyScript],
+		Hurry:      request[KeyHurry] == "true",
+		Polls:      request[KeyBusy] == "true",
+	}
+	for _, field := range []struct {
+		key string
+		to  *uint32
+	}{{KeyJobID, &job.ID}, {KeyUID, &job.UID}, {KeyGID, &job.GID}} {
+		text, given := request[field.key]
+		if !given || text == "" {
+			continue
+		}
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("%s=%q is not a number", field.key, text)
+		}
+		*field.to = uint32(n)
+	}
+	if nodes := request[KeyNodes]; nodes != "" {
+		names, err := slurmconf.ExpandHostlist(nodes)
+		if err != nil {
+			return nil, err
+		}
+		job.Nodes = names
+	}
+	return job, nil
+}
+
+// need reports the fields that a hook cannot do without and did not get.
+func (c *call) need(keys ...string) error {
+	for _, key := range keys {
+		if c.request[key] == "" {
+			return fmt.Errorf("the hook was called without %s", key)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+// Package hook is the table of hooks that both fronts call: libslurmk8s.so in
+// process, and `slurmk8s hook NAME`. A hook is named as Slurm names it.
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/workflow"
+)
+
+// entry is a hook: what it does, and how long Slurm lets it.
+type entry struct {
+	run func(ctx context.Context, c *call) error
+	// limit is Slurm's own bound on the hook, after which it kills it.
+	limit func(c *call) time.Duration
+}
+
+var table = map[string]entry{
+	"slurm_bb_job_process":   {jobProcess, submitLimit},
+	"slurm_bb_setup":         {setup, otherLimit},
+	"slurm_bb_data_in":       {stage(workflow.DataIn), stageInLimit},
+	"slurm_bb_test_data_in":  {poll(workflow.DataIn), stageInLimit},
+	"slurm_bb_pre_run":       {preRun, otherLimit},
+	"slurm_bb_post_run":      {postRun, otherLimit},
+	"slurm_bb_data_out":      {stage(workflow.DataOut), stageOutLimit},
+	"slurm_bb_test_data_out": {poll(workflow.DataOut), stageOutLimit},
+	"slurm_bb_job_teardown":  {teardown, otherLimit},
+	"slurm_bb_get_status":    {getStatus, statusLimit},
+}
+
+// Names returns the hooks' names in alphabetical order.
+func Names() []string {
+	names := make([]string, 0, len(table))
+	for name := range table {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// killMargin is what a hook leaves of Slurm's limit: its own error is worth more
+// than Slurm's "timed out".
+const killMargin = 2 * time.Second
+
+// The bounds that Slurm sets, burst_buffer.conf(5), less the margin.
+func otherLimit(c *call) time.Duration    { return c.burstBuffer.OtherTimeout - killMargin }
+func stageInLimit(c *call) time.Duration  { return c.burstBuffer.StageInTimeout - killMargin }
+func stageOutLimit(c *call) time.Duration { return c.burstBuffer.StageOutTimeout - killMargin }
+
+// slurmctld stands still during the check at submission, so the bound is ours.
+func submitLimit(c *call) time.Duration { return c.cfg.Workflows.SubmitTimeout.Std() }
+
+// While bbstat is answered, Slurm holds a lock that scheduling needs.
+func statusLimit(*call) time.Duration { return 900 * time.Millisecond }
+
+// Run runs a hook. The reply's MESSAGE, if there is one, is a single line for a
+// person. It never writes to standard output or error, and ends by the hook's
+// deadline: the smallest of ctx's, DEADLINE_MS and Slurm's own limit.
+func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
+	hook, known := table[name]
+	if !known {
+		return Failed, Fields{KeyMessage: fmt.Sprintf("slurmk8s has no hook %q", name)}
+	}
+	c, err := newCall(name, request)
+	if err != nil {
+		return Failed, Fields{KeyMessage: line(err.Error())}
+	}
+	defer c.close()
+	limit := max(hook.limit(c), time.Second/2)
+	if granted, err := strconv.Atoi(request[KeyDeadlineMS]); err == nil && granted > 0 {
+		limit = min(limit, time.Duration(granted)*time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+
+	begin := time.Now()
+	err = hook.run(ctx, c)
+	code := codeOf(err)
+	entry := c.log.WithField("code", int(code)).WithField("ms", time.Since(begin).Milliseconds())
+	switch code {
+	case OK, Busy:
+		entry.Info("done")
+	default:
+		entry.Error(err)
+		c.reply[KeyMessage] = line(err.Error())
+	}
+	return code, c.reply
+}
+
+func codeOf(err error) Code {
+	var refused *workflow.RefusedError
+	switch {
+	case err == nil:
+		return OK
+	case errors.Is(err, workflow.ErrBusy):
+		return Busy
+	case errors.As(err, &refused):
+		return Refused
+	}
+	return Failed
+}
+
+// maxMessage keeps a message below the 1024 bytes at which Slurm stops adding to
+// a job's SystemComment, with its own words before it.
+const maxMessage = 800
+
+// line makes an error fit one line of a terminal and of Slurm's comment.
+func line(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage-3], "") + "..."
+	}
+	return text
+}

@@ -1,0 +1,61 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/state"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+func (c *call) breaker() state.Breaker {
+	return c.local.Breaker(c.cfg.Workflows.Breaker.Std())
+}
+
+// jobProcess judges a submission while slurmctld stands still: syntax here, the
+// rest by DWS's admission in a dry run. Its caller kills it at its deadline.
+func jobProcess(ctx context.Context, c *call) error {
+	lines, err := c.directives()
+	if err != nil || len(lines) == 0 || c.cfg.Workflows.Submit == slurmconf.SubmitLocal {
+		return err
+	}
+	breaker := c.breaker()
+	if breaker.Open() {
+		return c.unjudged(errors.New("Kubernetes did not answer a moment ago"))
+	}
+	breaker.Begin()
+	err = c.judge(ctx, lines)
+	if err != nil && (ctx.Err() != nil || kube.Is(err, kube.Transient)) {
+		breaker.Trip()
+		return c.unjudged(err)
+	}
+	breaker.Reset()
+	return err
+}
+
+func (c *call) judge(ctx context.Context, lines []string) error {
+	d, err := c.driver(ctx)
+	if err != nil {
+		return err
+	}
+	if c.cfg.Workflows.Submit == slurmconf.SubmitCreate {
+		if err := c.need(KeyJobID, KeyUID, KeyGID); err != nil {
+			return err
+		}
+		return d.Create(ctx, c.job, lines)
+	}
+	return d.Check(ctx, c.job, lines)
+}
+
+// unjudged decides by configuration about a job that DWS could not be asked
+// about. An accepted one is judged again by slurm_bb_setup.
+func (c *call) unjudged(cause error) error {
+	if c.cfg.Workflows.OnUnreachable == slurmconf.OnUnreachableAccept {
+		c.log.Warnf("accepted without asking DWS: %v", cause)
+		return nil
+	}
+	return &workflow.RefusedError{Text: fmt.Sprintf("storage cannot be checked now, try again later: %v", cause)}
+}

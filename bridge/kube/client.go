@@ -1,0 +1,205 @@
+// Package kube reaches a Kubernetes API server from inside a Slurm hook: one
+// kubeconfig, no environment, a bound on every request, and errors in classes
+// that a hook can act on.
+package kube
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// FieldManager names our writes in managedFields.
+const FieldManager = "slurmk8s"
+
+// maxResponseBytes bounds one answer of the API server; the largest that we ask
+// for is a page of Workflows. A watch is a stream and is not bounded in sum.
+const maxResponseBytes = 32 << 20
+
+// maxKubeconfigBytes bounds a kubeconfig, which holds a few certificates.
+const maxKubeconfigBytes = 1 << 20
+
+// Options say which API server to reach and how.
+type Options struct {
+	Kubeconfig     string        // absolute path; its owner and mode are checked
+	RequestTimeout time.Duration // one attempt of one request, watches excepted
+	UserAgent      string        // appears in the API server's audit log
+	AlsoTrusted    []uint32      // owners that secrets may have besides root and ourselves
+	Log            *logrus.Entry
+}
+
+// Client is a connection to one API server.
+type Client struct {
+	Dynamic        dynamic.Interface
+	rest           *rest.RESTClient
+	requestTimeout time.Duration
+	log            *logrus.Entry
+}
+
+// New makes a client. It sends nothing: an error is about the kubeconfig.
+func New(o Options) (*Client, error) {
+	cfg, err := restConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	httpClient, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
+	}
+	// client-go puts the token on every request, a redirected one included.
+	httpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+	dyn, err := dynamic.NewForConfigAndClient(cfg, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
+	}
+	raw, err := rest.UnversionedRESTClientForConfigAndClient(dynamic.ConfigFor(cfg), httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
+	}
+	return &Client{Dynamic: dyn, rest: raw, requestTimeout: o.RequestTimeout, log: o.Log}, nil
+}
+
+// restConfig turns a kubeconfig into a configuration that takes nothing from
+// the environment, and refuses what would weaken TLS or run a program.
+func restConfig(o Options) (*rest.Config, error) {
+	api, err := readKubeconfig(o.Kubeconfig, o.AlsoTrusted)
+	if err != nil {
+		return nil, err
+	}
+	if err := trustworthy(api, o.AlsoTrusted); err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
+	}
+	cfg, err := clientcmd.NewNonInteractiveClientConfig(*api, api.CurrentContext, nil, nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
+	}
+	cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+	cfg.UserAgent = o.UserAgent
+	cfg.QPS = -1 // a hook sends a handful of requests; the API server has its own priority and fairness
+	cfg.WarningHandler = rest.NoWarnings{}
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return boundedTransport{next} })
+	return cfg, nil
+}
+
+// readKubeconfig reads through one descriptor, so that the file that was checked
+// is the file that is used.
+func readKubeconfig(path string, alsoTrusted []uint32) (*clientcmdapi.Config, error) {
+	if !filepath.IsAbs(path) {
+		return nil, fmt.Errorf("kubeconfig %q: not an absolute path", path)
+	}
+	data, err := readSecret(path, alsoTrusted)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	api, err := clientcmd.Load(data)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	for _, c := range api.Clusters {
+		c.LocationOfOrigin = path
+	}
+	for _, a := range api.AuthInfos {
+		a.LocationOfOrigin = path
+	}
+	if err := clientcmd.ResolveLocalPaths(api); err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	return api, nil
+}
+
+// trustworthy refuses a kubeconfig that turns verification off, sends
+// credentials in the clear, runs a program, or names a secret that others read.
+func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) error {
+	context, ok := api.Contexts[api.CurrentContext]
+	if !ok {
+		return fmt.Errorf("current-context %q is not among its contexts", api.CurrentContext)
+	}
+	cluster, ok := api.Clusters[context.Cluster]
+	if !ok {
+		return fmt.Errorf("context %q names cluster %q, which it lacks", api.CurrentContext, context.Cluster)
+	}
+	user, ok := api.AuthInfos[context.AuthInfo]
+	if !ok {
+		return fmt.Errorf("context %q names user %q, which it lacks", api.CurrentContext, context.AuthInfo)
+	}
+	server, err := url.Parse(cluster.Server)
+	switch {
+	case err != nil || server.Host == "":
+		return fmt.Errorf("server %q is not a URL", cluster.Server)
+	case server.Scheme != "https":
+		return fmt.Errorf("server %q: only https is allowed", cluster.Server)
+	case cluster.InsecureSkipTLSVerify:
+		return fmt.Errorf("insecure-skip-tls-verify is not allowed: give certificate-authority-data")
+	case cluster.CertificateAuthority == "" && len(cluster.CertificateAuthorityData) == 0:
+		return fmt.Errorf("no certificate-authority: the system's certificate store is not used for an API server")
+	case cluster.ProxyURL != "":
+		return fmt.Errorf("proxy-url is not allowed")
+	case user.Exec != nil || user.AuthProvider != nil:
+		return fmt.Errorf("user %q runs a credential plugin, which hooks do not: use tokenFile or a client certificate", context.AuthInfo)
+	}
+	for _, secret := range []string{user.TokenFile, user.ClientKey} {
+		if secret == "" {
+			continue
+		}
+		if _, err := readSecret(secret, alsoTrusted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readSecret reads a file through the descriptor whose owner and mode it checked.
+// A FIFO in its place must not make a hook wait for a writer.
+func readSecret(path string, alsoTrusted []uint32) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := slurmconf.CheckSecretFile(f, alsoTrusted...); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(f, maxKubeconfigBytes))
+}
+
+// boundedTransport ends an answer that is larger than anything we ask for.
+type boundedTransport struct{ next http.RoundTripper }
+
+func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(r)
+	if err == nil && r.URL.Query().Get("watch") == "" {
+		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponseBytes}
+	}
+	return resp, err
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("answer is larger than %d MiB", maxResponseBytes>>20)
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	return n, err
+}

@@ -1,0 +1,108 @@
+package kube
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Class says what a hook does about an error.
+type Class int
+
+// The classes of an API error.
+const (
+	Transient    Class = iota // the server or the way to it: try again until the deadline
+	Unauthorized              // the credential: try again a few times, a rotated token is re-read
+	Refusal                   // admission judged the object: the user's mistake
+	Denied                    // our rights do not suffice: the administrator's
+	NotFound
+	Conflict // the object changed under us: read it again
+	Exists
+	Final // anything else: trying again will not help
+)
+
+// Classify puts an error of an API request into its class.
+func Classify(err error) Class {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		var certificate *tls.CertificateVerificationError
+		if errors.As(err, &certificate) {
+			return Final
+		}
+		return Transient // no answer of the API server: connection, time-out, torn body
+	}
+	s := status.Status()
+	switch {
+	case apierrors.IsNotFound(err):
+		return NotFound
+	case apierrors.IsAlreadyExists(err):
+		return Exists
+	case apierrors.IsConflict(err):
+		return Conflict
+	case apierrors.IsUnauthorized(err):
+		return Unauthorized
+	case apierrors.IsForbidden(err) && admission(s):
+		return Refusal
+	case apierrors.IsForbidden(err):
+		return Denied
+	case apierrors.IsInvalid(err):
+		return Refusal
+	case s.Code == 429 || s.Code >= 500 || s.Code == 0:
+		return Transient
+	case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
+		return Transient
+	}
+	return Final
+}
+
+// admissionPrefix begins every refusal that the API server passes on from an
+// admission webhook (apiserver/pkg/admission/plugin/webhook/errors). Reason and
+// code of such a refusal are the same as of one by RBAC.
+const (
+	admissionPrefix = "admission webhook "
+	admissionVerb   = " denied the request: "
+)
+
+func admission(s metav1.Status) bool { return strings.HasPrefix(s.Message, admissionPrefix) }
+
+// Reason is an error in words for a person: the webhook's own words where one
+// refused, else the server's or the connection's, without Go's wrapping.
+func Reason(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		s := status.Status()
+		if _, words, ok := strings.Cut(s.Message, admissionVerb); ok && admission(s) {
+			return words
+		}
+		if s.Code != 0 && s.Message != "" {
+			return fmt.Sprintf("%s (HTTP %d)", s.Message, s.Code)
+		}
+		return err.Error()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err.Error() + " (" + u.URL[:serverEnd(u.URL)] + ")"
+	}
+	return err.Error()
+}
+
+// serverEnd is the length of scheme, host and port in a URL.
+func serverEnd(s string) int {
+	scheme := strings.Index(s, "://")
+	if scheme < 0 {
+		return len(s)
+	}
+	if slash := strings.IndexByte(s[scheme+3:], '/'); slash >= 0 {
+		return scheme + 3 + slash
+	}
+	return len(s)
+}

@@ -1,0 +1,93 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// backoff is the one retry policy: about 50 ms, doubling to 5 s, until the
+// context's deadline. A thousand hooks that lost the same API server do not come
+// back in step, hence the jitter.
+func backoff() wait.Backoff {
+	return wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 1 << 30, Cap: 5 * time.Second}
+}
+
+// unauthorizedTries is how often a refused credential is tried again: a token
+// file that was just rotated is read anew, a wrong one stays wrong.
+const unauthorizedTries = 3
+
+// Do runs one API request until it succeeds, fails for good, or ctx ends. Each
+// attempt gets the request timeout. what names operation and object for the
+// error, as "get workflow slurm/bb12". The request must bear being repeated.
+//
+// The error keeps the API's own error in its chain, for Classify.
+func (c *Client) Do(ctx context.Context, what string, request func(context.Context) error) error {
+	policy := backoff()
+	for tries := 1; ; tries++ {
+		err := c.once(ctx, request)
+		if err == nil {
+			return nil
+		}
+		class := Classify(err)
+		again := class == Transient || class == Unauthorized && tries < unauthorizedTries
+		if !again {
+			return &RequestError{What: what, Tries: tries, Err: err}
+		}
+		c.log.WithField("try", tries).Warnf("%s: %s", what, Reason(err))
+		if sleep(ctx, policy.Step()) != nil {
+			return &RequestError{What: what, Tries: tries, Err: err}
+		}
+	}
+}
+
+// once gives one attempt its share of the time. A request that outlives it
+// counts as unanswered, not as the caller's deadline.
+func (c *Client) once(ctx context.Context, request func(context.Context) error) error {
+	attempt, cancel := context.WithTimeout(ctx, c.requestTimeout)
+	defer cancel()
+	return request(attempt)
+}
+
+// Pause waits as the retry policy's first step does, for a caller that loops
+// over reads itself.
+func Pause(ctx context.Context) error {
+	policy := backoff()
+	return sleep(ctx, policy.Step())
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// RequestError is a request that failed for good: operation, object, cause.
+type RequestError struct {
+	What  string // "get workflow slurm/bb12"
+	Tries int
+	Err   error
+}
+
+func (e *RequestError) Error() string {
+	if e.Tries > 1 {
+		return fmt.Sprintf("%s: %s (tried %d times)", e.What, Reason(e.Err), e.Tries)
+	}
+	return e.What + ": " + Reason(e.Err)
+}
+
+func (e *RequestError) Unwrap() error { return e.Err }
+
+// Is reports whether err is of the class.
+func Is(err error, class Class) bool {
+	var r *RequestError
+	return errors.As(err, &r) && Classify(r.Err) == class
+}

@@ -1,0 +1,82 @@
+// Package logging says what the bridge does, in the journal or a file. Never on
+// standard output or error: in a hook these are Slurm's.
+package logging
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/coreos/go-systemd/v22/journal"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// New returns a logger and what to close after its last line.
+func New(cfg slurmconf.Log) (*logrus.Logger, io.Closer, error) {
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	level, err := logrus.ParseLevel(cfg.Level)
+	if err != nil {
+		return nil, nil, fmt.Errorf("log level %q: %w", cfg.Level, err)
+	}
+	logger.SetLevel(level)
+	if cfg.File == "" {
+		logger.AddHook(toJournal{})
+		return logger, io.NopCloser(nil), nil
+	}
+	// One write a line, appended: the hooks of many jobs share the file.
+	f, err := os.OpenFile(cfg.File, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	if err != nil {
+		return nil, nil, fmt.Errorf("log file: %w", err)
+	}
+	logger.SetOutput(f)
+	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00"})
+	return logger, f, nil
+}
+
+// toJournal sends each line to the journal with its fields. A host without one
+// loses the lines, not the hook.
+type toJournal struct{}
+
+func (toJournal) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (toJournal) Fire(e *logrus.Entry) error {
+	if !journal.Enabled() {
+		return nil
+	}
+	fields := map[string]string{"SYSLOG_IDENTIFIER": "slurmk8s"}
+	for key, value := range e.Data {
+		fields["SLURMK8S_"+upper(key)] = fmt.Sprint(value)
+	}
+	message := e.Message
+	if job := e.Data["job"]; job != nil {
+		message = fmt.Sprintf("job %v: %v: %s", job, e.Data["hook"], e.Message)
+	}
+	_ = journal.Send(message, priority(e.Level), fields)
+	return nil
+}
+
+func upper(key string) string {
+	name := []byte(key)
+	for i, b := range name {
+		if 'a' <= b && b <= 'z' {
+			name[i] = b - 'a' + 'A'
+		}
+	}
+	return string(name)
+}
+
+func priority(level logrus.Level) journal.Priority {
+	switch level {
+	case logrus.DebugLevel, logrus.TraceLevel:
+		return journal.PriDebug
+	case logrus.InfoLevel:
+		return journal.PriInfo
+	case logrus.WarnLevel:
+		return journal.PriWarning
+	}
+	return journal.PriErr
+}

@@ -1,0 +1,125 @@
+// Package state keeps the bridge's few local files on the controller. They are
+// caches and messages between hooks: losing them costs time, never a job.
+package state
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Dir is state_dir of slurmk8s.toml. It must exist and belong to SlurmUser.
+type Dir string
+
+func (d Dir) job(id uint32) string {
+	return filepath.Join(string(d), "job."+strconv.FormatUint(uint64(id), 10))
+}
+
+// variable is a name that every shell takes.
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// WriteEnv leaves a job's variables for slurm_bb_paths, as lines KEY=VALUE, and
+// returns the names that such a line cannot hold. The file is replaced at once
+// or not at all.
+func (d Dir) WriteEnv(id uint32, env map[string]string) (skipped []string, err error) {
+	lines := make([]string, 0, len(env))
+	for name, value := range env {
+		if !variable.MatchString(name) || strings.ContainsAny(value, "\n\r\x00") {
+			skipped = append(skipped, name)
+			continue
+		}
+		lines = append(lines, name+"="+value+"\n")
+	}
+	slices.Sort(lines)
+	slices.Sort(skipped)
+	dir := d.job(id)
+	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
+		return skipped, fmt.Errorf("keep the job's variables: %w", err)
+	}
+	if err := replace(filepath.Join(dir, "env"), strings.Join(lines, "")); err != nil {
+		return skipped, fmt.Errorf("keep the job's variables: %w", err)
+	}
+	return skipped, nil
+}
+
+func replace(path, content string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	if closing := f.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// RemoveJob forgets a job.
+func (d Dir) RemoveJob(id uint32) error { return os.RemoveAll(d.job(id)) }
+
+// Jobs returns the jobs that have files here.
+func (d Dir) Jobs() ([]uint32, error) {
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		return nil, err
+	}
+	var ids []uint32
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), "job.")
+		id, err := strconv.ParseUint(number, 10, 32)
+		if ok && err == nil {
+			ids = append(ids, uint32(id))
+		}
+	}
+	return ids, nil
+}
+
+// Breaker remembers that Kubernetes did not answer, so that a dead API server
+// costs slurmctld one deadline and not one for every submission. It is a file:
+// there from before a request until its answer, so that a hook that was killed
+// while it waited has tripped it.
+type Breaker struct {
+	path string
+	rest time.Duration
+}
+
+// Breaker returns the breaker that stays open for rest; zero turns it off.
+func (d Dir) Breaker(rest time.Duration) Breaker {
+	return Breaker{path: filepath.Join(string(d), "breaker"), rest: rest}
+}
+
+// probing is how long a request that is under way may keep the file: longer
+// than any that Slurm waits for under a lock.
+const probing = 2500 * time.Millisecond
+
+// Open reports whether requests are to be left out.
+func (b Breaker) Open() bool {
+	info, err := os.Stat(b.path)
+	if err != nil {
+		return false
+	}
+	age := time.Since(info.ModTime())
+	tripped := info.Size() > 0 || age > probing
+	return tripped && age >= 0 && age < b.rest
+}
+
+// Begin marks a request as under way. Like the others it works as best it can:
+// without the file every submission waits its own deadline.
+func (b Breaker) Begin() { _ = os.WriteFile(b.path, nil, 0o600) }
+
+// Trip opens the breaker.
+func (b Breaker) Trip() { _ = os.WriteFile(b.path, []byte("no answer\n"), 0o600) }
+
+// Reset closes it: there was an answer.
+func (b Breaker) Reset() { _ = os.Remove(b.path) }

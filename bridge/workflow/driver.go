@@ -1,0 +1,160 @@
+// Package workflow drives DataWorkflowServices (DWS) Workflows through their
+// states, one call per Slurm burst buffer hook. Every call may be interrupted at
+// any instant and made again: what is true is read from the Workflow first.
+package workflow
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+const group = "dataworkflowservices.github.io"
+
+// Job is what Slurm tells a hook about a job. An empty text is something that
+// this version of Slurm does not tell (22.05 tells little).
+type Job struct {
+	ID         uint32
+	UID, GID   uint32
+	User       string
+	Restarts   string
+	SubmitTime string // Unix seconds
+	ScriptPath string
+	Nodes      []string // allocated, by Slurm's NodeName
+	Hurry      bool     // skip what only saves data
+	Polls      bool     // this Slurm (24.05 or later) polls staging by test_data_*
+}
+
+// Name is the name of the job's Workflow.
+func (j *Job) Name() string { return "bb" + strconv.FormatUint(uint64(j.ID), 10) }
+
+// Driver drives the Workflows of one Slurm cluster.
+type Driver struct {
+	cfg       *slurmconf.Config
+	kube      *kube.Client
+	log       *logrus.Entry
+	workflows dynamic.ResourceInterface
+	computes  dynamic.ResourceInterface
+	version   schema.GroupVersion
+}
+
+// New finds the version of DWS that the server prefers.
+func New(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, log *logrus.Entry) (*Driver, error) {
+	version, err := client.PreferredVersion(ctx, group)
+	if kube.Is(err, kube.NotFound) {
+		return nil, fmt.Errorf("DWS is not installed in Kubernetes: no API group %s", group)
+	}
+	if err != nil {
+		return nil, err
+	}
+	resource := func(plural string) dynamic.ResourceInterface {
+		return client.Dynamic.Resource(version.WithResource(plural)).Namespace(cfg.Workflows.Namespace)
+	}
+	return &Driver{
+		cfg: cfg, kube: client, log: log, version: version,
+		workflows: resource("workflows"),
+		computes:  resource("computes"),
+	}, nil
+}
+
+// get reads a Workflow; nil when there is none.
+func (d *Driver) get(ctx context.Context, name string) (*object, error) {
+	var u *unstructured.Unstructured
+	err := d.kube.Do(ctx, "get workflow "+d.path(name), func(ctx context.Context) (err error) {
+		u, err = d.workflows.Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+	if kube.Is(err, kube.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parse(u), nil
+}
+
+func (d *Driver) path(name string) string { return d.cfg.Workflows.Namespace + "/" + name }
+
+// ours reports whether this cluster's bridge made the Workflow.
+func (d *Driver) ours(o *object) bool {
+	return o.Labels[LabelManagedBy] == ManagedBy && o.Labels[LabelCluster] == d.cfg.Cluster
+}
+
+// wanted is the Workflow of a job, as it is created.
+func (d *Driver) wanted(job *Job, directives []string) *unstructured.Unstructured {
+	id := strconv.FormatUint(uint64(job.ID), 10)
+	annotations := map[string]any{annotationStateSince: now()}
+	for key, value := range map[string]string{
+		annotationUser: job.User, annotationRestart: job.Restarts, annotationSubmitTime: job.SubmitTime,
+	} {
+		if value != "" {
+			annotations[key] = value
+		}
+	}
+	lines := make([]any, len(directives))
+	for i, line := range directives {
+		lines[i] = line
+	}
+	annotations[annotationUID] = strconv.FormatUint(uint64(job.UID), 10)
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": d.version.String(),
+		"kind":       "Workflow",
+		"metadata": map[string]any{
+			"name":      job.Name(),
+			"namespace": d.cfg.Workflows.Namespace,
+			"labels": map[string]any{
+				LabelManagedBy: ManagedBy,
+				LabelCluster:   d.cfg.Cluster,
+				LabelJobID:     id,
+			},
+			"annotations": annotations,
+		},
+		"spec": map[string]any{
+			"desiredState": string(Proposal),
+			"wlmID":        d.cfg.Cluster,
+			"jobID":        int64(job.ID),
+			"userID":       int64(job.UID),
+			"groupID":      int64(job.GID),
+			"dwDirectives": lines,
+		},
+	}}
+}
+
+// patch asks for a state, once: an answer that got lost is found out by reading
+// again. The uid keeps it off a Workflow that was made anew under the same name.
+func (d *Driver) patch(ctx context.Context, o *object, to State, hurry bool) error {
+	spec := map[string]any{"desiredState": string(to)}
+	if hurry {
+		spec["hurry"] = true
+	}
+	return d.merge(ctx, o, spec, map[string]any{annotationStateSince: now(), annotationTransientSince: nil})
+}
+
+func (d *Driver) merge(ctx context.Context, o *object, spec, annotations map[string]any) error {
+	change := map[string]any{"metadata": map[string]any{"uid": string(o.UID), "annotations": annotations}}
+	if spec != nil {
+		change["spec"] = spec
+	}
+	body, err := json.Marshal(change)
+	if err != nil {
+		return err
+	}
+	return d.kube.Do(ctx, "patch "+o.String(), func(ctx context.Context) error {
+		_, err := d.workflows.Patch(ctx, o.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: kube.FieldManager})
+		return err
+	})
+}
+
+func now() string { return time.Now().UTC().Format(time.RFC3339) }

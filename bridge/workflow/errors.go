@@ -1,0 +1,25 @@
+package workflow
+
+import "fmt"
+
+// RefusedError is the user's mistake: DWS or the syntax check refuses the
+// directives. Its text is for the user.
+type RefusedError struct{ Text string }
+
+func (e *RefusedError) Error() string { return e.Text }
+
+// DriverError is a failure that a DWS driver reported for a state. Its text is
+// for the user, DWS's message first.
+type DriverError struct{ Text string }
+
+func (e *DriverError) Error() string { return e.Text }
+
+// ErrBusy says that the state is not reached yet and nothing is wrong.
+var ErrBusy = fmt.Errorf("in progress")
+
+// goneError is a Workflow that a hook needs and that is not there.
+type goneError struct{ name string }
+
+func (e *goneError) Error() string {
+	return fmt.Sprintf("workflow %s does not exist any more: somebody deleted it", e.name)
+}

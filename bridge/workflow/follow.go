@@ -1,0 +1,130 @@
+package workflow
+
+import (
+	"context"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// watchLife bounds one watch, so that one whose server died silently is noticed.
+const watchLife = 60 * time.Second
+
+// follower yields a Workflow's changes. It never polls: it watches, and reads
+// the object again when a watch ended, failed or never began.
+type follower struct {
+	d    *Driver
+	last *object
+	w    watch.Interface
+}
+
+func (d *Driver) follow(o *object) *follower { return &follower{d: d, last: o} }
+
+func (f *follower) stop() {
+	if f.w != nil {
+		f.w.Stop()
+		f.w = nil
+	}
+}
+
+// next blocks until the Workflow may have changed and returns it, or nil when it
+// is gone. The error is ctx's, or one of the API that trying again will not mend.
+func (f *follower) next(ctx context.Context) (*object, error) {
+	if f.w == nil && !f.open(ctx) {
+		return f.reread(ctx)
+	}
+	over := time.NewTimer(watchLife + 5*time.Second)
+	defer over.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-over.C:
+			f.stop()
+			return f.reread(ctx)
+		case event, ok := <-f.w.ResultChan():
+			u, isObject := event.Object.(*unstructured.Unstructured)
+			switch {
+			case ok && event.Type == watch.Deleted:
+				return nil, nil
+			case ok && isObject && (event.Type == watch.Added || event.Type == watch.Modified):
+				f.last = parse(u)
+				return f.last, nil
+			case ok && event.Type == watch.Bookmark:
+				continue
+			}
+			// Ended by the server's time limit, cut, or an error such as 410 Gone.
+			f.stop()
+			return f.reread(ctx)
+		}
+	}
+}
+
+// open starts a watch behind the version that was seen last. It reports false
+// when the server did not take it within a request's time.
+func (f *follower) open(ctx context.Context) bool {
+	seconds := int64(watchLife / time.Second)
+	begun, failed := make(chan watch.Interface, 1), make(chan error, 1)
+	// The context of a watch lives as long as the watch, so the time-out for its
+	// beginning cannot be the context's own.
+	life, cancel := context.WithCancel(ctx)
+	go func() {
+		w, err := f.d.workflows.Watch(life, metav1.ListOptions{
+			FieldSelector:       fields.OneTermEqualSelector("metadata.name", f.last.Name).String(),
+			ResourceVersion:     f.last.ResourceVersion,
+			TimeoutSeconds:      &seconds,
+			AllowWatchBookmarks: true,
+		})
+		if err != nil {
+			failed <- err
+			return
+		}
+		begun <- w
+	}()
+	late := time.NewTimer(f.d.cfg.Kubernetes.RequestTimeout.Std())
+	defer late.Stop()
+	select {
+	case w := <-begun:
+		f.w = &cancelled{w, cancel}
+		return true
+	case err := <-failed:
+		f.d.log.Warnf("watch workflow %s: %s", f.d.path(f.last.Name), kube.Reason(err))
+	case <-late.C:
+		f.d.log.Warnf("watch workflow %s: no answer in time", f.d.path(f.last.Name))
+	case <-ctx.Done():
+	}
+	cancel()
+	return false
+}
+
+// cancelled is a watch that ends its own context with itself.
+type cancelled struct {
+	watch.Interface
+	cancel context.CancelFunc
+}
+
+func (c *cancelled) Stop() {
+	c.cancel()
+	c.Interface.Stop()
+}
+
+// reread pauses, so that a server that ends every watch at once is not hammered,
+// and reads the Workflow.
+func (f *follower) reread(ctx context.Context) (*object, error) {
+	if err := kube.Pause(ctx); err != nil {
+		return nil, err
+	}
+	o, err := f.d.get(ctx, f.last.Name)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err == nil && o != nil {
+		f.last = o
+	}
+	return o, err
+}

@@ -1,0 +1,177 @@
+package workflow
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// Env is what DWS wants in the job's environment so far.
+type Env map[string]string
+
+// Setup makes the job's Workflow if it is absent and brings it to Setup
+// (slurm_bb_setup). A Workflow that an earlier run of the job, or an earlier job
+// of the same id, left behind is torn down first.
+func (d *Driver) Setup(ctx context.Context, job *Job, directives []string) (Env, error) {
+	if err := d.ensure(ctx, job, directives); err != nil {
+		return nil, err
+	}
+	o, err := d.advance(ctx, job.Name(), Setup, false)
+	if err != nil {
+		return nil, err
+	}
+	return o.Env, nil
+}
+
+func (d *Driver) ensure(ctx context.Context, job *Job, directives []string) error {
+	for {
+		o, err := d.get(ctx, job.Name())
+		switch {
+		case err != nil:
+			return err
+		case o == nil:
+			err := d.create(ctx, job, directives, false)
+			if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
+				return err
+			}
+			// Our own create whose answer was lost, or somebody else's: look again.
+			if err := kube.Pause(ctx); err != nil {
+				return err
+			}
+		case !d.ours(o):
+			return d.foreign(o)
+		case !o.Deleting && o.Desired.index() >= 0 && o.Desired.before(DataIn) && madeFor(o, job, directives):
+			return nil
+		default:
+			d.log.Infof("%s is left from an earlier run (in %s): tearing it down first", o, o.Desired)
+			if err := d.dispose(ctx, o, true); err != nil {
+				return fmt.Errorf("%s is left from an earlier run and cannot be removed: %w", o, err)
+			}
+		}
+	}
+}
+
+// madeFor reports whether a Workflow is of this run of this job, by all that
+// Slurm tells about it.
+func madeFor(o *object, job *Job, directives []string) bool {
+	same := func(annotation, value string) bool {
+		return value == "" || o.Annotations[annotation] == "" || o.Annotations[annotation] == value
+	}
+	return o.OwnerUID == int64(job.UID) && slices.Equal(o.Directives, directives) &&
+		same(annotationRestart, job.Restarts) && same(annotationSubmitTime, job.SubmitTime)
+}
+
+// Check has DWS's own admission judge the directives and stores nothing
+// (slurm_bb_job_process).
+func (d *Driver) Check(ctx context.Context, job *Job, directives []string) error {
+	err := d.create(ctx, job, directives, true)
+	if kube.Is(err, kube.Exists) {
+		return nil // admission comes before the name is looked at
+	}
+	return err
+}
+
+// Create makes the Workflow at submission. Slurm calls no hook for a job that is
+// cancelled while it is pending: what is left then is reconcile's.
+func (d *Driver) Create(ctx context.Context, job *Job, directives []string) error {
+	return d.ensure(ctx, job, directives)
+}
+
+func (d *Driver) create(ctx context.Context, job *Job, directives []string, dryRun bool) error {
+	u := d.wanted(job, directives)
+	options := metav1.CreateOptions{FieldManager: kube.FieldManager}
+	if dryRun {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
+	err := d.kube.Do(ctx, "create workflow "+d.path(job.Name()), func(ctx context.Context) error {
+		_, err := d.workflows.Create(ctx, u, options)
+		return err
+	})
+	var request *kube.RequestError
+	if errors.As(err, &request) && kube.Classify(err) == kube.Refusal {
+		return &RefusedError{kube.Reason(request.Err)}
+	}
+	return err
+}
+
+// Request asks for a state and returns at once (slurm_bb_data_in and
+// slurm_bb_data_out where Slurm polls).
+func (d *Driver) Request(ctx context.Context, job *Job, target State) error {
+	_, err := d.request(ctx, job.Name(), target, false)
+	return err
+}
+
+// Await brings the job's Workflow to a state and waits until DWS is done with it.
+func (d *Driver) Await(ctx context.Context, job *Job, target State) (Env, error) {
+	o, err := d.advance(ctx, job.Name(), target, false)
+	if err != nil {
+		return nil, err
+	}
+	return o.Env, nil
+}
+
+// Poll is Await for at most the configured busy wait: ErrBusy says that DWS is
+// still at work (slurm_bb_test_data_in, slurm_bb_test_data_out). An API server
+// that is away for a while is no failure either, since Slurm asks again.
+func (d *Driver) Poll(ctx context.Context, job *Job, target State) (Env, error) {
+	short, cancel := context.WithTimeout(ctx, d.cfg.Workflows.BusyWait.Std())
+	defer cancel()
+	env, err := d.Await(short, job, target)
+	if err != nil && short.Err() != nil && ctx.Err() == nil && !final(err) {
+		return nil, ErrBusy
+	}
+	return env, err
+}
+
+// final reports an error that asking again will not change.
+func final(err error) bool {
+	var driver *DriverError
+	var gone *goneError
+	return errors.As(err, &driver) || errors.As(err, &gone)
+}
+
+// PreRun tells DWS the job's nodes and makes the storage ready on them
+// (slurm_bb_pre_run).
+func (d *Driver) PreRun(ctx context.Context, job *Job) (Env, error) {
+	o, err := d.advance(ctx, job.Name(), DataIn, false)
+	if err != nil {
+		return nil, err
+	}
+	if o.Desired.before(PreRun) {
+		if err := d.fillComputes(ctx, o, job.Nodes); err != nil {
+			return nil, err
+		}
+	}
+	return d.Await(ctx, job, PreRun)
+}
+
+// fillComputes names the allocated nodes in the Computes object that DWS made
+// beside the Workflow. DWS mounts storage on those and no others.
+func (d *Driver) fillComputes(ctx context.Context, o *object, nodes []string) error {
+	if len(nodes) == 0 {
+		return fmt.Errorf("%s: Slurm does not tell which nodes the job got", o)
+	}
+	if o.ComputesName == "" {
+		d.log.Warnf("%s has no Computes to name the job's nodes in", o)
+		return nil
+	}
+	data := make([]map[string]string, len(nodes))
+	for i, node := range nodes {
+		data[i] = map[string]string{"name": node}
+	}
+	body, err := json.Marshal(map[string]any{"data": data})
+	if err != nil {
+		return err
+	}
+	return d.kube.Do(ctx, "patch computes "+d.path(o.ComputesName), func(ctx context.Context) error {
+		_, err := d.computes.Patch(ctx, o.ComputesName, types.MergePatchType, body, metav1.PatchOptions{FieldManager: kube.FieldManager})
+		return err
+	})
+}

@@ -1,0 +1,219 @@
+package workflow
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// State is a state of a Workflow, in DWS's words.
+type State string
+
+// The states of a Workflow in their order. DWS allows the next one only, or
+// Teardown from anywhere.
+const (
+	Proposal State = "Proposal"
+	Setup    State = "Setup"
+	DataIn   State = "DataIn"
+	PreRun   State = "PreRun"
+	PostRun  State = "PostRun"
+	DataOut  State = "DataOut"
+	Teardown State = "Teardown"
+)
+
+var order = []State{Proposal, Setup, DataIn, PreRun, PostRun, DataOut, Teardown}
+
+// index is a state's place in the order, -1 for a state that DWS may add later.
+func (s State) index() int { return slices.Index(order, s) }
+
+func (s State) before(other State) bool { return s.index() < other.index() }
+
+func (s State) next() State { return order[s.index()+1] }
+
+// Labels and annotations of every object that the bridge makes. A job id alone
+// is never trusted, since Slurm uses ids again.
+const (
+	LabelManagedBy = "slurmk8s.io/managed-by"
+	LabelCluster   = "slurmk8s.io/cluster"
+	LabelJobID     = "slurmk8s.io/job-id"
+	ManagedBy      = "slurmk8s"
+
+	annotationUser       = "slurmk8s.io/user"
+	annotationUID        = "slurmk8s.io/uid"
+	annotationRestart    = "slurmk8s.io/restart-count"
+	annotationSubmitTime = "slurmk8s.io/submit-time"
+
+	// When the present state was asked for, and since when a driver reports a
+	// TransientCondition in it; RFC 3339, by the controller host's clock. From
+	// Slurm 24.05 on one state is waited for by many short hooks.
+	annotationStateSince     = "slurmk8s.io/state-since"
+	annotationTransientSince = "slurmk8s.io/transient-since"
+)
+
+// driver is an entry of status.drivers.
+type driver struct {
+	Directive int64 // index in spec.dwDirectives
+	Watch     State
+	Status    string
+	Message   string // for the user
+	Error     string // for the administrator
+}
+
+// object is what the bridge reads of a Workflow. Fields that it does not know,
+// now or in a later version of DWS, do not matter to it.
+type object struct {
+	Name, Namespace string
+	UID             types.UID
+	ResourceVersion string
+	Deleting        bool
+	Labels          map[string]string
+	Annotations     map[string]string
+
+	Desired    State
+	Hurry      bool
+	JobID      string
+	OwnerUID   int64
+	Directives []string
+
+	State             State
+	Ready             bool
+	Status            string
+	Message           string
+	Elapsed           string
+	Env               map[string]string
+	Drivers           []driver
+	ComputesName      string
+	ComputesNamespace string
+}
+
+// String is how errors and logs name a Workflow.
+func (o *object) String() string { return "workflow " + o.Namespace + "/" + o.Name }
+
+func parse(u *unstructured.Unstructured) *object {
+	text := func(fields ...string) string {
+		v, _, _ := unstructured.NestedFieldNoCopy(u.Object, fields...)
+		if v == nil {
+			return ""
+		}
+		return fmt.Sprint(v)
+	}
+	flag := func(fields ...string) bool {
+		v, _, _ := unstructured.NestedBool(u.Object, fields...)
+		return v
+	}
+	o := &object{
+		Name: u.GetName(), Namespace: u.GetNamespace(),
+		UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
+		Deleting:    u.GetDeletionTimestamp() != nil,
+		Labels:      u.GetLabels(),
+		Annotations: u.GetAnnotations(),
+		Desired:     State(text("spec", "desiredState")),
+		Hurry:       flag("spec", "hurry"),
+		JobID:       text("spec", "jobID"),
+		State:       State(text("status", "state")),
+		Ready:       flag("status", "ready"),
+		Status:      text("status", "status"),
+		Message:     text("status", "message"),
+		Elapsed:     text("status", "elapsedTimeLastState"),
+
+		ComputesName:      text("status", "computes", "name"),
+		ComputesNamespace: text("status", "computes", "namespace"),
+	}
+	o.OwnerUID, _, _ = unstructured.NestedInt64(u.Object, "spec", "userID")
+	o.Directives, _, _ = unstructured.NestedStringSlice(u.Object, "spec", "dwDirectives")
+	o.Env, _, _ = unstructured.NestedStringMap(u.Object, "status", "env")
+
+	entries, _, _ := unstructured.NestedSlice(u.Object, "status", "drivers")
+	for _, entry := range entries {
+		fields, ok := entry.(map[string]any)
+		if !ok {
+			continue
+		}
+		d := driver{}
+		d.Directive, _, _ = unstructured.NestedInt64(fields, "dwdIndex")
+		watch, _, _ := unstructured.NestedString(fields, "watchState")
+		d.Watch = State(watch)
+		d.Status, _, _ = unstructured.NestedString(fields, "status")
+		d.Message, _, _ = unstructured.NestedString(fields, "message")
+		d.Error, _, _ = unstructured.NestedString(fields, "error")
+		o.Drivers = append(o.Drivers, d)
+	}
+	return o
+}
+
+// reached reports whether DWS is done with the state. status.ready alone still
+// belongs to the former state right after a change, and the status text may say
+// Completed before the drivers are: reference/dws.md, section 2.3.
+func (o *object) reached(target State) bool {
+	return o.Desired == target && o.State == target && o.Ready
+}
+
+// worst is the status of the state that the Workflow is in, or "" while DWS has
+// not yet taken up the desired state.
+func (o *object) worst() string {
+	if o.State != o.Desired {
+		return ""
+	}
+	return o.Status
+}
+
+// The values of status.status that need the bridge's attention.
+const (
+	statusError     = "Error"
+	statusTransient = "TransientCondition"
+)
+
+// failure describes the driver error or condition of the present state for the
+// user: DWS's own message first, then the directive that it is about.
+func (o *object) failure() string {
+	message := o.Message
+	directive := ""
+	for _, d := range o.Drivers {
+		if d.Watch != o.State || d.Status != o.Status {
+			continue
+		}
+		if message == "" {
+			message = firstOf(d.Message, d.Error)
+		}
+		if d.Directive >= 0 && d.Directive < int64(len(o.Directives)) {
+			directive = o.Directives[d.Directive]
+		}
+		break
+	}
+	text := fmt.Sprintf("%s failed: %s", o.State, firstOf(message, "DWS gives no reason"))
+	if directive != "" {
+		text += " [" + shorten(directive, 200) + "]"
+	}
+	return text
+}
+
+// failedBeforeTeardown reports a driver error in a state that the job had to
+// pass before it could start.
+func (o *object) failedBeforeRun() bool {
+	for _, d := range o.Drivers {
+		if d.Status == statusError && d.Watch.index() >= 0 && d.Watch.before(PostRun) {
+			return true
+		}
+	}
+	return false
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+// shorten cuts text to at most n bytes, at a rune's edge.
+func shorten(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return strings.ToValidUTF8(text[:n-3], "") + "..."
+}

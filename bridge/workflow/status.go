@@ -1,0 +1,52 @@
+package workflow
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// NoUID stands for an asker whom Slurm does not name (22.05).
+const NoUID = -1
+
+// Status is the answer to `scontrol show bbstat workflow ID`: words of the form
+// key=value, each with exactly one "=", the three that scripts read first. Who
+// is not the job's owner nor privileged gets an error; an asker of unknown name
+// gets the three words alone.
+func (d *Driver) Status(ctx context.Context, job *Job, asker int64, privileged bool) (string, error) {
+	o, err := d.get(ctx, job.Name())
+	if err != nil {
+		return "", err
+	}
+	if o == nil || !d.ours(o) {
+		return "", fmt.Errorf("job %d has no workflow %s", job.ID, d.path(job.Name()))
+	}
+	if asker != NoUID && asker != o.OwnerUID && !privileged {
+		return "", fmt.Errorf("job %d is another user's", job.ID)
+	}
+	words := []string{
+		"desiredState=" + word(string(o.Desired)),
+		"currentState=" + word(string(o.State)),
+		"status=" + word(o.Status),
+	}
+	if asker == NoUID {
+		return strings.Join(words, " "), nil
+	}
+	words = append(words, fmt.Sprintf("ready=%t", o.Ready), "workflow="+word(d.path(o.Name)))
+	for _, optional := range [][2]string{{"elapsed", o.Elapsed}, {"message", o.Message}} {
+		if optional[1] != "" {
+			words = append(words, optional[0]+"="+word(optional[1]))
+		}
+	}
+	return strings.Join(words, " "), nil
+}
+
+// word makes text fit one word of a status line.
+func word(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r == '=' || r == 0x7f {
+			return '_'
+		}
+		return r
+	}, shorten(text, 400))
+}

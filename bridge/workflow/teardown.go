@@ -1,0 +1,83 @@
+package workflow
+
+import (
+	"context"
+	"errors"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// TeardownResult says what was found when a job's Workflow was torn down.
+type TeardownResult struct {
+	// FailedBeforeRun: a driver failed for good in a state before the job could
+	// start, so the job can never run.
+	FailedBeforeRun bool
+}
+
+// Teardown ends the job's Workflow from whatever state it is in and deletes it
+// once DWS is done (slurm_bb_job_teardown). None there is success, and one that
+// is not ours is left alone.
+func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error) {
+	o, err := d.get(ctx, job.Name())
+	if err != nil || o == nil {
+		return TeardownResult{}, err
+	}
+	if !d.ours(o) {
+		d.log.Warn(d.foreign(o))
+		return TeardownResult{}, nil
+	}
+	return TeardownResult{FailedBeforeRun: o.failedBeforeRun()}, d.dispose(ctx, o, job.Hurry)
+}
+
+// dispose brings a Workflow to Teardown, deletes it only after that, and waits
+// until it is gone.
+func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
+	var gone *goneError
+	if !o.Deleting {
+		done, err := d.advance(ctx, o.Name, Teardown, hurry)
+		if errors.As(err, &gone) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if done.UID != o.UID {
+			return nil // made anew meanwhile: that one is not ours to end
+		}
+		o = done
+		if err := d.remove(ctx, o); err != nil {
+			return err
+		}
+	}
+	return d.awaitGone(ctx, o)
+}
+
+func (d *Driver) remove(ctx context.Context, o *object) error {
+	d.log.Infof("%s: delete", o)
+	err := d.kube.Do(ctx, "delete "+o.String(), func(ctx context.Context) error {
+		return d.workflows.Delete(ctx, o.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &o.UID}})
+	})
+	if kube.Is(err, kube.NotFound) || kube.Is(err, kube.Conflict) {
+		return nil // gone already, or another Workflow of that name by now
+	}
+	return err
+}
+
+// awaitGone waits for the finalizers of DWS and its drivers.
+func (d *Driver) awaitGone(ctx context.Context, o *object) error {
+	f := d.follow(o)
+	defer f.stop()
+	for {
+		next, err := f.next(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return &waitError{o.String() + " is deleted but not gone: a finalizer holds it (is the DWS controller running?)", ctx.Err()}
+		case err != nil:
+			return err
+		case next == nil || next.UID != o.UID:
+			return nil
+		}
+	}
+}

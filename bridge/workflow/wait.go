@@ -1,0 +1,204 @@
+package workflow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// advance brings the Workflow to the target state, by way of the states between,
+// and waits until DWS is done with it. A Workflow that is already past the target
+// is left where it is: the hook is being run again.
+func (d *Driver) advance(ctx context.Context, name string, target State, hurry bool) (*object, error) {
+	o, err := d.request(ctx, name, target, hurry)
+	if err != nil || o.Desired != target {
+		return o, err
+	}
+	return d.await(ctx, o)
+}
+
+// request asks for the target state and does not wait for it, only for the
+// states before it.
+func (d *Driver) request(ctx context.Context, name string, target State, hurry bool) (*object, error) {
+	for {
+		o, err := d.get(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if o == nil {
+			return nil, &goneError{d.path(name)}
+		}
+		if !d.ours(o) {
+			return nil, d.foreign(o)
+		}
+		step := target
+		switch {
+		case o.Desired == target && (!hurry || o.Hurry):
+			return o, nil
+		case o.Desired.index() < 0:
+			return nil, fmt.Errorf("%s: unknown state %q", o, o.Desired)
+		case target.before(o.Desired):
+			return o, overtaken(o, target)
+		case target != Teardown:
+			if _, err := d.await(ctx, o); err != nil {
+				return nil, err
+			}
+			step = o.Desired.next()
+		}
+		d.log.Infof("%s: %s -> %s", o, o.Desired, step)
+		err = d.patch(ctx, o, step, hurry && step == Teardown)
+		if err != nil && !kube.Is(err, kube.Conflict) && !kube.Is(err, kube.NotFound) {
+			return nil, err
+		}
+		// Read it again in any case: the answer to a patch that was tried twice
+		// does not tell what the first try did.
+	}
+}
+
+// overtaken judges a Workflow that is past the state that a hook wants. A hook
+// that Slurm runs again after a restart finds that; Teardown is the end.
+func overtaken(o *object, target State) error {
+	if o.Desired == Teardown && target != Teardown {
+		return fmt.Errorf("%s is in Teardown and cannot go to %s: somebody ended it", o, target)
+	}
+	return nil
+}
+
+func (d *Driver) foreign(o *object) error {
+	return fmt.Errorf("%s exists and was not made by slurmk8s for cluster %s; it was left alone: delete it, or configure another workflows.namespace",
+		o, d.cfg.Cluster)
+}
+
+// await blocks until DWS is done with the state that o is asked to be in.
+func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
+	target, uid := o.Desired, o.UID
+	f := d.follow(o)
+	defer f.stop()
+	for {
+		switch {
+		case o.UID != uid:
+			return nil, fmt.Errorf("%s was deleted and made anew by somebody", o)
+		case o.reached(target):
+			return o, nil
+		case o.Desired != target:
+			return o, overtaken(o, target)
+		case o.worst() == statusError:
+			return nil, &DriverError{o.failure()}
+		}
+		until, timeout := d.limit(ctx, o, target)
+		if !time.Now().Before(until) {
+			return nil, timeout
+		}
+		patience, cancel := context.WithDeadline(ctx, until)
+		next, err := f.next(patience)
+		cancel()
+		switch {
+		case err == nil && next == nil:
+			return nil, &goneError{d.path(o.Name)}
+		case err == nil:
+			o = next
+		case ctx.Err() != nil:
+			return nil, &waitError{waited(o, target, "when the hook's time was over"), ctx.Err()}
+		case !errors.Is(err, context.DeadlineExceeded):
+			return nil, err
+		}
+	}
+}
+
+// forever is later than any hook's deadline.
+const forever = 100 * 24 * time.Hour
+
+// limit is until when the state may go on as it is, and the error when that is
+// over: by the state's configured timeout, or by the grace that a driver's
+// TransientCondition has to mend itself.
+func (d *Driver) limit(ctx context.Context, o *object, target State) (time.Time, error) {
+	until, err := time.Now().Add(forever), error(nil)
+	if limit := d.timeout(target); limit > 0 {
+		until = stamp(o, annotationStateSince).Add(limit)
+		err = errors.New(waited(o, target, "after "+limit.String()))
+	}
+	if o.worst() != statusTransient {
+		if o.Annotations[annotationTransientSince] != "" && o.State == target {
+			d.note(ctx, o, nil)
+		}
+		return until, err
+	}
+	if o.Annotations[annotationTransientSince] == "" {
+		d.note(ctx, o, now())
+	}
+	grace := d.cfg.Workflows.TransientGrace.Std()
+	if end := stamp(o, annotationTransientSince).Add(grace); end.Before(until) {
+		until, err = end, &DriverError{o.failure()}
+	}
+	return until, err
+}
+
+// note keeps since when a condition lasts, or forgets it. Best effort: without
+// it the grace begins anew in the next hook.
+func (d *Driver) note(ctx context.Context, o *object, since any) {
+	if err := d.merge(ctx, o, nil, map[string]any{annotationTransientSince: since}); err != nil {
+		d.log.Warn(err)
+	}
+	annotations := map[string]string{}
+	for k, v := range o.Annotations {
+		annotations[k] = v
+	}
+	if since, ok := since.(string); ok {
+		annotations[annotationTransientSince] = since
+	} else {
+		delete(annotations, annotationTransientSince)
+	}
+	o.Annotations = annotations
+}
+
+// stamp reads a time from an annotation. One that is missing or damaged counts
+// as now: the limit begins when we first look.
+func stamp(o *object, annotation string) time.Time {
+	t, err := time.Parse(time.RFC3339, o.Annotations[annotation])
+	if err != nil {
+		return time.Now()
+	}
+	return t
+}
+
+func (d *Driver) timeout(s State) time.Duration {
+	t := d.cfg.Workflows.Timeouts
+	return map[State]slurmconf.Duration{
+		Proposal: t.Proposal, Setup: t.Setup, DataIn: t.DataIn, PreRun: t.PreRun,
+		PostRun: t.PostRun, DataOut: t.DataOut, Teardown: t.Teardown,
+	}[s].Std()
+}
+
+// waitError is a wait that the hook's deadline ended; errors.Is finds the
+// context's error.
+type waitError struct {
+	text  string
+	cause error
+}
+
+func (e *waitError) Error() string { return e.text }
+func (e *waitError) Unwrap() error { return e.cause }
+
+// waited says what was waited for in vain, and what DWS says of it.
+func waited(o *object, target State, when string) string {
+	text := fmt.Sprintf("%s not done %s: ", target, when)
+	switch {
+	case o.State != target:
+		return text + fmt.Sprintf("DWS has not taken it up (%s still in %s: is the DWS controller running?)", o, o.State)
+	case o.Message != "":
+		return text + o.Message
+	}
+	for _, driver := range o.Drivers {
+		if driver.Watch != target || driver.Status == "Completed" {
+			continue
+		}
+		if driver.Directive >= 0 && driver.Directive < int64(len(o.Directives)) {
+			return text + "DWS still works on " + shorten(o.Directives[driver.Directive], 200)
+		}
+	}
+	return text + firstOf(o.Status, "DWS gives no reason")
+}
