@@ -13,9 +13,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
-// maxScriptBytes is Slurm's default bound on a job script (max_script_size).
-const maxScriptBytes = 4 << 20
-
 // directives reads the #DW lines of the job script, as DWS wants them.
 func (c *call) directives() ([]string, error) {
 	if err := c.need(KeyScript); err != nil {
@@ -26,15 +23,11 @@ func (c *call) directives() ([]string, error) {
 		return nil, fmt.Errorf("read the job script: %w", err)
 	}
 	defer f.Close()
-	script, err := io.ReadAll(io.LimitReader(f, maxScriptBytes+1))
+	script, err := io.ReadAll(io.LimitReader(f, workflow.MaxScriptBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the job script: %w", err)
 	}
-	word := c.cfg.Workflows.Directive
-	if word == "" {
-		word = c.burstBuffer.Directive
-	}
-	lines, err := workflow.Directives(script, word)
+	lines, err := workflow.Directives(script, c.cfg.Workflows.Directive)
 	var wrong *workflow.DirectiveError
 	if errors.As(err, &wrong) {
 		return nil, &workflow.RefusedError{Text: err.Error()}
@@ -147,8 +140,8 @@ func getStatus(ctx context.Context, c *call) error {
 	}
 	c.job.ID = uint32(id)
 	breaker := c.breaker()
-	if breaker.Open() {
-		return errors.New("Kubernetes did not answer a moment ago: try again later")
+	if breaker.Tripped() {
+		return errors.New("no answer from Kubernetes a moment ago: try again later")
 	}
 	d, err := c.driver(ctx)
 	if err != nil {

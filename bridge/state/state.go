@@ -99,19 +99,27 @@ func (d Dir) Breaker(rest time.Duration) Breaker {
 	return Breaker{path: filepath.Join(string(d), "breaker"), rest: rest}
 }
 
-// probing is how long a request that is under way may keep the file: longer
-// than any that Slurm waits for under a lock.
-const probing = 2500 * time.Millisecond
-
-// Open reports whether requests are to be left out.
+// Open reports whether a submission is to leave its request out. Slurm judges
+// one submission after another, so a file that is there is no request under way
+// but one that had no answer.
 func (b Breaker) Open() bool {
+	_, recent := b.stat()
+	return recent
+}
+
+// Tripped is Open for a request beside submissions, one of which may be under way.
+func (b Breaker) Tripped() bool {
+	info, recent := b.stat()
+	return recent && info.Size() > 0
+}
+
+func (b Breaker) stat() (os.FileInfo, bool) {
 	info, err := os.Stat(b.path)
 	if err != nil {
-		return false
+		return nil, false
 	}
 	age := time.Since(info.ModTime())
-	tripped := info.Size() > 0 || age > probing
-	return tripped && age >= 0 && age < b.rest
+	return info, age >= 0 && age < b.rest
 }
 
 // Begin marks a request as under way. Like the others it works as best it can:

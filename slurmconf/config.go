@@ -1,0 +1,158 @@
+// Package slurmconf reads the configuration that the bridge needs: its own
+// slurmk8s.toml (strictly), and from Slurm's files slurm.conf and
+// burst_buffer.conf what it has to know (tolerantly: those are Slurm's to judge).
+package slurmconf
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// DefaultPath is where slurmk8s.toml is, unless a hook was told another path.
+const DefaultPath = "/etc/slurm/slurmk8s.toml"
+
+// Config is slurmk8s.toml. Every key has a default; an empty file is valid.
+// packaging/slurmk8s.toml documents each key for the administrator.
+type Config struct {
+	// Cluster names this Slurm cluster in the names and labels of Kubernetes
+	// objects. Default: ClusterName of slurm.conf.
+	Cluster string `toml:"cluster"`
+	// SlurmConf is the absolute path of slurm.conf; burst_buffer.conf is looked
+	// for beside it. Default: /etc/slurm/slurm.conf.
+	SlurmConf string `toml:"slurm_conf"`
+	// SlurmBinDir is the absolute path of the directory of squeue, scontrol and
+	// scancel. Default: "", the usual places.
+	SlurmBinDir string `toml:"slurm_bin_dir"`
+	// StateDir is the absolute path of the bridge's local state: the breaker,
+	// the files that burst_buffer.lua reads. Default: /var/spool/slurmk8s.
+	StateDir string `toml:"state_dir"`
+
+	Kubernetes Kubernetes `toml:"kubernetes"`
+	Log        Log        `toml:"log"`
+	Workflows  Workflows  `toml:"workflows"`
+}
+
+// Kubernetes says how the API server is reached.
+type Kubernetes struct {
+	// Kubeconfig is the absolute path of the credential that the hooks use.
+	// Default: /etc/slurm/slurmk8s.kubeconfig. Check it with CheckSecretFile.
+	Kubeconfig string `toml:"kubeconfig"`
+	// RequestTimeout bounds one attempt of one request, 100ms to 5m. Default: 5s.
+	RequestTimeout Duration `toml:"request_timeout"`
+}
+
+// Log says what is logged, and where to.
+type Log struct {
+	// Level is "error", "warning", "info" or "debug". Default: "info".
+	Level string `toml:"level"`
+	// File is the absolute path of a log file. Default: "", the journal.
+	File string `toml:"file"`
+}
+
+// The values of Workflows.Submit.
+const (
+	SubmitDryRun = "dry-run" // DWS's webhooks judge the directives, nothing is stored
+	SubmitCreate = "create"  // the Workflow is made at submission
+	SubmitLocal  = "local"   // only syntax, no request
+)
+
+// The values of Workflows.OnUnreachable.
+const (
+	OnUnreachableAccept = "accept" // the job is accepted; slurm_bb_setup judges it later
+	OnUnreachableRefuse = "refuse" // the submission fails
+)
+
+// Workflows configures the storage workflows: `#DW` lines and DWS.
+type Workflows struct {
+	// Namespace holds the Workflow objects. Default: "slurm".
+	Namespace string `toml:"namespace"`
+	// Directive is the word after # that begins a directive line. Default: "",
+	// which means Directive of burst_buffer.conf and, without such a file, "DW".
+	// Slurm itself only knows the word of burst_buffer.conf.
+	Directive string `toml:"directive"`
+	// Submit says how a submission is judged: SubmitDryRun, SubmitCreate or
+	// SubmitLocal. Default: "dry-run".
+	Submit string `toml:"submit"`
+	// SubmitTimeout bounds the check at submission, during which slurmctld
+	// stands still; 10ms to less than 2s. Default: 1500ms.
+	SubmitTimeout Duration `toml:"submit_timeout"`
+	// OnUnreachable says what becomes of a submission when Kubernetes does not
+	// answer: OnUnreachableAccept or OnUnreachableRefuse. Default: "accept".
+	OnUnreachable string `toml:"on_unreachable"`
+	// Breaker is how long after a failed check submissions are judged locally
+	// only; 0s to 1h, 0s turns the breaker off. Default: 30s.
+	Breaker Duration `toml:"breaker"`
+	// BusyWait is how long slurm_bb_test_data_in and _out wait before they
+	// answer BUSY; 0s to 5m. Default: 5s.
+	BusyWait Duration `toml:"busy_wait"`
+	// TransientGrace is how long a driver's TransientCondition is tolerated
+	// before the hook fails; 0s to 24h. Default: 60s.
+	TransientGrace Duration `toml:"transient_grace"`
+	// Operators are user names that may see every job's bbstat, besides root,
+	// SlurmUser and the job's owner. Default: none.
+	Operators []string `toml:"operators"`
+	// Timeouts bound the wait in each state.
+	Timeouts Timeouts `toml:"timeouts"`
+}
+
+// Timeouts bound the wait for each state of a Workflow. Default, each: 0s, as
+// long as Slurm lets the hook run.
+type Timeouts struct {
+	Proposal Duration `toml:"proposal"`
+	Setup    Duration `toml:"setup"`
+	DataIn   Duration `toml:"data_in"`
+	PreRun   Duration `toml:"pre_run"`
+	PostRun  Duration `toml:"post_run"`
+	DataOut  Duration `toml:"data_out"`
+	Teardown Duration `toml:"teardown"`
+}
+
+// Default returns the configuration of an empty slurmk8s.toml. Cluster and
+// Workflows.Directive are still empty: Load takes them from Slurm's files.
+func Default() *Config {
+	return &Config{
+		SlurmConf: "/etc/slurm/slurm.conf",
+		StateDir:  "/var/spool/slurmk8s",
+		Kubernetes: Kubernetes{
+			Kubeconfig:     "/etc/slurm/slurmk8s.kubeconfig",
+			RequestTimeout: Duration(5 * time.Second),
+		},
+		Log: Log{Level: "info"},
+		Workflows: Workflows{
+			Namespace:      "slurm",
+			Submit:         SubmitDryRun,
+			SubmitTimeout:  Duration(1500 * time.Millisecond),
+			OnUnreachable:  OnUnreachableAccept,
+			Breaker:        Duration(30 * time.Second),
+			BusyWait:       Duration(5 * time.Second),
+			TransientGrace: Duration(60 * time.Second),
+		},
+	}
+}
+
+// Duration is a time.Duration that is written as text with a unit: "1500ms",
+// "30s", "2h". A bare number is an error, since nobody can tell its unit.
+type Duration time.Duration
+
+// Std returns d as a time.Duration.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// String is time.Duration's.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes d so that UnmarshalText reads it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads "30s". The error says what to write instead.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if _, bare := strconv.ParseFloat(string(text), 64); bare == nil {
+		return fmt.Errorf("%s has no unit, write %q", text, string(text)+"s")
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not a duration, write for example \"30s\"", text)
+	}
+	*d = Duration(v)
+	return nil
+}

@@ -1,0 +1,329 @@
+package slurmconf
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// writeConfig makes a directory with a slurm.conf and a slurmk8s.toml that points
+// to it, and returns the path of the latter.
+func writeConfig(t testing.TB, text string) string {
+	t.Helper()
+	dir := t.TempDir()
+	slurm := filepath.Join(dir, "slurm.conf")
+	require.NoError(t, os.WriteFile(slurm, []byte("ClusterName=Alps\n"), 0o644))
+	path := filepath.Join(dir, "slurmk8s.toml")
+	text = strings.ReplaceAll(text, "SLURM_CONF", slurm)
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	return path
+}
+
+const withSlurmConf = "slurm_conf = 'SLURM_CONF'\n"
+
+func TestLoadFillsInDefaults(t *testing.T) {
+	c, err := Load(writeConfig(t, withSlurmConf))
+	require.NoError(t, err)
+	want := Default()
+	want.SlurmConf = c.SlurmConf
+	want.Cluster = "alps"
+	want.Workflows.Directive = "DW"
+	assert.Equal(t, want, c)
+}
+
+func TestLoadReadsEveryKey(t *testing.T) {
+	c, err := Load(writeConfig(t, `
+cluster = "c1"
+slurm_conf = "/a/slurm.conf"
+slurm_bin_dir = "/a/bin"
+state_dir = "/a/state"
+kubernetes = { kubeconfig = "/a/kubeconfig", request_timeout = "100ms" }
+[log]
+level = "debug"
+file = "/a/log"
+[workflows]
+namespace = "ns"
+directive = "BB_LUA"
+submit = "create"
+submit_timeout = "1.999s"
+on_unreachable = "refuse"
+breaker = "0s"
+busy_wait = "1m30s"
+transient_grace = "24h"
+operators = ["alice", "bob@site"]
+timeouts.proposal = "1s"
+timeouts.setup = "2s"
+timeouts.data_in = "3s"
+timeouts.pre_run = "4s"
+timeouts.post_run = "5s"
+timeouts.data_out = "6s"
+timeouts.teardown = "576h"
+`))
+	require.NoError(t, err)
+	s := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
+	assert.Equal(t, &Config{
+		Cluster: "c1", SlurmConf: "/a/slurm.conf", SlurmBinDir: "/a/bin", StateDir: "/a/state",
+		Kubernetes: Kubernetes{Kubeconfig: "/a/kubeconfig", RequestTimeout: Duration(100 * time.Millisecond)},
+		Log:        Log{Level: "debug", File: "/a/log"},
+		Workflows: Workflows{
+			Namespace: "ns", Directive: "BB_LUA", Submit: "create", SubmitTimeout: Duration(1999 * time.Millisecond),
+			OnUnreachable: "refuse", Breaker: 0, BusyWait: s(90), TransientGrace: s(86400),
+			Operators: []string{"alice", "bob@site"},
+			Timeouts: Timeouts{Proposal: s(1), Setup: s(2), DataIn: s(3), PreRun: s(4), PostRun: s(5), DataOut: s(6),
+				Teardown: s(2073600)},
+		},
+	}, c)
+}
+
+func TestLoadTakesTheDirectiveOfBurstBufferConf(t *testing.T) {
+	path := writeConfig(t, withSlurmConf)
+	bb := filepath.Join(filepath.Dir(path), "burst_buffer.conf")
+	for text, want := range map[string]string{"Directive=BB\n": "BB", "Flags=TeardownFailure\n": "BB_LUA"} {
+		require.NoError(t, os.WriteFile(bb, []byte(text), 0o644))
+		c, err := Load(path)
+		require.NoError(t, err)
+		assert.Equal(t, want, c.Workflows.Directive, text)
+	}
+}
+
+func TestLoadNamesWhatIsWrong(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"unknown key, a letter missing", "[workflows]\nsubmit_timout = '1s'",
+			`2: workflows.submit_timout: unknown key, did you mean "submit_timeout"?`},
+		{"unknown key in capitals", "Cluster = 'a'", `1: Cluster: unknown key, did you mean "cluster"?`},
+		{"known key in the wrong table", "\nnamespace = 'a'",
+			`2: namespace: unknown key, did you mean "namespace" in table [workflows]?`},
+		{"top-level key in a table", "[log]\nstate_dir = '/a'",
+			`2: log.state_dir: unknown key, did you mean "state_dir" before the first table?`},
+		{"unknown key like no other", "[log]\nfrobnicate = 1", `2: log.frobnicate: unknown key, known here: level, file`},
+		{"unknown table", "\n\n[workflow]\nsubmit = 'local'", `3: workflow: unknown key, did you mean "workflows"?`},
+		{"unknown key with line feed", "\"a\\nb\" = 1", `1: "a\nb": unknown key, known here: cluster`},
+		{"the first of several is told", "[log]\nlevle = 1\nfiel = 2", `2: log.levle: unknown key, did you mean "level"?`},
+		{"syntax", "cluster = \"a\"\nstate_dir = /var\n", `2: state_dir: expected value but found '/' instead`},
+		{"duplicate key", "cluster = 'a'\ncluster = 'b'", `2: cluster: Key 'cluster' has already been defined.`},
+		{"number for text", "[workflows]\nnamespace = 3",
+			`2: workflows.namespace: want text in quotes, such as namespace = "slurm"; found the number 3`},
+		{"number for duration", "[kubernetes]\nrequest_timeout = 30",
+			`2: kubernetes.request_timeout: a duration needs a unit, write "30s"; found the number 30`},
+		{"duration without unit", "[workflows]\nbreaker = '30'", `2: workflows.breaker: 30 has no unit, write "30s"`},
+		{"duration that is none", "[workflows]\nbreaker = 'soon'",
+			`2: workflows.breaker: "soon" is not a duration, write for example "30s"`},
+		{"truth for duration", "[workflows]\nbreaker = true", `2: workflows.breaker: want a duration such as "30s"; found true`},
+		{"text for list", "[workflows]\noperators = 'a'",
+			`2: workflows.operators: want a list of texts, such as operators = ["alice", "bob"]; found the text "a"`},
+		{"number in list", "[workflows]\noperators = [\n'a', 1]",
+			`2: workflows.operators: want a list of texts, such as operators = ["alice", "bob"]; found a list with the number 1`},
+		{"text for table", "workflows = 'a'", `1: workflows: want a table, begun by a line [workflows]; found the text "a"`},
+		{"list of tables", "[[workflows.timeouts]]\nsetup = '1s'",
+			`1: workflows.timeouts: want a table, begun by a line [workflows.timeouts]; found a list of tables`},
+		{"table for text", "[cluster]\nname = 'a'", `1: cluster: want text in quotes, such as cluster = "text"; found a table`},
+		{"dotted key under text", "cluster.name = 'a'", `1: cluster: want text in quotes, such as cluster = "text"; found a table`},
+		{"date", "cluster = 2026-01-01", `1: cluster: want text in quotes, such as cluster = "text"; found a date`},
+		{"relative path", "state_dir = 'var'", `1: state_dir: "var" is not an absolute path such as "/etc/slurm/..."`},
+		{"relative path that may be unset", "slurm_bin_dir = 'bin'", `1: slurm_bin_dir: "bin" is not an absolute path`},
+		{"relative log file", "[log]\nfile = 'log'", `2: log.file: "log" is not an absolute path`},
+		{"empty path", "[kubernetes]\nkubeconfig = ''", `2: kubernetes.kubeconfig: "" is not an absolute path`},
+		{"unknown choice", "[workflows]\nsubmit = 'dryrun'", `2: workflows.submit: "dryrun" is none of dry-run, create, local`},
+		{"unknown level", "[log]\nlevel = 'warn'", `2: log.level: "warn" is none of error, warning, info, debug`},
+		{"submit_timeout of 2s", "[workflows]\nsubmit_timeout = '2s'",
+			`2: workflows.submit_timeout: 2s is out of range, 10ms to 1.999s`},
+		{"negative duration", "[workflows.timeouts]\nsetup = '-1s'", `2: workflows.timeouts.setup: -1s is out of range`},
+		{"longer than Slurm allows", "workflows.timeouts.setup = '577h'", `1: workflows.timeouts.setup: 577h0m0s is out of range`},
+		{"cluster with underscore", "cluster = 'a_b'", `1: cluster: "a_b" is not a name of at most 40 lower-case letters`},
+		{"namespace in capitals", "[workflows]\nnamespace = 'Slurm'", `2: workflows.namespace: "Slurm" cannot be a Kubernetes namespace`},
+		{"directive with #", "[workflows]\ndirective = '#DW'", `2: workflows.directive: "#DW" cannot be the word of a directive`},
+		{"operators in one text", "[workflows]\noperators = ['a,b']", `2: workflows.operators: "a,b" cannot be a user name`},
+		{"operator twice", "[workflows]\noperators = ['a', 'a']", `2: workflows.operators: "a" is there twice`},
+		{"refuse without asking", "[workflows]\nsubmit = 'local'\n\non_unreachable = 'refuse'",
+			`4: workflows.on_unreachable: "refuse" has no effect with submit = "local"`},
+		{"no slurm.conf", "slurm_conf = '/nonexistent/slurm.conf'",
+			`1: cluster: not set, and ClusterName cannot be read: /nonexistent/slurm.conf: no such file or directory`},
+		{"nested without end", "cluster = " + strings.Repeat("{a=", 2000), `1: brackets are nested too deeply`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := writeConfig(t, tt.text)
+			c, err := Load(path)
+			require.Error(t, err)
+			assert.Nil(t, c)
+			got := err.Error()
+			require.True(t, strings.HasPrefix(got, path+":"), got)
+			got = strings.TrimPrefix(got, path+":")
+			assert.True(t, strings.HasPrefix(got, tt.want), "got  %s\nwant %s", got, tt.want)
+		})
+	}
+}
+
+func TestLoadRefusesAClusterNameThatKubernetesCannotHave(t *testing.T) {
+	path := writeConfig(t, withSlurmConf)
+	slurm := filepath.Join(filepath.Dir(path), "slurm.conf")
+	require.NoError(t, os.WriteFile(slurm, []byte("ClusterName=my_cluster\n"), 0o644))
+	_, err := Load(path)
+	require.ErrorContains(t, err, path+`:1: cluster: ClusterName "my_cluster" of `)
+	require.NoError(t, os.WriteFile(slurm, []byte("SlurmUser=slurm\n"), 0o644))
+	_, err = Load(path)
+	require.ErrorContains(t, err, path+":1: cluster: not set, and "+slurm+" has no ClusterName")
+}
+
+func TestLoadRefusesFilesItCannotTrust(t *testing.T) {
+	tests := []struct {
+		name, want string
+		damage     func(t *testing.T, path string)
+	}{
+		{"absent", ":1: no such file or directory", func(t *testing.T, p string) { require.NoError(t, os.Remove(p)) }},
+		{"writable by group", `is writable by others (mode 0664): run "chmod go-w `, func(t *testing.T, p string) {
+			require.NoError(t, os.Chmod(p, 0o664))
+		}},
+		{"writable by all", `is writable by others (mode 0646): run "chmod go-w `, func(t *testing.T, p string) {
+			require.NoError(t, os.Chmod(p, 0o646))
+		}},
+		{"directory", ":1: is not a regular file (d", func(t *testing.T, p string) {
+			require.NoError(t, os.Remove(p))
+			require.NoError(t, os.Mkdir(p, 0o755))
+		}},
+		{"FIFO, without waiting for a writer", ":1: is not a regular file (p", func(t *testing.T, p string) {
+			require.NoError(t, os.Remove(p))
+			require.NoError(t, syscall.Mkfifo(p, 0o644))
+		}},
+		{"device", ":1: is not a regular file (D", func(t *testing.T, p string) {
+			require.NoError(t, os.Remove(p))
+			require.NoError(t, os.Symlink("/dev/zero", p))
+		}},
+		{"too large", ":1: is larger than 1024 KiB", func(t *testing.T, p string) {
+			require.NoError(t, os.WriteFile(p, []byte(strings.Repeat("#", maxConfigBytes+1)), 0o644))
+		}},
+		{"owned by another", `is owned by uid 12345, must be owned by root: run "chown root `, func(t *testing.T, p string) {
+			chownOrSkip(t, p)
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := writeConfig(t, withSlurmConf)
+			tt.damage(t, path)
+			_, err := Load(path)
+			require.ErrorContains(t, err, path+":1: ")
+			require.ErrorContains(t, err, tt.want)
+			if tt.name == "absent" {
+				require.ErrorIs(t, err, fs.ErrNotExist)
+			}
+		})
+	}
+}
+
+func chownOrSkip(t *testing.T, path string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	require.NoError(t, os.Chown(path, 12345, 12345))
+}
+
+func TestCheckSecretFile(t *testing.T) {
+	check := func(t *testing.T, mode os.FileMode, prepare func(path string), trusted ...uint32) error {
+		path := filepath.Join(t.TempDir(), "kubeconfig")
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+		require.NoError(t, os.Chmod(path, mode))
+		if prepare != nil {
+			prepare(path)
+		}
+		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		require.NoError(t, err)
+		defer f.Close()
+		return CheckSecretFile(f, trusted...)
+	}
+	for _, mode := range []os.FileMode{0o600, 0o400, 0o700} {
+		assert.NoError(t, check(t, mode, nil), "%o", mode)
+	}
+	for _, mode := range []os.FileMode{0o640, 0o620, 0o604, 0o602, 0o777} {
+		err := check(t, mode, nil)
+		assert.ErrorContains(t, err, fmt.Sprintf(`kubeconfig: holds a secret but is open to others (mode %04o): run "chmod 600 /`, mode))
+	}
+	assert.ErrorContains(t, check(t, 0o600, func(p string) {
+		require.NoError(t, os.Remove(p))
+		require.NoError(t, os.Mkdir(p, 0o700))
+	}), "is not a regular file")
+	t.Run("owner", func(t *testing.T) {
+		other := func(p string) { chownOrSkip(t, p) }
+		assert.ErrorContains(t, check(t, 0o600, other), `owned by uid 12345: run "chown 0 /`)
+		assert.NoError(t, check(t, 0o600, other, 12345), "SlurmUser's own file")
+		assert.Error(t, check(t, 0o640, other, 12345), "open to a group all the same")
+	})
+}
+
+// uncommented is the shipped example with all its keys in force.
+func uncommented(t *testing.T) string {
+	data, err := os.ReadFile("../packaging/slurmk8s.toml")
+	require.NoError(t, err)
+	return regexp.MustCompile(`(?m)^#([a-z])`).ReplaceAllString(string(data), "$1")
+}
+
+func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
+	text := uncommented(t)
+	d, err := parseDocument("example", []byte(text))
+	require.NoError(t, err)
+	c := Default()
+	c.Workflows.Operators = []string{}
+	want := *c
+	require.NoError(t, d.decode(c))
+	require.NoError(t, d.validate(c))
+	assert.Equal(t, &want, c)
+
+	in := map[string]bool{}
+	for _, key := range d.md.Keys() {
+		in[key.String()] = true
+	}
+	for _, key := range allKeys(reflect.TypeFor[Config](), nil) {
+		assert.True(t, in[key.String()], "%s is not in the example", key)
+	}
+}
+
+func TestExampleAsShippedIsValid(t *testing.T) {
+	data, err := os.ReadFile("../packaging/slurmk8s.toml")
+	require.NoError(t, err)
+	_, err = Load(writeConfig(t, withSlurmConf+string(data)))
+	require.NoError(t, err)
+}
+
+func FuzzLoad(f *testing.F) {
+	if data, err := os.ReadFile("../packaging/slurmk8s.toml"); err == nil {
+		f.Add(string(data))
+		f.Add(strings.ReplaceAll(string(data), "\n#", "\n"))
+	}
+	for _, seed := range []string{"a", "[[a]]\n[a.b]", "a.b.c=1\n[a.b]", "workflows={timeouts={setup='1s'}}", "cluster=''", "\x00",
+		"\"\\u0001\\n\" = 1", "cluster = '''\n\x1b'''", "log.level = 1e400", "workflows.operators=[['a'],1979-05-27]"} {
+		f.Add(seed)
+	}
+	dir := f.TempDir()
+	path := filepath.Join(dir, "slurmk8s.toml")
+	f.Fuzz(func(t *testing.T, text string) {
+		require.NoError(t, os.WriteFile(path, []byte("slurm_conf = '/nonexistent'\n"+text), 0o644))
+		c, err := Load(path)
+		if err != nil {
+			assertOneLine(t, err)
+			assert.Regexp(t, `^`+regexp.QuoteMeta(path)+`:[1-9][0-9]*: `, err.Error())
+			return
+		}
+		assert.Less(t, c.Workflows.SubmitTimeout.Std(), 2*time.Second)
+		assert.True(t, filepath.IsAbs(c.StateDir))
+		assert.NotEmpty(t, c.Cluster)
+		assert.NotEmpty(t, c.Workflows.Directive)
+	})
+}
+
+func assertOneLine(t *testing.T, err error) {
+	t.Helper()
+	s := err.Error()
+	assert.NotEmpty(t, s)
+	assert.Less(t, len(s), maxMessageBytes+100)
+	assert.Regexp(t, `^[^[:cntrl:]]*$`, s)
+}

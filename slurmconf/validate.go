@@ -1,0 +1,147 @@
+package slurmconf
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/BurntSushi/toml"
+)
+
+const (
+	// maxClusterBytes leaves room in slurm-<cluster>-<jobid> and in labels, which
+	// end at 63 bytes.
+	maxClusterBytes   = 40
+	maxNamespaceBytes = 63 // a DNS label
+	// maxSlurmTimeout is the longest that Slurm lets a hook run (24 days,
+	// burst_buffer_lua.c _test_config).
+	maxSlurmTimeout = 2073600 * time.Second
+)
+
+// validate checks each value; the first one that is wrong in the order of Config
+// is reported.
+func (d *document) validate(c *Config) error {
+	if c.Cluster != "" && !isDNSLabel(c.Cluster, maxClusterBytes) {
+		return d.invalid("cluster", "%s is not a name of at most %d lower-case letters, digits and \"-\"",
+			quoted(c.Cluster), maxClusterBytes)
+	}
+	for _, p := range []struct {
+		key, path  string
+		mayBeUnset bool
+	}{
+		{"slurm_conf", c.SlurmConf, false},
+		{"slurm_bin_dir", c.SlurmBinDir, true},
+		{"state_dir", c.StateDir, false},
+		{"kubernetes.kubeconfig", c.Kubernetes.Kubeconfig, false},
+		{"log.file", c.Log.File, true},
+	} {
+		if p.path == "" && p.mayBeUnset {
+			continue
+		}
+		if err := d.checkPath(p.key, p.path); err != nil {
+			return err
+		}
+	}
+	if err := d.checkChoice("log.level", c.Log.Level, "error", "warning", "info", "debug"); err != nil {
+		return err
+	}
+	if err := d.checkDurations(c); err != nil {
+		return err
+	}
+	return d.validateWorkflows(&c.Workflows)
+}
+
+func (d *document) validateWorkflows(w *Workflows) error {
+	if !isDNSLabel(w.Namespace, maxNamespaceBytes) {
+		return d.invalid("workflows.namespace", "%s cannot be a Kubernetes namespace: at most %d lower-case letters, "+
+			"digits and \"-\"", quoted(w.Namespace), maxNamespaceBytes)
+	}
+	if w.Directive != "" && !directiveWord.MatchString(w.Directive) {
+		return d.invalid("workflows.directive", "%s cannot be the word of a directive: write for example \"DW\", "+
+			"without \"#\"", quoted(w.Directive))
+	}
+	if err := d.checkChoice("workflows.submit", w.Submit, SubmitDryRun, SubmitCreate, SubmitLocal); err != nil {
+		return err
+	}
+	err := d.checkChoice("workflows.on_unreachable", w.OnUnreachable, OnUnreachableAccept, OnUnreachableRefuse)
+	if err != nil {
+		return err
+	}
+	if w.Submit == SubmitLocal && w.OnUnreachable == OnUnreachableRefuse {
+		return d.invalid("workflows.on_unreachable", "\"refuse\" has no effect with submit = \"local\", "+
+			"which asks nobody: remove one of them")
+	}
+	for i, name := range w.Operators {
+		if !isUserName(name) {
+			return d.invalid("workflows.operators", "%s cannot be a user name", quoted(name))
+		}
+		if slices.Contains(w.Operators[:i], name) {
+			return d.invalid("workflows.operators", "%s is there twice", quoted(name))
+		}
+	}
+	return nil
+}
+
+func (d *document) checkDurations(c *Config) error {
+	w, t := &c.Workflows, &c.Workflows.Timeouts
+	for _, v := range []struct {
+		key      string
+		value    Duration
+		min, max time.Duration
+	}{
+		{"kubernetes.request_timeout", c.Kubernetes.RequestTimeout, 100 * time.Millisecond, 5 * time.Minute},
+		// slurmctld stands still while it waits: less than 2 s is a promise.
+		{"workflows.submit_timeout", w.SubmitTimeout, 10 * time.Millisecond, 1999 * time.Millisecond},
+		{"workflows.breaker", w.Breaker, 0, time.Hour},
+		{"workflows.busy_wait", w.BusyWait, 0, 5 * time.Minute},
+		{"workflows.transient_grace", w.TransientGrace, 0, 24 * time.Hour},
+		{"workflows.timeouts.proposal", t.Proposal, 0, maxSlurmTimeout},
+		{"workflows.timeouts.setup", t.Setup, 0, maxSlurmTimeout},
+		{"workflows.timeouts.data_in", t.DataIn, 0, maxSlurmTimeout},
+		{"workflows.timeouts.pre_run", t.PreRun, 0, maxSlurmTimeout},
+		{"workflows.timeouts.post_run", t.PostRun, 0, maxSlurmTimeout},
+		{"workflows.timeouts.data_out", t.DataOut, 0, maxSlurmTimeout},
+		{"workflows.timeouts.teardown", t.Teardown, 0, maxSlurmTimeout},
+	} {
+		if v.value.Std() < v.min || v.value.Std() > v.max {
+			return d.invalid(v.key, "%s is out of range, %s to %s", v.value, v.min, v.max)
+		}
+	}
+	return nil
+}
+
+func (d *document) checkPath(key, path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" || strings.IndexFunc(path, unicode.IsControl) >= 0 {
+		return d.invalid(key, "%s is not an absolute path such as \"/etc/slurm/...\"", quoted(path))
+	}
+	return nil
+}
+
+func (d *document) checkChoice(key, value string, choices ...string) error {
+	if !slices.Contains(choices, value) {
+		return d.invalid(key, "%s is none of %s", quoted(value), strings.Join(choices, ", "))
+	}
+	return nil
+}
+
+func (d *document) invalid(key, format string, args ...any) error {
+	return d.errorAt(toml.Key(strings.Split(key, ".")), key, nil, format, args...)
+}
+
+var (
+	dnsLabel      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	directiveWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,31}$`)
+)
+
+func isDNSLabel(s string, maxBytes int) bool { return len(s) <= maxBytes && dnsLabel.MatchString(s) }
+
+// isUserName is not stricter than the sites' directories are ("a.b@site", `DOM\a`),
+// but a blank or a list in one text is a mistake.
+func isUserName(s string) bool {
+	return s != "" && len(s) <= 256 && strings.IndexFunc(s, func(r rune) bool {
+		return !unicode.IsPrint(r) || unicode.IsSpace(r) || strings.ContainsRune(",:*", r)
+	}) < 0
+}
