@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# slurm.sh [RELEASE] up|down|restart: the Slurm side of the test cluster, beside a kind cluster
+# that is up. RELEASE is bookworm (the default), trixie or forky; another one that runs is
+# replaced. restart is for when a worker was restarted, whose network the Slurm node shares.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+[ $# = 2 ] || set -- "$SLURM_RELEASE" "$@"
+release=$1
+export CREDENTIALS=$state/credentials
+export KUBECONFIG_FILE=$CREDENTIALS/controller.kubeconfig
+export SLURM_IMAGE=unused
+slurmctld=$CLUSTER-slurmctld
+slurmd=("$CLUSTER-slurmd1" "$CLUSTER-slurmd2")
+
+slurm_compose() {
+	compose -p "$CLUSTER" --project-directory "$top" -f "$top/docker-compose.yml" "$@"
+}
+
+# Both nodes answer: they are idle, or have jobs of somebody who uses the cluster already.
+nodes_up() {
+	[ "$(docker exec "$slurmctld" sinfo --noheader --Node -o %T | grep -cE '^(idle|mixed|allocated|completing)$')" = 2 ]
+}
+
+wait_for_nodes() {
+	wait_for 60 "both Slurm nodes up" "docker exec $slurmctld sinfo -R; docker logs $slurmctld; docker logs ${slurmd[0]}" nodes_up
+}
+
+# A node that a test left down or drained is given back.
+resume_nodes() {
+	local node
+	docker exec "$slurmctld" sinfo --noheader --Node -o '%N %T' | awk '/ (down|drain)/ { print $1 }' | sort -u |
+		while read -r node; do
+			docker exec "$slurmctld" scontrol update "NodeName=$node" State=RESUME </dev/null
+		done
+}
+
+up() {
+	local running
+	SLURM_IMAGE=$("$here/slurm-image.sh" "$release")
+	"$here/credentials.sh"
+	running=$(docker inspect --format '{{.Config.Image}}' "$slurmctld" 2>/dev/null || true)
+	# State that a newer Slurm has written is not for an older one: nothing is kept.
+	if [ -n "$running" ] && [ "$running" != "$SLURM_IMAGE" ]; then
+		down
+	fi
+	slurm_compose -f "$here/compose.kind.yml" up -d >"$state/compose.log" 2>&1 || die "compose up failed. Look at: $state/compose.log"
+	# A new token, for a container that was up already.
+	docker exec "$slurmctld" install -m 600 -o slurm -g slurm /run/credentials/slurmk8s.kubeconfig /etc/slurm/slurmk8s.kubeconfig
+	if [ "$running" = "$SLURM_IMAGE" ]; then
+		if [ -n "$(outdated)" ]; then
+			restart
+		fi
+		resume_nodes
+	fi
+	wait_for_nodes
+	say "slurm: $release is up, both nodes too"
+}
+
+down() {
+	docker info >/dev/null 2>&1 || return 0
+	# Without compose.kind.yml, which wants the workers to be there.
+	slurm_compose down --volumes --timeout 5 >"$state/compose.log" 2>&1 || die "compose down failed. Look at: $state/compose.log"
+}
+
+started() {
+	docker inspect --format '{{.State.StartedAt}}' "$1"
+}
+
+# Prints something when what the daemons were started with is no longer what it should be:
+# their configuration, or the network of a worker that was restarted since.
+outdated() {
+	docker exec "$slurmctld" entrypoint slurmctld reconfigure
+	docker exec "${slurmd[0]}" entrypoint slurmd reconfigure
+	docker exec "${slurmd[1]}" entrypoint slurmd reconfigure
+	[[ $(started "${slurmd[0]}") > $(started "$CLUSTER-worker") ]] || echo "worker restarted"
+	[[ $(started "${slurmd[1]}") > $(started "$CLUSTER-worker2") ]] || echo "worker2 restarted"
+}
+
+restart() {
+	docker restart --time 5 "${slurmd[@]}" >/dev/null
+	docker restart --time 5 "$slurmctld" >/dev/null
+	wait_for_nodes
+	say "slurm: restarted, both nodes up"
+}
+
+case $2 in
+up | down | restart) "$2" ;;
+*) die "usage: slurm.sh [bookworm|trixie|forky] up|down|restart" ;;
+esac
