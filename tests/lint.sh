@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Every language's checker, warnings as errors. C is checked by its compiler in
+# goffi/test and lua/test, Lua by luacheck in lua/test.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+unformatted=$(gofmt -l bridge goffi slurmconf tests)
+[ -z "$unformatted" ] || { echo "gofmt -w $unformatted" >&2; exit 1; }
+go vet ./...
+go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+git ls-files -co --exclude-standard -- '*.sh' '.ci/*' tests/cluster/slurm-image/entrypoint tests/cluster/node-image/entrypoint |
+	xargs shellcheck --external-sources
+echo "lint: ok"
