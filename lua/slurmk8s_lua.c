@@ -247,6 +247,7 @@ static int lua_exec_hook(lua_State *L)
 	if (!wrong && !(reply = malloc(REPLY_MAX + 1)))
 		wrong = "out of memory";
 	if (wrong) {
+		free(reply);
 		free(fields.text);
 		return push_error(L, SLURMK8S_EINVAL, "slurmk8s: %s", wrong);
 	}

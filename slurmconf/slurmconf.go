@@ -116,7 +116,7 @@ func (p *slurmFile) include(name string, depth int) {
 	// Slurm knows %c, the cluster's name, if ClusterName came before.
 	name = strings.ReplaceAll(name, "%c", strings.ToLower(p.values["clustername"]))
 	if strings.IndexByte(name, 0) >= 0 {
-		p.fail(p.dir, fmt.Errorf("Include of %s", quoted(name)))
+		p.fail(p.dir, fmt.Errorf("file name %s of an Include has a NUL byte", quoted(name)))
 		return
 	}
 	if !filepath.IsAbs(name) {

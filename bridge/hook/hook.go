@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
@@ -65,7 +66,7 @@ func statusLimit(*call) time.Duration { return 900 * time.Millisecond }
 func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
 	hook, known := table[name]
 	if !known {
-		return Failed, Fields{KeyMessage: fmt.Sprintf("slurmk8s has no hook %q", name)}
+		return Failed, Fields{KeyMessage: line(fmt.Sprintf("slurmk8s has no hook %q", name))}
 	}
 	c, err := newCall(name, request)
 	if err != nil {
@@ -112,12 +113,7 @@ const maxMessage = 800
 
 // line makes an error fit one line of a terminal and of Slurm's comment.
 func line(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
+	text = logging.OneLine(text)
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage-3], "") + "..."
 	}

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -87,6 +89,10 @@ func restConfig(o Options) (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
 	}
+	if file := cfg.BearerTokenFile; file != "" {
+		cfg.BearerToken, cfg.BearerTokenFile = "", ""
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return tokenTransport{file, o.AlsoTrusted, next} })
+	}
 	cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
 	cfg.UserAgent = o.UserAgent
 	cfg.QPS = -1 // a hook sends a handful of requests; the API server has its own priority and fairness
@@ -159,6 +165,26 @@ func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) error {
 			return err
 		}
 	}
+	if cluster.CertificateAuthority != "" {
+		return checkAuthority(cluster.CertificateAuthority, alsoTrusted)
+	}
+	return nil
+}
+
+// checkAuthority refuses a file of certificates that somebody else could have
+// written: who chooses the authority, chooses the API server.
+func checkAuthority(path string, alsoTrusted []uint32) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s is writable by others (mode %04o): run \"chmod go-w %s\"", path, info.Mode().Perm(), path)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() && !slices.Contains(alsoTrusted, owner.Uid) {
+		return fmt.Errorf("%s is owned by another user: run \"chown root %s\"", path, path)
+	}
 	return nil
 }
 
@@ -173,7 +199,32 @@ func readSecret(path string, alsoTrusted []uint32) ([]byte, error) {
 	if err := slurmconf.CheckSecretFile(f, alsoTrusted...); err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(f, maxKubeconfigBytes))
+	data, err := io.ReadAll(io.LimitReader(f, maxKubeconfigBytes+1))
+	if err == nil && len(data) > maxKubeconfigBytes {
+		err = fmt.Errorf("%s is larger than %d KiB", path, maxKubeconfigBytes>>10)
+	}
+	return data, err
+}
+
+// tokenTransport reads the token file for each request: client-go would go on
+// for a minute with a token that was rotated, longer than a refused one is tried.
+type tokenTransport struct {
+	file        string
+	alsoTrusted []uint32
+	next        http.RoundTripper
+}
+
+func (t tokenTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	token, err := readSecret(t.file, t.alsoTrusted)
+	if err != nil {
+		if r.Body != nil {
+			r.Body.Close()
+		}
+		return nil, fmt.Errorf("token: %w", err)
+	}
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	return t.next.RoundTrip(r)
 }
 
 // boundedTransport ends an answer that is larger than anything we ask for.

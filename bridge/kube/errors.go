@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +24,7 @@ const (
 	Refusal                   // admission judged the object: the user's mistake
 	Denied                    // our rights do not suffice: the administrator's
 	NotFound
+	Unserved // the server has no such API, or no such version of it any more
 	Conflict // the object changed under us: read it again
 	Exists
 	Final // anything else: trying again will not help
@@ -39,6 +42,8 @@ func Classify(err error) Class {
 	}
 	s := status.Status()
 	switch {
+	case apierrors.IsNotFound(err) && unserved(s):
+		return Unserved
 	case apierrors.IsNotFound(err):
 		return NotFound
 	case apierrors.IsAlreadyExists(err):
@@ -69,6 +74,14 @@ const (
 	admissionVerb   = " denied the request: "
 )
 
+// unserved reports a 404 that is about the path and not about an object: the
+// server's answer was no Status of its own.
+func unserved(s metav1.Status) bool {
+	return s.Details != nil && slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool {
+		return c.Type == metav1.CauseTypeUnexpectedServerResponse
+	})
+}
+
 func admission(s metav1.Status) bool { return strings.HasPrefix(s.Message, admissionPrefix) }
 
 // Reason is an error in words for a person: the webhook's own words where one
@@ -79,6 +92,9 @@ func Reason(err error) string {
 		s := status.Status()
 		if _, words, ok := strings.Cut(s.Message, admissionVerb); ok && admission(s) {
 			return words
+		}
+		if s.Code == http.StatusUnauthorized {
+			return "the credential of the kubeconfig is not accepted, expired or revoked perhaps (HTTP 401)"
 		}
 		if s.Code != 0 && s.Message != "" {
 			return fmt.Sprintf("%s (HTTP %d)", s.Message, s.Code)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"unicode"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/sirupsen/logrus"
@@ -32,9 +34,28 @@ func New(cfg slurmconf.Log) (*logrus.Logger, io.Closer, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("log file: %w", err)
 	}
-	logger.SetOutput(f)
+	logger.SetOutput(lossy{f})
 	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00"})
 	return logger, f, nil
+}
+
+// lossy passes over an error: logrus would write it to standard error.
+type lossy struct{ io.Writer }
+
+func (l lossy) Write(p []byte) (int, error) {
+	_, _ = l.Writer.Write(p)
+	return len(p), nil
+}
+
+// OneLine makes text that comes from outside fit one line of a log, a terminal
+// or a comment of Slurm's: what cannot be seen becomes a blank.
+func OneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
 }
 
 // toJournal sends each line to the journal with its fields. A host without one
@@ -55,7 +76,7 @@ func (toJournal) Fire(e *logrus.Entry) error {
 	if job := e.Data["job"]; job != nil {
 		message = fmt.Sprintf("job %v: %v: %s", job, e.Data["hook"], e.Message)
 	}
-	_ = journal.Send(message, priority(e.Level), fields)
+	_ = journal.Send(OneLine(message), priority(e.Level), fields)
 	return nil
 }
 

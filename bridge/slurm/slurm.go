@@ -13,13 +13,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 // Commands runs Slurm's commands.
 type Commands struct {
-	Dir  string // holds squeue, scontrol and scancel; empty: the usual places
+	Dir  string // holds squeue and scancel; empty: the usual places
 	Conf string // path of slurm.conf
 }
 
@@ -52,6 +53,8 @@ func (c Commands) run(ctx context.Context, name string, args ...string) (string,
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C", "SLURM_CONF=" + c.Conf, "SLURM_TIME_FORMAT=%s"}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// A site's wrapper may leave a child behind that holds the pipes.
+	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); err != nil {
 		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
 		reason := lines[len(lines)-1]
@@ -74,42 +77,31 @@ type CommandError struct {
 func (e *CommandError) Error() string { return e.Command + ": " + e.Reason }
 func (e *CommandError) Unwrap() error { return e.Err }
 
-// record is one job of `scontrol --oneliner show job`.
-type record map[string]string
-
-// show returns the records that scontrol prints for a job id, several for an
-// array or a heterogeneous job.
-func (c Commands) show(ctx context.Context, id uint32) ([]record, error) {
-	out, err := c.run(ctx, "scontrol", "--oneliner", "show", "job", strconv.FormatUint(uint64(id), 10))
-	if err != nil {
-		return nil, err
-	}
-	var records []record
-	for line := range strings.Lines(out) {
-		r := record{}
-		for word := range strings.FieldsSeq(line) {
-			if key, value, ok := strings.Cut(word, "="); ok {
-				if _, twice := r[key]; !twice { // free text such as Comment comes late
-					r[key] = value
-				}
-			}
-		}
-		records = append(records, r)
-	}
-	return records, nil
+// record is a job as squeue prints it. It holds no field into which a user can
+// write, such as the job's name: in scontrol's words a job called
+// "x ArrayJobId=1 ArrayTaskId=2" would pass for a task of somebody else's.
+type record struct {
+	display string // "12", array task "10_3", several "10_[4-9]", part of a heterogeneous job "10+1"
+	nodes   string // a hostlist; "" before the allocation
 }
 
 func (c Commands) record(ctx context.Context, id uint32) (record, error) {
-	records, err := c.show(ctx, id)
+	number := strconv.FormatUint(uint64(id), 10)
+	// Of an array and of a heterogeneous job all parts are printed.
+	out, err := c.run(ctx, "squeue", "--noheader", "--all", "--states=all", "--jobs="+number, "--format=%A|%i|%N")
 	if err != nil {
-		return nil, err
+		return record{}, err
 	}
-	for _, r := range records {
-		if r["JobId"] == strconv.FormatUint(uint64(id), 10) {
-			return r, nil
+	for line := range strings.Lines(out) {
+		words := strings.Split(strings.TrimSpace(line), "|")
+		if len(words) != 3 {
+			return record{}, fmt.Errorf("squeue: cannot read %q", strings.TrimSpace(line))
+		}
+		if words[0] == number {
+			return record{display: words[1], nodes: words[2]}, nil
 		}
 	}
-	return nil, fmt.Errorf("scontrol show job %d: no such job in its answer", id)
+	return record{}, fmt.Errorf("squeue --jobs=%d: no such job in its answer", id)
 }
 
 // Nodes returns the nodes that a job was allocated.
@@ -118,25 +110,35 @@ func (c Commands) Nodes(ctx context.Context, id uint32) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r["NodeList"] == "" || r["NodeList"] == "(null)" {
+	if r.nodes == "" || r.nodes == "(null)" {
 		return nil, fmt.Errorf("job %d has no nodes", id)
 	}
-	return slurmconf.ExpandHostlist(r["NodeList"])
+	return slurmconf.ExpandHostlist(r.nodes)
 }
 
 // Cancel ends a job. Of an array it ends the one task whose job id it is: the
-// task with the array's own id would otherwise take all others with it.
+// task with the array's own id would otherwise take all others with it. Of a
+// heterogeneous job it ends the whole: Slurm cancels no part of one that is
+// pending, and the others cannot start without it.
 func (c Commands) Cancel(ctx context.Context, id uint32) error {
 	r, err := c.record(ctx, id)
 	if err != nil {
 		return err
 	}
-	target := strconv.FormatUint(uint64(id), 10)
-	if task := r["ArrayTaskId"]; task != "" {
+	target := r.display
+	if array, tasks, ok := strings.Cut(r.display, "_"); ok {
+		task := strings.TrimSuffix(strings.TrimPrefix(tasks, "["), "]")
 		if _, err := strconv.ParseUint(task, 10, 32); err != nil {
 			return fmt.Errorf("job %d still stands for the array tasks %s: not cancelled", id, task)
 		}
-		target = r["ArrayJobId"] + "_" + task
+		target = array + "_" + task
+	} else if whole, _, ok := strings.Cut(r.display, "+"); ok {
+		target = whole
+	}
+	for _, number := range strings.Split(target, "_") {
+		if _, err := strconv.ParseUint(number, 10, 32); err != nil {
+			return fmt.Errorf("squeue: cannot read the job id %q", r.display)
+		}
 	}
 	_, err = c.run(ctx, "scancel", target)
 	return err
@@ -150,9 +152,10 @@ var over = map[string]bool{
 }
 
 // LiveJobs returns the ids of the jobs that are not over. An error means that
-// nothing is known, not that no job lives.
+// nothing is known, not that no job lives. Without --all, SlurmUser would not see
+// the jobs of hidden partitions.
 func (c Commands) LiveJobs(ctx context.Context) (map[uint32]bool, error) {
-	out, err := c.run(ctx, "squeue", "--noheader", "--array", "--states=all", "--format=%A %T")
+	out, err := c.run(ctx, "squeue", "--noheader", "--all", "--array", "--states=all", "--format=%A %T")
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func (e *DirectiveError) Error() string {
 // without a command (it would crash DWS's webhook), "#DWfoo" without a blank (a
 // directive for Slurm, so passing over it would start the job without its
 // storage), characters that cannot be seen. A carriage return at the end of a line
-// is dropped. Everything else, quotes, "%" and "\" included, is passed on as it is
+// is dropped, and so is the word pool=NAME, which is for Slurm. Everything else, quotes, "%" and "\" included, is passed on as it is
 // but for blanks at both ends.
 func Directives(script []byte, word string) ([]string, error) {
 	if word == "" {
@@ -145,7 +145,7 @@ func (p *directiveParser) finish() error {
 	p.body.Reset()
 	p.firstLine, p.continued = 0, false
 
-	command := strings.Trim(body, " \t")
+	command := withoutPool(strings.Trim(body, " \t"))
 	switch {
 	case command == "":
 		return &DirectiveError{line, fmt.Sprintf("%q has no command", p.prefix)}
@@ -154,6 +154,26 @@ func (p *directiveParser) finish() error {
 	}
 	p.directives = append(p.directives, dwsWord+" "+command)
 	return nil
+}
+
+// withoutPool drops the words pool=NAME. Slurm wants one beside every capacity=
+// (_parse_bb_opts of burst_buffer_lua.c); DWS refuses the word, which it does not
+// know.
+func withoutPool(command string) string {
+	for {
+		at := strings.Index(command, " pool=")
+		if tab := strings.Index(command, "\tpool="); at < 0 || tab >= 0 && tab < at {
+			at = tab
+		}
+		if at < 0 {
+			return command
+		}
+		end := strings.IndexAny(command[at+1:], " \t")
+		if end < 0 {
+			return strings.TrimRight(command[:at], " \t")
+		}
+		command = command[:at] + command[at+1+end:]
+	}
 }
 
 // checkCharacters refuses what is not text: it would reach logs, terminals and
@@ -184,7 +204,8 @@ func excerpt(text string, at int) string {
 	for start > 0 && start < at && !utf8.RuneStart(text[start]) {
 		start++
 	}
-	for end < len(text) && !utf8.RuneStart(text[end]) {
+	// Not further than a letter is long: in invalid UTF-8 none need begin.
+	for most := end + utf8.UTFMax - 1; end < min(most, len(text)) && !utf8.RuneStart(text[end]); {
 		end++
 	}
 	quoted := fmt.Sprintf("%q", text[start:end])

@@ -99,6 +99,10 @@ func TestDirectivesRefuses(t *testing.T) {
 		{"invalid UTF-8", "#DW a\xffb\n", `line 1: invalid UTF-8 in "#DW a\xffb"`},
 		{"long text is cut around the place", "#DW " + strings.Repeat("x", 100) + "\xff" + strings.Repeat("y", 100),
 			`line 1: invalid UTF-8 in ..."xxxxxxxxxxxxxxxxxxxx\xffyyyyyyyyyyyyyyyyyyy"...`},
+		{"text without a letter is cut too", "#DW" + strings.Repeat("\x81", 100),
+			`line 1: invalid UTF-8 in "#DW` + strings.Repeat(`\x81`, 23) + `"...`},
+		{"no letter is cut in two", "#DW " + strings.Repeat("ö", 20) + "\a" + strings.Repeat("ü", 20),
+			`line 1: control character U+0007 in ..."` + strings.Repeat("ö", 10) + `\a` + strings.Repeat("ü", 10) + `"...`},
 		{"longer than the bound", "#DW " + strings.Repeat("x", MaxDirectiveBytes), `line 1: directive is longer than 64 KiB`},
 		{"longer than the bound by continuation", "#DW a \\\n" + strings.Repeat("#DW "+strings.Repeat("x", 1000)+"\\\n", 70),
 			`line 1: directive is longer than 64 KiB`},
@@ -208,4 +212,19 @@ func FuzzDirectives(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestThePoolIsForSlurmAndNotForDWS(t *testing.T) {
+	for name, c := range map[string][2]string{
+		"in the middle":        {"#DW jobdw capacity=1GiB pool=dws name=a", "#DW jobdw capacity=1GiB name=a"},
+		"at the end":           {"#DW jobdw capacity=1GiB pool=dws", "#DW jobdw capacity=1GiB"},
+		"twice":                {"#DW jobdw pool=a\tpool=b x=y", "#DW jobdw x=y"},
+		"part of another word": {"#DW jobdw mypool=dws name=a", "#DW jobdw mypool=dws name=a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Directives([]byte("#!/bin/sh\n"+c[0]+"\n"), "DW")
+			require.NoError(t, err)
+			require.Equal(t, []string{c[1]}, got)
+		})
+	}
 }

@@ -70,9 +70,9 @@ func (f *follower) next(ctx context.Context) (*object, error) {
 func (f *follower) open(ctx context.Context) bool {
 	seconds := int64(watchLife / time.Second)
 	begun, failed := make(chan watch.Interface, 1), make(chan error, 1)
-	// The context of a watch lives as long as the watch, so the time-out for its
-	// beginning cannot be the context's own.
-	life, cancel := context.WithCancel(ctx)
+	// The context of a watch lives as long as the watch. It is neither the time-out
+	// for its beginning nor ctx, which is one next's patience: stop ends it.
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		w, err := f.d.workflows.Watch(life, metav1.ListOptions{
 			FieldSelector:       fields.OneTermEqualSelector("metadata.name", f.last.Name).String(),

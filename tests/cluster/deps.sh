@@ -35,5 +35,5 @@ if [ ${#missing[@]} -gt 0 ]; then
 		die "failed: $install. Look at: $CACHE/apt.log"
 fi
 
-command -v go >/dev/null || die "needs go (https://go.dev/dl), 1.24 or later"
+command -v go >/dev/null || die "needs go 1.24 or later"
 "$here/dockerd.sh"

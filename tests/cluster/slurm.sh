@@ -18,22 +18,19 @@ slurm_compose() {
 	compose -p "$CLUSTER" --project-directory "$top" -f "$top/docker-compose.yml" "$@"
 }
 
-# Both nodes answer: they are idle, or have jobs of somebody who uses the cluster already.
+# Both nodes answer: they are idle, or have jobs of somebody who uses the cluster already. One
+# that a test left down or drained is given back.
 nodes_up() {
-	[ "$(docker exec "$slurmctld" sinfo --noheader --Node -o %T | grep -cE '^(idle|mixed|allocated|completing)$')" = 2 ]
+	local nodes node
+	nodes=$(docker exec "$slurmctld" sinfo --noheader --Node -o '%N %T') || return 1
+	while read -r node; do
+		docker exec "$slurmctld" scontrol update "NodeName=$node" State=RESUME </dev/null || true
+	done < <(awk '$2 ~ /^(down|drain)/ { print $1 }' <<<"$nodes")
+	[ "$(grep -cE ' (idle|mixed|allocated|completing)$' <<<"$nodes")" = 2 ]
 }
 
 wait_for_nodes() {
 	wait_for 60 "both Slurm nodes up" "docker exec $slurmctld sinfo -R; docker logs $slurmctld; docker logs ${slurmd[0]}" nodes_up
-}
-
-# A node that a test left down or drained is given back.
-resume_nodes() {
-	local node
-	docker exec "$slurmctld" sinfo --noheader --Node -o '%N %T' | awk '/ (down|drain)/ { print $1 }' | sort -u |
-		while read -r node; do
-			docker exec "$slurmctld" scontrol update "NodeName=$node" State=RESUME </dev/null
-		done
 }
 
 up() {
@@ -48,14 +45,11 @@ up() {
 	slurm_compose -f "$here/compose.kind.yml" up -d >"$state/compose.log" 2>&1 || die "compose up failed. Look at: $state/compose.log"
 	# A new token, for a container that was up already.
 	docker exec "$slurmctld" install -m 600 -o slurm -g slurm /run/credentials/slurmk8s.kubeconfig /etc/slurm/slurmk8s.kubeconfig
-	if [ "$running" = "$SLURM_IMAGE" ]; then
-		if [ -n "$(outdated)" ]; then
-			restart
-		fi
-		resume_nodes
+	if [ "$running" = "$SLURM_IMAGE" ] && [ -n "$(outdated)" ]; then
+		restart
 	fi
 	wait_for_nodes
-	say "slurm: $release is up, both nodes too"
+	say "slurm: $release is up, both nodes answer"
 }
 
 down() {
@@ -82,7 +76,7 @@ restart() {
 	docker restart --time 5 "${slurmd[@]}" >/dev/null
 	docker restart --time 5 "$slurmctld" >/dev/null
 	wait_for_nodes
-	say "slurm: restarted, both nodes up"
+	say "slurm: restarted, both nodes answer"
 }
 
 case $2 in

@@ -1,0 +1,231 @@
+package slurm
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// fake are Slurm's commands: squeue prints lines, scancel writes its arguments to
+// the file cancelled.
+func fake(t *testing.T, squeue string) (c Commands, cancelled string) {
+	t.Helper()
+	dir := t.TempDir()
+	cancelled = filepath.Join(dir, "cancelled")
+	script(t, dir, "squeue", "echo \"$@\" >>"+filepath.Join(dir, "asked")+"\ncat <<'END'\n"+squeue+"\nEND")
+	script(t, dir, "scancel", `echo "$@" >>`+cancelled)
+	return Commands{Dir: dir, Conf: "/etc/slurm/slurm.conf"}, cancelled
+}
+
+func script(t *testing.T, dir, name, body string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+body+"\n"), 0o755))
+}
+
+func TestCancel(t *testing.T) {
+	tests := []struct {
+		name, squeue string
+		id           uint32
+		want, fails  string
+	}{
+		{"a plain job", "12|12|", 12, "12", ""},
+		{"an array task with a job id of its own", "123|120_3|\n120|120_[4-9%2]|", 123, "120_3", ""},
+		{"the task that has the array's id", "123|120_3|\n120|120_7|", 120, "120_7", ""},
+		{"the last pending task, which is printed in brackets", "120|120_[9]|", 120, "120_9", ""},
+		{"an array's id that still stands for tasks", "123|120_3|\n120|120_[4-9%2]|", 120, "", "job 120 still stands for the array tasks 4-9%2: not cancelled"},
+		{"a part of a heterogeneous job ends the whole", "100|100+0|\n101|100+1|\n102|100+2|", 101, "100", ""},
+		{"the first part of a heterogeneous job", "100|100+0|\n101|100+1|", 100, "100", ""},
+		{"another job's line only", "13|13|", 12, "", "squeue --jobs=12: no such job in its answer"},
+		{"an empty answer", "", 12, "", "squeue: cannot read"},
+		{"an answer in other words", "slurm_load_jobs: hello", 12, "", `squeue: cannot read "slurm_load_jobs: hello"`},
+		{"too many words", "12|12|c1|x", 12, "", "squeue: cannot read"},
+		{"an option for an id", "12|--user=root|", 12, "", "cannot read the job id"},
+		{"nothing for an id", "12||", 12, "", "cannot read the job id"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, cancelled := fake(t, tt.squeue)
+			err := c.Cancel(t.Context(), tt.id)
+			text, _ := os.ReadFile(cancelled)
+			assert.Equal(t, tt.want, strings.TrimSpace(string(text)))
+			if tt.fails != "" {
+				require.ErrorContains(t, err, tt.fails)
+				return
+			}
+			require.NoError(t, err)
+		})
+	}
+}
+
+// A job's name is the user's. Whatever it is, it must not reach what we parse.
+func TestWhatIsAskedOfSlurmHoldsNothingThatAUserWrites(t *testing.T) {
+	c, _ := fake(t, "12|12|c1")
+	_, err := c.Nodes(t.Context(), 12)
+	require.NoError(t, err)
+	asked, err := os.ReadFile(filepath.Join(c.Dir, "asked"))
+	require.NoError(t, err)
+	assert.Equal(t, "--noheader --all --states=all --jobs=12 --format=%A|%i|%N\n", string(asked))
+}
+
+func TestNodes(t *testing.T) {
+	tests := []struct {
+		name, squeue string
+		want         []string
+		fails        string
+	}{
+		{"a hostlist", "12|12|c[1-2,5]", []string{"c1", "c2", "c5"}, ""},
+		{"of the one array task", "13|12_2|c9\n12|12_1|c1", []string{"c1"}, ""},
+		{"of the one part of a heterogeneous job", "12|12+0|c1\n13|12+1|c2", []string{"c1"}, ""},
+		{"none yet", "12|12|", nil, "job 12 has no nodes"},
+		{"none yet, in other words", "12|12|(null)", nil, "job 12 has no nodes"},
+		{"a hostlist that is none", "12|12|c[1-", nil, "hostlist"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, _ := fake(t, tt.squeue)
+			got, err := c.Nodes(t.Context(), 12)
+			if tt.fails != "" {
+				require.ErrorContains(t, err, tt.fails)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, got)
+		})
+	}
+}
+
+func TestLiveJobs(t *testing.T) {
+	tests := []struct {
+		name, squeue string
+		want         []uint32
+		fails        string
+	}{
+		{"no jobs", "", nil, ""},
+		{"live and over", "1 RUNNING\n2 COMPLETED\n3 PENDING\n4 CANCELLED\n5 FAILED\n6 TIMEOUT\n7 NODE_FAIL", []uint32{1, 3}, ""},
+		{"an array: pending tasks share an id, one is over", "10 PENDING\n10 PENDING\n11 COMPLETED\n12 RUNNING", []uint32{10, 12}, ""},
+		{"staging out, completing, configuring, requeued and held are not over",
+			"1 STAGE_OUT\n2 COMPLETING\n3 CONFIGURING\n4 REQUEUED\n5 REQUEUE_HOLD\n6 SPECIAL_EXIT\n7 SUSPENDED", []uint32{1, 2, 3, 4, 5, 6, 7}, ""},
+		{"a state of the future counts as live", "1 SOMETHING_NEW", []uint32{1}, ""},
+		{"an error in the middle: nothing is known", "1 RUNNING\nslurm_load_jobs error: x\n2 RUNNING", nil, "squeue: cannot read"},
+		{"two words that are no job", "hello world", nil, "squeue: cannot read"},
+		{"an id that is none", "-1 RUNNING", nil, "squeue: cannot read"},
+		{"a line that was cut", "1 RUNNING\n2", nil, "squeue: cannot read"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			script(t, dir, "squeue", "printf '%s' '"+tt.squeue+"'")
+			live, err := Commands{Dir: dir}.LiveJobs(t.Context())
+			if tt.fails != "" {
+				require.ErrorContains(t, err, tt.fails)
+				assert.Nil(t, live)
+				return
+			}
+			require.NoError(t, err)
+			assert.Len(t, live, len(tt.want))
+			for _, id := range tt.want {
+				assert.True(t, live[id], id)
+			}
+		})
+	}
+}
+
+// SlurmUser, unlike root, does not see them without --all: reconcile would end
+// the Workflow of a job that runs.
+func TestTheJobsOfHiddenPartitionsAreSeen(t *testing.T) {
+	dir := t.TempDir()
+	script(t, dir, "squeue", `echo "1 RUNNING"; for a; do [ "$a" = --all ] && echo "2 RUNNING"; done; true`)
+	live, err := Commands{Dir: dir}.LiveJobs(t.Context())
+	require.NoError(t, err)
+	assert.True(t, live[2])
+}
+
+func TestACommandThatFails(t *testing.T) {
+	tests := []struct{ name, body, want string }{
+		{"its last words", "echo first >&2; echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
+			"squeue --noheader --all --array --states=all --format=%A %T: slurm_load_jobs error: Unable to contact slurm controller"},
+		{"without words", "exit 3", "exit status 3"},
+		{"output before a failure is not believed", "echo '1 RUNNING'; exit 1", "exit status 1"},
+		{"a signal", "kill -9 $$", "signal: killed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			script(t, dir, "squeue", tt.body)
+			_, err := Commands{Dir: dir}.LiveJobs(t.Context())
+			require.ErrorContains(t, err, tt.want)
+			assert.NotContains(t, err.Error(), "\n")
+			var failed *CommandError
+			require.ErrorAs(t, err, &failed)
+		})
+	}
+}
+
+func TestACommandThatHangsEndsWithTheDeadline(t *testing.T) {
+	for name, body := range map[string]string{
+		"itself":                         "exec sleep 600",
+		"with a child that holds a pipe": "sleep 600 & echo $! >$0.pid; wait",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			script(t, dir, "squeue", body)
+			t.Cleanup(func() { endChild(filepath.Join(dir, "squeue.pid")) })
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			done := make(chan error, 1)
+			go func() {
+				_, err := Commands{Dir: dir}.LiveJobs(ctx)
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				require.ErrorContains(t, err, "no answer in time")
+			case <-time.After(60 * time.Second): // far more than the deadline, far less than the sleep
+				t.Fatal("it still waits for the pipe")
+			}
+		})
+	}
+}
+
+func endChild(pidFile string) {
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		return
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+		if p, err := os.FindProcess(pid); err == nil {
+			_ = p.Kill()
+		}
+	}
+}
+
+func TestAMissingCommandIsNamedWithTheSetting(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Commands{Dir: dir}.LiveJobs(t.Context())
+	require.EqualError(t, err, "squeue is not in "+dir+": set slurm_bin_dir")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "squeue"), nil, 0o644))
+	_, err = Commands{Dir: dir}.LiveJobs(t.Context())
+	require.ErrorContains(t, err, "set slurm_bin_dir", "a file that cannot be run is none")
+}
+
+func TestTheEnvironmentOfACommandIsOurs(t *testing.T) {
+	for name, value := range map[string]string{"SQUEUE_STATES": "RUNNING", "SLURM_CLUSTERS": "other", "LD_PRELOAD": "", "SLURM_CONF": "/wrong"} {
+		t.Setenv(name, value)
+	}
+	dir := t.TempDir()
+	script(t, dir, "squeue", "env >"+filepath.Join(dir, "env"))
+	_, err := Commands{Dir: dir, Conf: "/etc/slurm-x/slurm.conf"}.LiveJobs(t.Context())
+	require.NoError(t, err)
+	env, err := os.ReadFile(filepath.Join(dir, "env"))
+	require.NoError(t, err)
+	assert.Contains(t, string(env), "SLURM_CONF=/etc/slurm-x/slurm.conf\n")
+	assert.NotContains(t, string(env), "SQUEUE_STATES")
+	assert.NotContains(t, string(env), "SLURM_CLUSTERS")
+}
