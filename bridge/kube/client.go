@@ -227,12 +227,18 @@ func (t tokenTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.next.RoundTrip(r)
 }
 
-// boundedTransport ends an answer that is larger than anything we ask for.
+// boundedTransport ends an answer that is larger than anything we ask for, and
+// hides Retry-After from client-go, which would sleep inside the request where
+// Do cannot see it.
 type boundedTransport struct{ next http.RoundTripper }
 
 func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
-	if err == nil && r.URL.Query().Get("watch") == "" {
+	if err != nil {
+		return resp, err
+	}
+	resp.Header.Del("Retry-After")
+	if r.URL.Query().Get("watch") == "" {
 		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponseBytes}
 	}
 	return resp, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
@@ -38,10 +39,20 @@ func (c *Client) Do(ctx context.Context, what string, request func(context.Conte
 			return &RequestError{What: what, Tries: tries, Err: err}
 		}
 		c.log.WithField("try", tries).Warnf("%s: %s", what, Reason(err))
-		if sleep(ctx, policy.Step()) != nil {
+		if sleep(ctx, max(policy.Step(), asked(err))) != nil {
 			return &RequestError{What: what, Tries: tries, Err: err}
 		}
 	}
+}
+
+// asked is how long an overloaded API server wants to be left alone. One that is
+// only starting (503) says five seconds as well and is ready long before.
+func asked(err error) time.Duration {
+	seconds, ok := apierrors.SuggestsClientDelay(err)
+	if !ok || !apierrors.IsTooManyRequests(err) {
+		return 0
+	}
+	return min(time.Duration(seconds)*time.Second, backoff().Cap)
 }
 
 // once gives one attempt its share of the time. A request that outlives it
@@ -52,12 +63,23 @@ func (c *Client) once(ctx context.Context, request func(context.Context) error) 
 	return request(attempt)
 }
 
-// Pause waits as the retry policy's first step does, for a caller that loops
-// over reads itself.
-func Pause(ctx context.Context) error {
-	policy := backoff()
-	return sleep(ctx, policy.Step())
+// Pauses is the retry policy for a caller that loops over reads itself. The zero
+// value begins with the shortest pause.
+type Pauses struct {
+	policy wait.Backoff
+	begun  bool
 }
+
+// Wait makes the next pause; the error is ctx's.
+func (p *Pauses) Wait(ctx context.Context) error {
+	if !p.begun {
+		p.policy, p.begun = backoff(), true
+	}
+	return sleep(ctx, p.policy.Step())
+}
+
+// Reset makes the next pause the shortest: there was progress.
+func (p *Pauses) Reset() { p.begun = false }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

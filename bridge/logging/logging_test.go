@@ -127,9 +127,9 @@ func TestNothingIsWrittenToStandardOutputOrError(t *testing.T) {
 		os.Exit(0)
 	}
 	for name, file := range map[string]string{
-		"a file":       filepath.Join(t.TempDir(), "log"),
-		"a full disk":  "/dev/full",
-		"the journal":  "journal",
+		"a file":      filepath.Join(t.TempDir(), "log"),
+		"a full disk": "/dev/full",
+		"the journal": "journal",
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0], "-test.run=^TestNothingIsWrittenToStandardOutputOrError$")
@@ -140,4 +140,3 @@ func TestNothingIsWrittenToStandardOutputOrError(t *testing.T) {
 		})
 	}
 }
-

@@ -1,0 +1,161 @@
+package dwssim
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// policy is what the two webhooks decide by.
+type policy struct {
+	// rulesetNamespace is where DWS looks its rules up; it is named when there are none.
+	rulesetNamespace string
+	hasRuleset       bool
+}
+
+var (
+	desiredStatePath = field.NewPath("Spec").Child("DesiredState")
+	driversPath      = field.NewPath("Status").Child("Drivers")
+)
+
+// mutateCreate registers the drivers of each directive and the first variables of the job's
+// environment. A directive that is wrong is left for validateCreate to refuse, but a blank one
+// is an error here already: errBlankDirective.
+func (p policy) mutateCreate(w *Workflow) error {
+	if !p.hasRuleset {
+		return nil
+	}
+	var drivers []Driver
+	for index, text := range w.Spec.DWDirectives {
+		parsed, err := parseDirective(text)
+		if errors.Is(err, errBlankDirective) {
+			return err
+		}
+		if err != nil {
+			return nil
+		}
+		rule := rules[parsed.command]
+		for _, state := range rule.watchStates {
+			drivers = append(drivers, Driver{DriverID: rule.driverID, DWDIndex: index, WatchState: state, Status: Pending})
+		}
+	}
+	w.Status.Drivers = drivers
+	if w.Status.Env == nil {
+		w.Status.Env = map[string]string{}
+	}
+	w.Status.Env["DW_WORKFLOW_NAME"] = w.Name
+	w.Status.Env["DW_WORKFLOW_NAMESPACE"] = w.Namespace
+	return nil
+}
+
+// validateCreate refuses a Workflow that DWS could not begin with.
+func (p policy) validateCreate(w *Workflow) error {
+	if w.Spec.DesiredState != Proposal {
+		return field.Invalid(desiredStatePath, w.Spec.DesiredState, "the initial state must be Proposal")
+	}
+	if w.Spec.Hurry {
+		return field.Forbidden(field.NewPath("Spec").Child("Hurry"), "the hurry flag may not be set on creation")
+	}
+	if w.Status.State != "" {
+		return field.Forbidden(field.NewPath("Status").Child("State"), "the status state may not be set on creation")
+	}
+	if len(w.Spec.DWDirectives) > 0 && !p.hasRuleset {
+		return fmt.Errorf("unable to find ruleset in namespace: %s", p.rulesetNamespace)
+	}
+	_, err := checkDirectives(w.Spec.DWDirectives)
+	return err
+}
+
+// validateUpdate refuses a change that breaks the state machine's rules. It sees the writes of
+// DWS's own controller and of drivers too.
+func (p policy) validateUpdate(old, w *Workflow) error {
+	if w.Spec.Hurry && w.Spec.DesiredState != Teardown {
+		return field.Forbidden(field.NewPath("Spec").Child("Hurry"), "the hurry flag may only be set when the desired state is Teardown")
+	}
+	if err := checkImmutable(old, w); err != nil {
+		return err
+	}
+	if err := checkDrivers(old, w); err != nil {
+		return err
+	}
+	return checkTransition(old, w)
+}
+
+func checkImmutable(old, w *Workflow) error {
+	const detail = "the field is immutable"
+	spec := field.NewPath("Spec")
+	switch {
+	case old.Spec.WLMID != w.Spec.WLMID:
+		return field.Forbidden(spec.Child("WLMID"), detail)
+	case old.Spec.JobID != w.Spec.JobID:
+		return field.Forbidden(spec.Child("JobID"), detail)
+	case old.Spec.UserID != w.Spec.UserID:
+		return field.Forbidden(spec.Child("UserID"), detail)
+	case old.Spec.GroupID != w.Spec.GroupID:
+		return field.Forbidden(spec.Child("GroupID"), detail)
+	case !slices.Equal(old.Spec.DWDirectives, w.Spec.DWDirectives):
+		return field.Forbidden(spec.Child("DWDirectives"), detail)
+	}
+	return nil
+}
+
+// checkDrivers lets drivers work on the entries of the state that the Workflow is in.
+func checkDrivers(old, w *Workflow) error {
+	if len(old.Status.Drivers) != len(w.Status.Drivers) {
+		return field.Forbidden(driversPath, "driver entries cannot be added or removed")
+	}
+	for i, driver := range w.Status.Drivers {
+		path, before := driversPath.Index(i), old.Status.Drivers[i]
+		if before.WatchState != old.Status.State {
+			if !sameDriver(before, driver) {
+				return field.Forbidden(path, "driver entry for non-current state cannot be changed")
+			}
+			continue
+		}
+		switch {
+		case driver.WatchState != before.WatchState || driver.DriverID != before.DriverID || driver.DWDIndex != before.DWDIndex:
+			return field.Forbidden(path, "the identity of a driver entry cannot be changed")
+		case driver.Completed && driver.Status != Completed:
+			return field.Invalid(path, driver.Status, "driver cannot be completed without status=Completed")
+		case driver.Completed && driver.Error != "":
+			return field.Invalid(path, driver.Error, "driver cannot be completed when error is present")
+		case before.Completed && !driver.Completed:
+			return field.Invalid(path, driver.Completed, "driver cannot change from completed state")
+		}
+	}
+	return nil
+}
+
+// sameDriver compares times by the instant: their zone and monotonic part may differ.
+func sameDriver(a, b Driver) bool {
+	if !a.CompleteTime.Equal(b.CompleteTime) {
+		return false
+	}
+	a.CompleteTime, b.CompleteTime = nil, nil
+	return reflect.DeepEqual(a, b)
+}
+
+// checkTransition judges a changed desired state against the state the Workflow is in.
+func checkTransition(old, w *Workflow) error {
+	desired := w.Spec.DesiredState
+	if desired == Teardown || desired == old.Spec.DesiredState {
+		return nil
+	}
+	// Before the controller's first write the state is empty: then nothing is achieved yet.
+	current := slices.Index(States, old.Status.State)
+	if old.Spec.DesiredState == Teardown {
+		current = slices.Index(States, Teardown)
+	}
+	switch next := slices.Index(States, desired); {
+	case next < current:
+		return field.Invalid(desiredStatePath, desired, "DesiredState cannot progress backwards")
+	case next > max(current, 0)+1:
+		return field.Invalid(desiredStatePath, desired, "states cannot be skipped")
+	case next > current && !old.Status.Ready:
+		return field.Invalid(desiredStatePath, desired, "current desired state not yet achieved")
+	}
+	return nil
+}

@@ -1,0 +1,323 @@
+package dwssim
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/util/workqueue"
+)
+
+const (
+	// workers is how many Workflows move at once; each spends its time waiting for the API.
+	workers = 16
+	// requestDeadline bounds one write: a server that hangs must not hold the workers.
+	requestDeadline = 10 * time.Second
+	// A failed Workflow or watch is tried again after a time that doubles between these.
+	retryFirst = 5 * time.Millisecond
+	retryMax   = 500 * time.Millisecond
+)
+
+// controller carries out the plans of next. It keeps the newest known Workflows by a watch.
+type controller struct {
+	client  dynamic.Interface
+	version string
+	logf    func(format string, args ...any)
+	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName]
+
+	mu    sync.Mutex
+	known map[types.NamespacedName]*Workflow
+}
+
+func newController(client dynamic.Interface, version string, logf func(string, ...any)) *controller {
+	return &controller{
+		client:  client,
+		version: version,
+		logf:    logf,
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](retryFirst, retryMax)),
+		known: map[types.NamespacedName]*Workflow{},
+	}
+}
+
+// run works until ctx ends, whatever the API server does.
+func (c *controller) run(ctx context.Context) {
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() { c.work(ctx) })
+	}
+	c.watch(ctx)
+	c.queue.ShutDown()
+	all.Wait()
+}
+
+// watch keeps known up to date: list, watch from there, and all over again when the watch
+// breaks or is too old.
+func (c *controller) watch(ctx context.Context) {
+	backoff := retryFirst
+	for ctx.Err() == nil {
+		started := time.Now()
+		err := c.listAndWatch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(started) > retryMax {
+			backoff = retryFirst
+		}
+		c.logf("watch: %v; listing again", err)
+		wait(ctx, backoff)
+		backoff = min(2*backoff, retryMax)
+	}
+}
+
+func (c *controller) listAndWatch(ctx context.Context) error {
+	workflows := c.client.Resource(WorkflowsResource(c.version))
+	listContext, cancel := context.WithTimeout(ctx, requestDeadline)
+	defer cancel()
+	list, err := workflows.List(listContext, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list workflows: %w", err)
+	}
+	c.replace(list.Items)
+	version := list.GetResourceVersion()
+	for {
+		// The server ends a watch after this time, without harm.
+		seconds := int64(5 * 60)
+		watcher, err := workflows.Watch(ctx, metav1.ListOptions{
+			ResourceVersion: version, AllowWatchBookmarks: true, TimeoutSeconds: &seconds,
+		})
+		if err != nil {
+			return fmt.Errorf("watch workflows: %w", err)
+		}
+		seen, err := c.follow(watcher)
+		watcher.Stop()
+		if err != nil {
+			return err
+		}
+		if seen == "" {
+			// A watch that ended without one event may be a server on its way down.
+			return fmt.Errorf("watch workflows: it ended")
+		}
+		version = seen
+	}
+}
+
+// follow takes events until the watch ends, and returns the last resource version.
+func (c *controller) follow(watcher watch.Interface) (string, error) {
+	version := ""
+	for event := range watcher.ResultChan() {
+		if event.Type == watch.Error {
+			return version, fmt.Errorf("watch workflows: %w", apierrors.FromObject(event.Object))
+		}
+		object, ok := event.Object.(*unstructured.Unstructured)
+		if !ok {
+			return version, fmt.Errorf("watch workflows: unexpected %T", event.Object)
+		}
+		version = object.GetResourceVersion()
+		switch event.Type {
+		case watch.Added, watch.Modified:
+			c.learn(object)
+		case watch.Deleted:
+			c.forget(keyOf(object))
+		}
+	}
+	return version, nil
+}
+
+func (c *controller) replace(items []unstructured.Unstructured) {
+	listed := map[types.NamespacedName]bool{}
+	for i := range items {
+		key := keyOf(&items[i])
+		listed[key] = true
+		c.learn(&items[i])
+		// Even if it has not changed: what failed during an outage is looked at again.
+		c.queue.Add(key)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.known {
+		if !listed[key] {
+			delete(c.known, key)
+		}
+	}
+}
+
+func (c *controller) learn(object *unstructured.Unstructured) {
+	workflow, err := FromUnstructured(object)
+	if err != nil {
+		c.logf("%v", err)
+		return
+	}
+	if c.remember(workflow) {
+		c.queue.Add(keyOf(object))
+	}
+}
+
+// remember keeps the newer of two versions: the watch also brings back what this controller
+// wrote itself, late. It returns false for what is not new.
+func (c *controller) remember(w *Workflow) bool {
+	key := types.NamespacedName{Namespace: w.Namespace, Name: w.Name}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if before, found := c.known[key]; found && before.UID == w.UID && !newer(w.ResourceVersion, before.ResourceVersion) {
+		return false
+	}
+	c.known[key] = w
+	return true
+}
+
+func (c *controller) forget(key types.NamespacedName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, key)
+}
+
+func (c *controller) get(key types.NamespacedName) *Workflow {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known[key]
+}
+
+func (c *controller) work(ctx context.Context) {
+	for {
+		key, shutdown := c.queue.Get()
+		if shutdown {
+			return
+		}
+		wake, err := c.sync(ctx, key)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			c.logf("workflow %s: %v", key, err)
+			c.queue.AddRateLimited(key)
+		case err == nil:
+			c.queue.Forget(key)
+			if !wake.IsZero() {
+				c.queue.AddAfter(key, time.Until(wake))
+			}
+		}
+		c.queue.Done(key)
+	}
+}
+
+// sync carries out plans until there is nothing left to do now.
+func (c *controller) sync(ctx context.Context, key types.NamespacedName) (time.Time, error) {
+	for {
+		workflow := c.get(key)
+		if workflow == nil || ctx.Err() != nil {
+			return time.Time{}, nil
+		}
+		p := next(workflow, time.Now())
+		if p.write == nil {
+			return p.wake, nil
+		}
+		switch err := c.carryOut(ctx, p); {
+		case apierrors.IsConflict(err):
+			// Somebody else wrote. Its event may be on the way; a read is sure.
+			if err := c.refresh(ctx, key); err != nil {
+				return time.Time{}, err
+			}
+		case apierrors.IsNotFound(err):
+			// Deleted: the watch says so too, but a new one of that name may be known already.
+			return time.Time{}, nil
+		case err != nil:
+			return time.Time{}, err
+		}
+	}
+}
+
+func (c *controller) refresh(ctx context.Context, key types.NamespacedName) error {
+	ctx, cancel := context.WithTimeout(ctx, requestDeadline)
+	defer cancel()
+	object, err := c.client.Resource(WorkflowsResource(c.version)).Namespace(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		c.forget(key)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	workflow, err := FromUnstructured(object)
+	if err != nil {
+		return err
+	}
+	c.remember(workflow)
+	return nil
+}
+
+func (c *controller) carryOut(ctx context.Context, p plan) error {
+	ctx, cancel := context.WithTimeout(ctx, requestDeadline)
+	defer cancel()
+	if p.createComputes {
+		if err := c.createComputes(ctx, p.write); err != nil {
+			return err
+		}
+	}
+	if p.deleteComputes {
+		if err := c.deleteComputes(ctx, p.write); err != nil {
+			return err
+		}
+	}
+	object, err := p.write.Unstructured()
+	if err != nil {
+		return err
+	}
+	written, err := c.client.Resource(WorkflowsResource(c.version)).Namespace(p.write.Namespace).
+		Update(ctx, object, metav1.UpdateOptions{FieldManager: fieldManager})
+	if err != nil {
+		return err
+	}
+	workflow, err := FromUnstructured(written)
+	if err != nil {
+		return err
+	}
+	if workflow.DeletionTimestamp != nil && len(workflow.Finalizers) == 0 {
+		c.forget(keyOf(written))
+		return nil
+	}
+	c.remember(workflow)
+	return nil
+}
+
+func (c *controller) createComputes(ctx context.Context, w *Workflow) error {
+	owner := metav1.NewControllerRef(w, WorkflowsResource(c.version).GroupVersion().WithKind("Workflow"))
+	computes := &unstructured.Unstructured{Object: map[string]any{"data": []any{}}}
+	computes.SetAPIVersion(Group + "/" + c.version)
+	computes.SetKind("Computes")
+	computes.SetName(w.Name)
+	computes.SetOwnerReferences([]metav1.OwnerReference{*owner})
+	_, err := c.client.Resource(ComputesResource(c.version)).Namespace(w.Namespace).
+		Create(ctx, computes, metav1.CreateOptions{FieldManager: fieldManager})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create computes: %w", err)
+	}
+	return nil
+}
+
+// deleteComputes does not rely on the garbage collector: the api tier has none.
+func (c *controller) deleteComputes(ctx context.Context, w *Workflow) error {
+	err := c.client.Resource(ComputesResource(c.version)).Namespace(w.Namespace).Delete(ctx, w.Name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete computes: %w", err)
+	}
+	return nil
+}
+
+func keyOf(object metav1.Object) types.NamespacedName {
+	return types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}
+}
+
+// newer compares resource versions. Those of Kubernetes are numbers; others always count as
+// newer, so that nothing is missed.
+func newer(a, b string) bool {
+	first, errA := strconv.ParseUint(a, 10, 64)
+	second, errB := strconv.ParseUint(b, 10, 64)
+	return errA != nil || errB != nil || first > second
+}
