@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 
 	"github.com/sirupsen/logrus"
@@ -20,6 +21,7 @@ import (
 // call is one run of a hook.
 type call struct {
 	request     Fields
+	configPath  string
 	reply       Fields
 	cfg         *slurmconf.Config
 	burstBuffer *slurmconf.BurstBuffer
@@ -38,7 +40,7 @@ func newCall(name string, request Fields) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir := request[KeyStateDir]; dir != "" && dir != cfg.StateDir {
+	if dir := request[KeyStateDir]; dir != "" && filepath.Clean(dir) != filepath.Clean(cfg.StateDir) {
 		return nil, fmt.Errorf("burst_buffer.lua keeps its files in %s, %s says state_dir = %q: make them equal", dir, path, cfg.StateDir)
 	}
 	job, err := jobOf(request)
@@ -50,7 +52,7 @@ func newCall(name string, request Fields) (*call, error) {
 		return nil, err
 	}
 	c := &call{
-		request: request, reply: Fields{}, cfg: cfg,
+		request: request, reply: Fields{}, cfg: cfg, configPath: path,
 		local: state.Dir(cfg.StateDir), job: job,
 		log:     logger.WithFields(logrus.Fields{"hook": name, "job": job.ID}),
 		logSink: sink,

@@ -26,7 +26,7 @@ func (c *call) cancelAfterwards() error {
 		return fmt.Errorf("close_range: %w", err)
 	}
 	cmd := exec.Command(program, "cancel-job",
-		"--after-pid", strconv.Itoa(os.Getpid()), "--config", c.request[KeyConfig],
+		"--after-pid", strconv.Itoa(os.Getpid()), "--config", c.configPath,
 		strconv.FormatUint(uint64(c.job.ID), 10))
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -35,6 +35,16 @@ var table = map[string]entry{
 	"slurm_bb_get_status":    {getStatus, statusLimit},
 }
 
+// within is how long this call may take.
+func (e entry) within(c *call) time.Duration {
+	limit := e.limit(c)
+	granted, err := strconv.ParseInt(c.request[KeyDeadlineMS], 10, 64)
+	if err == nil && granted > 0 && granted < limit.Milliseconds() {
+		return time.Duration(granted) * time.Millisecond
+	}
+	return limit
+}
+
 // Names returns the hooks' names in alphabetical order.
 func Names() []string {
 	names := make([]string, 0, len(table))
@@ -50,9 +60,11 @@ func Names() []string {
 const killMargin = 2 * time.Second
 
 // The bounds that Slurm sets, burst_buffer.conf(5), less the margin.
-func otherLimit(c *call) time.Duration    { return c.burstBuffer.OtherTimeout - killMargin }
-func stageInLimit(c *call) time.Duration  { return c.burstBuffer.StageInTimeout - killMargin }
-func stageOutLimit(c *call) time.Duration { return c.burstBuffer.StageOutTimeout - killMargin }
+func otherLimit(c *call) time.Duration    { return beforeKill(c.burstBuffer.OtherTimeout) }
+func stageInLimit(c *call) time.Duration  { return beforeKill(c.burstBuffer.StageInTimeout) }
+func stageOutLimit(c *call) time.Duration { return beforeKill(c.burstBuffer.StageOutTimeout) }
+
+func beforeKill(limit time.Duration) time.Duration { return max(limit-killMargin, time.Second/2) }
 
 // slurmctld stands still during the check at submission, so the bound is ours.
 func submitLimit(c *call) time.Duration { return c.cfg.Workflows.SubmitTimeout.Std() }
@@ -73,11 +85,7 @@ func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
 		return Failed, Fields{KeyMessage: line(err.Error())}
 	}
 	defer c.close()
-	limit := max(hook.limit(c), time.Second/2)
-	if granted, err := strconv.Atoi(request[KeyDeadlineMS]); err == nil && granted > 0 {
-		limit = min(limit, time.Duration(granted)*time.Millisecond)
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, hook.within(c))
 	defer cancel()
 
 	begin := time.Now()

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
@@ -73,13 +74,20 @@ func stage(target workflow.State) func(context.Context, *call) error {
 	}
 }
 
+// poll answers BUSY after a short wait. An API server that is away for a while is
+// no failure either, since Slurm asks again.
 func poll(target workflow.State) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
-		d, err := c.jobDriver(ctx)
-		if err != nil {
-			return err
+		asking, cancel := context.WithTimeout(ctx, c.cfg.Workflows.BusyWait.Std()+c.cfg.Kubernetes.RequestTimeout.Std())
+		defer cancel()
+		var env workflow.Env
+		d, err := c.jobDriver(asking)
+		if err == nil {
+			env, err = d.Poll(asking, c.job, target)
 		}
-		env, err := d.Poll(ctx, c.job, target)
+		if ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || kube.Is(err, kube.Transient)) {
+			return workflow.ErrBusy
+		}
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ type Driver struct {
 // New finds the version of DWS that the server prefers.
 func New(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, log *logrus.Entry) (*Driver, error) {
 	version, err := client.PreferredVersion(ctx, group)
-	if kube.Is(err, kube.NotFound) {
+	if kube.Is(err, kube.Unserved) {
 		return nil, fmt.Errorf("DWS is not installed in Kubernetes: no API group %s", group)
 	}
 	if err != nil {

@@ -18,9 +18,11 @@ const watchLife = 60 * time.Second
 // follower yields a Workflow's changes. It never polls: it watches, and reads
 // the object again when a watch ended, failed or never began.
 type follower struct {
-	d    *Driver
-	last *object
-	w    watch.Interface
+	d      *Driver
+	last   *object
+	w      watch.Interface
+	opened time.Time // when w was
+	pauses kube.Pauses
 }
 
 func (d *Driver) follow(o *object) *follower { return &follower{d: d, last: o} }
@@ -35,8 +37,12 @@ func (f *follower) stop() {
 // next blocks until the Workflow may have changed and returns it, or nil when it
 // is gone. The error is ctx's, or one of the API that trying again will not mend.
 func (f *follower) next(ctx context.Context) (*object, error) {
-	if f.w == nil && !f.open(ctx) {
-		return f.reread(ctx)
+	if f.w == nil {
+		if opened, err := f.open(ctx); err != nil {
+			return nil, err
+		} else if !opened {
+			return f.reread(ctx)
+		}
 	}
 	over := time.NewTimer(watchLife + 5*time.Second)
 	defer over.Stop()
@@ -53,6 +59,7 @@ func (f *follower) next(ctx context.Context) (*object, error) {
 			case ok && event.Type == watch.Deleted:
 				return nil, nil
 			case ok && isObject && (event.Type == watch.Added || event.Type == watch.Modified):
+				f.pauses.Reset()
 				f.last = parse(u)
 				return f.last, nil
 			case ok && event.Type == watch.Bookmark:
@@ -66,8 +73,9 @@ func (f *follower) next(ctx context.Context) (*object, error) {
 }
 
 // open starts a watch behind the version that was seen last. It reports false
-// when the server did not take it within a request's time.
-func (f *follower) open(ctx context.Context) bool {
+// when the server did not take it within a request's time, and an error when it
+// never will.
+func (f *follower) open(ctx context.Context) (bool, error) {
 	seconds := int64(watchLife / time.Second)
 	begun, failed := make(chan watch.Interface, 1), make(chan error, 1)
 	// The context of a watch lives as long as the watch. It is neither the time-out
@@ -90,16 +98,20 @@ func (f *follower) open(ctx context.Context) bool {
 	defer late.Stop()
 	select {
 	case w := <-begun:
-		f.w = &cancelled{w, cancel}
-		return true
+		f.w, f.opened = &cancelled{w, cancel}, time.Now()
+		return true, nil
 	case err := <-failed:
+		if class := kube.Classify(err); class == kube.Denied || class == kube.Final {
+			cancel()
+			return false, &kube.RequestError{What: "watch workflow " + f.d.path(f.last.Name), Tries: 1, Err: err}
+		}
 		f.d.log.Warnf("watch workflow %s: %s", f.d.path(f.last.Name), kube.Reason(err))
 	case <-late.C:
 		f.d.log.Warnf("watch workflow %s: no answer in time", f.d.path(f.last.Name))
 	case <-ctx.Done():
 	}
 	cancel()
-	return false
+	return false, nil
 }
 
 // cancelled is a watch that ends its own context with itself.
@@ -113,10 +125,17 @@ func (c *cancelled) Stop() {
 	c.Interface.Stop()
 }
 
-// reread pauses, so that a server that ends every watch at once is not hammered,
-// and reads the Workflow.
+// steady is how long a watch has to last for the next pause to be short again.
+const steady = 5 * time.Second
+
+// reread pauses, ever longer when a server ends every watch at once, and reads
+// the Workflow.
 func (f *follower) reread(ctx context.Context) (*object, error) {
-	if err := kube.Pause(ctx); err != nil {
+	if !f.opened.IsZero() && time.Since(f.opened) > steady {
+		f.pauses.Reset()
+	}
+	f.opened = time.Time{}
+	if err := f.pauses.Wait(ctx); err != nil {
 		return nil, err
 	}
 	o, err := f.d.get(ctx, f.last.Name)

@@ -23,7 +23,7 @@ func (d *Driver) Setup(ctx context.Context, job *Job, directives []string) (Env,
 	if err := d.ensure(ctx, job, directives); err != nil {
 		return nil, err
 	}
-	o, err := d.advance(ctx, job.Name(), Setup, false)
+	o, err := d.advance(ctx, job.Name(), Setup)
 	if err != nil {
 		return nil, err
 	}
@@ -31,6 +31,7 @@ func (d *Driver) Setup(ctx context.Context, job *Job, directives []string) (Env,
 }
 
 func (d *Driver) ensure(ctx context.Context, job *Job, directives []string) error {
+	var pauses kube.Pauses
 	for {
 		o, err := d.get(ctx, job.Name())
 		switch {
@@ -42,7 +43,7 @@ func (d *Driver) ensure(ctx context.Context, job *Job, directives []string) erro
 				return err
 			}
 			// Our own create whose answer was lost, or somebody else's: look again.
-			if err := kube.Pause(ctx); err != nil {
+			if err := pauses.Wait(ctx); err != nil {
 				return err
 			}
 		case !d.ours(o):
@@ -104,43 +105,38 @@ func (d *Driver) create(ctx context.Context, job *Job, directives []string, dryR
 // Request asks for a state and returns at once (slurm_bb_data_in and
 // slurm_bb_data_out where Slurm polls).
 func (d *Driver) Request(ctx context.Context, job *Job, target State) error {
-	_, err := d.request(ctx, job.Name(), target, false)
+	_, err := d.request(ctx, job.Name(), "", target, false)
 	return err
 }
 
 // Await brings the job's Workflow to a state and waits until DWS is done with it.
 func (d *Driver) Await(ctx context.Context, job *Job, target State) (Env, error) {
-	o, err := d.advance(ctx, job.Name(), target, false)
+	o, err := d.advance(ctx, job.Name(), target)
 	if err != nil {
 		return nil, err
 	}
 	return o.Env, nil
 }
 
-// Poll is Await for at most the configured busy wait: ErrBusy says that DWS is
-// still at work (slurm_bb_test_data_in, slurm_bb_test_data_out). An API server
-// that is away for a while is no failure either, since Slurm asks again.
+// Poll is Await for at most the configured busy wait, once the Workflow could be
+// read (slurm_bb_test_data_in, slurm_bb_test_data_out).
 func (d *Driver) Poll(ctx context.Context, job *Job, target State) (Env, error) {
-	short, cancel := context.WithTimeout(ctx, d.cfg.Workflows.BusyWait.Std())
-	defer cancel()
-	env, err := d.Await(short, job, target)
-	if err != nil && short.Err() != nil && ctx.Err() == nil && !final(err) {
-		return nil, ErrBusy
+	o, err := d.request(ctx, job.Name(), "", target, false)
+	if err == nil && o.Desired == target {
+		short, cancel := context.WithTimeout(ctx, d.cfg.Workflows.BusyWait.Std())
+		defer cancel()
+		o, err = d.await(short, o)
 	}
-	return env, err
-}
-
-// final reports an error that asking again will not change.
-func final(err error) bool {
-	var driver *DriverError
-	var gone *goneError
-	return errors.As(err, &driver) || errors.As(err, &gone)
+	if err != nil {
+		return nil, err
+	}
+	return o.Env, nil
 }
 
 // PreRun tells DWS the job's nodes and makes the storage ready on them
 // (slurm_bb_pre_run).
 func (d *Driver) PreRun(ctx context.Context, job *Job) (Env, error) {
-	o, err := d.advance(ctx, job.Name(), DataIn, false)
+	o, err := d.advance(ctx, job.Name(), DataIn)
 	if err != nil {
 		return nil, err
 	}

@@ -183,14 +183,14 @@ func (o *object) failure() string {
 		}
 		break
 	}
-	text := fmt.Sprintf("%s failed: %s", o.State, firstOf(message, "DWS gives no reason"))
+	text := fmt.Sprintf("%s failed: %s", o.State, shorten(firstOf(message, "DWS gives no reason"), 500))
 	if directive != "" {
 		text += " [" + shorten(directive, 200) + "]"
 	}
 	return text
 }
 
-// failedBeforeTeardown reports a driver error in a state that the job had to
+// failedBeforeRun reports a driver error in a state that the job had to
 // pass before it could start.
 func (o *object) failedBeforeRun() bool {
 	for _, d := range o.Drivers {

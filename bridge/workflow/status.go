@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // NoUID stands for an asker whom Slurm does not name (22.05).
@@ -44,7 +45,7 @@ func (d *Driver) Status(ctx context.Context, job *Job, asker int64, privileged b
 // word makes text fit one word of a status line.
 func word(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r <= ' ' || r == '=' || r == 0x7f {
+		if r == '=' || unicode.IsSpace(r) || !unicode.IsPrint(r) {
 			return '_'
 		}
 		return r

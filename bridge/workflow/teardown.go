@@ -36,15 +36,16 @@ func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error)
 func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
 	var gone *goneError
 	if !o.Deleting {
-		done, err := d.advance(ctx, o.Name, Teardown, hurry)
+		// One that was made anew meanwhile counts as gone: it is another run's.
+		done, err := d.request(ctx, o.Name, o.UID, Teardown, hurry)
+		if err == nil {
+			done, err = d.await(ctx, done)
+		}
 		if errors.As(err, &gone) {
 			return nil
 		}
 		if err != nil {
 			return err
-		}
-		if done.UID != o.UID {
-			return nil // made anew meanwhile: that one is not ours to end
 		}
 		o = done
 		if err := d.remove(ctx, o); err != nil {

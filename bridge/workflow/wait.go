@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -13,8 +15,8 @@ import (
 // advance brings the Workflow to the target state, by way of the states between,
 // and waits until DWS is done with it. A Workflow that is already past the target
 // is left where it is: the hook is being run again.
-func (d *Driver) advance(ctx context.Context, name string, target State, hurry bool) (*object, error) {
-	o, err := d.request(ctx, name, target, hurry)
+func (d *Driver) advance(ctx context.Context, name string, target State) (*object, error) {
+	o, err := d.request(ctx, name, "", target, false)
 	if err != nil || o.Desired != target {
 		return o, err
 	}
@@ -22,14 +24,14 @@ func (d *Driver) advance(ctx context.Context, name string, target State, hurry b
 }
 
 // request asks for the target state and does not wait for it, only for the
-// states before it.
-func (d *Driver) request(ctx context.Context, name string, target State, hurry bool) (*object, error) {
+// states before it. A uid keeps it off any other Workflow of that name.
+func (d *Driver) request(ctx context.Context, name string, uid types.UID, target State, hurry bool) (*object, error) {
 	for {
 		o, err := d.get(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		if o == nil {
+		if o == nil || uid != "" && o.UID != uid {
 			return nil, &goneError{d.path(name)}
 		}
 		if !d.ours(o) {
@@ -44,8 +46,12 @@ func (d *Driver) request(ctx context.Context, name string, target State, hurry b
 		case target.before(o.Desired):
 			return o, overtaken(o, target)
 		case target != Teardown:
-			if _, err := d.await(ctx, o); err != nil {
+			done, err := d.await(ctx, o)
+			if err != nil {
 				return nil, err
+			}
+			if done.Desired != o.Desired {
+				continue // another hook was faster
 			}
 			step = o.Desired.next()
 		}

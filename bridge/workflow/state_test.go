@@ -1,0 +1,129 @@
+package workflow
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+func TestReached(t *testing.T) {
+	tests := []struct {
+		name           string
+		desired, state State
+		ready, want    bool
+	}{
+		{"done", Setup, Setup, true, true},
+		{"DWS is at work", Setup, Setup, false, false},
+		{"directly after the change, all of it still of the former state", Setup, Proposal, true, false},
+		{"another state is asked for", DataIn, Setup, true, false},
+		{"past it", DataIn, DataIn, true, false},
+		{"DWS has not looked at it yet", Setup, "", false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := &object{Desired: tt.desired, State: tt.state, Ready: tt.ready, Status: "Completed"}
+			assert.Equal(t, tt.want, o.reached(Setup))
+		})
+	}
+}
+
+func TestWorstIsAboutThePresentStateOnly(t *testing.T) {
+	assert.Equal(t, "Error", (&object{Desired: Setup, State: Setup, Status: "Error"}).worst())
+	assert.Empty(t, (&object{Desired: DataIn, State: Setup, Status: "Error"}).worst(), "of the former state")
+}
+
+func TestFailureIsDWSsMessageFirstThenTheDirective(t *testing.T) {
+	directives := []string{"#DW jobdw name=a", "#DW copy_in source=b"}
+	tests := []struct {
+		name string
+		o    object
+		want string
+	}{
+		{"message and directive", object{Message: "DW Directive 1: no space", Drivers: []driver{
+			{Directive: 0, Watch: Setup, Status: "Completed"}, {Directive: 1, Watch: Setup, Status: "Error", Error: "internal"}}},
+			"Setup failed: DW Directive 1: no space [#DW copy_in source=b]"},
+		{"without a message the driver's", object{Drivers: []driver{{Directive: 0, Watch: Setup, Status: "Error", Message: "m", Error: "e"}}},
+			"Setup failed: m [#DW jobdw name=a]"},
+		{"without the driver's message its error", object{Drivers: []driver{{Directive: 0, Watch: Setup, Status: "Error", Error: "e"}}},
+			"Setup failed: e [#DW jobdw name=a]"},
+		{"no word at all", object{}, "Setup failed: DWS gives no reason"},
+		{"a driver of another state is not it", object{Message: "m", Drivers: []driver{{Directive: 0, Watch: DataIn, Status: "Error"}}}, "Setup failed: m"},
+		{"an index that is wrong", object{Message: "m", Drivers: []driver{{Directive: 7, Watch: Setup, Status: "Error"}, {Directive: -1, Watch: Setup, Status: "Error"}}}, "Setup failed: m"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := tt.o
+			o.Desired, o.State, o.Status, o.Directives = Setup, Setup, "Error", directives
+			assert.Equal(t, tt.want, o.failure())
+		})
+	}
+}
+
+func TestALongMessageLeavesRoomForTheDirective(t *testing.T) {
+	o := &object{State: Setup, Status: "Error", Message: strings.Repeat("ä", 5000), Directives: []string{"#DW " + strings.Repeat("x", 5000)},
+		Drivers: []driver{{Watch: Setup, Status: "Error"}}}
+	text := o.failure()
+	assert.Contains(t, text, "[#DW xxx")
+	assert.LessOrEqual(t, len(text), 800)
+	assert.True(t, utf8.ValidString(text))
+}
+
+func TestFailedBeforeRun(t *testing.T) {
+	tests := []struct {
+		name string
+		d    driver
+		want bool
+	}{
+		{"in Proposal", driver{Watch: Proposal, Status: "Error"}, true},
+		{"in PreRun", driver{Watch: PreRun, Status: "Error"}, true},
+		{"in PostRun the job has run", driver{Watch: PostRun, Status: "Error"}, false},
+		{"in Teardown", driver{Watch: Teardown, Status: "Error"}, false},
+		{"a condition that may pass", driver{Watch: Setup, Status: "TransientCondition"}, false},
+		{"in a state of the future", driver{Watch: "Later", Status: "Error"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Equal(t, tt.want, (&object{Drivers: []driver{{Watch: Setup, Status: "Completed"}, tt.d}}).failedBeforeRun())
+		})
+	}
+}
+
+func TestStates(t *testing.T) {
+	assert.Equal(t, Setup, Proposal.next())
+	assert.Equal(t, Teardown, DataOut.next())
+	assert.True(t, Proposal.before(Teardown))
+	assert.False(t, Setup.before(Setup))
+	assert.Equal(t, -1, State("Later").index())
+}
+
+func TestParseTakesAnythingWithoutAPanic(t *testing.T) {
+	for name, content := range map[string]map[string]any{
+		"empty":       {},
+		"wrong types": {"metadata": map[string]any{"labels": "x"}, "spec": "x", "status": []any{1}},
+		"wrong types further down": {
+			"spec":   map[string]any{"desiredState": int64(1), "hurry": "yes", "userID": "x", "dwDirectives": []any{int64(1)}},
+			"status": map[string]any{"ready": "true", "env": map[string]any{"A": int64(1)}, "drivers": []any{"x", nil, map[string]any{"dwdIndex": "x"}}, "computes": "x"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := parse(&unstructured.Unstructured{Object: content})
+			assert.False(t, o.Ready)
+		})
+	}
+}
+
+func TestJobIDAsNumberOrText(t *testing.T) {
+	for _, id := range []any{int64(12), "12"} {
+		o := parse(&unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"jobID": id}}})
+		assert.Equal(t, "12", o.JobID)
+	}
+}
+
+func TestAWordOfAStatusLineIsOne(t *testing.T) {
+	assert.Equal(t, "a_b_c_d_e_f_g_h", word("a b=c\td\ne\u0085f\u00a0g\u2028h"))
+	assert.Len(t, strings.Fields(word(strings.Repeat("x y", 1000))), 1)
+	assert.LessOrEqual(t, len(word(strings.Repeat("ä", 1000))), 400)
+}

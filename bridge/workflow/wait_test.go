@@ -1,0 +1,498 @@
+package workflow
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/slurmconf"
+	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+)
+
+// patience bounds a test that would otherwise hang.
+const patience = 30 * time.Second
+
+func newDriver(t *testing.T, s *fakeapi.Workflows, change func(*slurmconf.Config)) *Driver {
+	t.Helper()
+	cfg := slurmconf.Default()
+	cfg.Cluster = "hpc"
+	if change != nil {
+		change(cfg)
+	}
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	log := logrus.NewEntry(logger)
+	client, err := kube.New(kube.Options{
+		Kubeconfig: s.Kubeconfig(), RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(), UserAgent: "test", Log: log,
+	})
+	require.NoError(t, err)
+	d, err := New(t.Context(), cfg, client, log)
+	require.NoError(t, err)
+	return d
+}
+
+var job = &Job{ID: 12, UID: 1000, GID: 1000}
+
+// is makes the Workflow be in a state; spec and status are overwritten field by field.
+func is(desired, state State, ready bool, status string) func(fakeapi.Object) fakeapi.Object {
+	return func(o fakeapi.Object) fakeapi.Object {
+		if o == nil {
+			o = fakeapi.Object{
+				"apiVersion": fakeapi.Group + "/" + fakeapi.Version, "kind": "Workflow",
+				"metadata": fakeapi.Object{
+					"name": "bb12", "namespace": "slurm", "uid": "u1",
+					"labels": fakeapi.Object{LabelManagedBy: ManagedBy, LabelCluster: "hpc", LabelJobID: "12"},
+				},
+			}
+		}
+		fakeapi.Part(o, "spec")["desiredState"] = string(desired)
+		st := fakeapi.Part(o, "status")
+		st["state"], st["ready"], st["status"] = string(state), ready, status
+		return o
+	}
+}
+
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// whenWatched does things one after the other, each when a watch is open.
+func whenWatched(t *testing.T, s *fakeapi.Workflows, things ...func()) {
+	go func() {
+		for _, thing := range things {
+			for s.Watches() == 0 {
+				if t.Context().Err() != nil {
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+			thing()
+		}
+	}()
+}
+
+func TestOneWatchServesAllChanges(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(Proposal, Proposal, true, "Completed"))
+	d := newDriver(t, s, nil)
+	var gets int
+	whenWatched(t, s,
+		func() { gets = s.Count("GET", "/workflows/bb12") },
+		func() { s.Change(is(Setup, Setup, false, "DriverWait")) },
+		func() { s.Change(is(Setup, Setup, false, "Running")) },
+		func() { s.Change(is(Setup, Setup, true, "Completed")) })
+	_, err := d.Await(bounded(t), job, Setup)
+	require.NoError(t, err)
+	assert.Equal(t, 1, s.Count("GET", "watch=true"))
+	assert.Equal(t, gets, s.Count("GET", "/workflows/bb12"), "after the watch began nothing was read")
+	assert.Equal(t, 1, s.Count("PATCH", "bb12"))
+}
+
+func TestAWatchIsReplacedWhateverEndsIt(t *testing.T) {
+	tests := []struct {
+		name string
+		end  func(s *fakeapi.Workflows)
+	}{
+		{"cut", func(s *fakeapi.Workflows) { s.CutWatches() }},
+		{"cut, and the change is missed", func(s *fakeapi.Workflows) {
+			s.CutWatches()
+			s.Change(is(Setup, Setup, false, "Running"))
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fakeapi.NewWorkflows(t)
+			s.Change(is(Setup, Setup, false, "DriverWait"))
+			d := newDriver(t, s, nil)
+			whenWatched(t, s, func() { tt.end(s) }, func() { s.Change(is(Setup, Setup, true, "Completed")) })
+			_, err := d.Await(bounded(t), job, Setup)
+			require.NoError(t, err)
+			assert.Equal(t, 2, s.Count("GET", "watch=true"))
+		})
+	}
+}
+
+func TestWatchesThatFailAtTheirBeginning(t *testing.T) {
+	tests := []struct {
+		name  string
+		fail  func(w http.ResponseWriter)
+		fatal bool
+	}{
+		{"410 as an answer", func(w http.ResponseWriter) { fakeapi.Status(w, 410, "Expired", "too old resource version") }, false},
+		{"410 as an event", func(w http.ResponseWriter) {
+			fakeapi.JSON(w, 200, fakeapi.Object{"type": "ERROR", "object": fakeapi.Object{
+				"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"}})
+		}, false},
+		{"overload", func(w http.ResponseWriter) { fakeapi.Status(w, 429, "TooManyRequests", "later") }, false},
+		{"nonsense", func(w http.ResponseWriter) { _, _ = w.Write([]byte("hello")) }, false},
+		{"connection cut", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, false},
+		{"forbidden", func(w http.ResponseWriter) { fakeapi.Status(w, 403, "Forbidden", `cannot watch resource "workflows"`) }, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fakeapi.NewWorkflows(t)
+			s.Change(is(Setup, Setup, false, "DriverWait"))
+			var failed atomic.Int32
+			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Query().Get("watch") != "true" || failed.Add(1) > 2 && !tt.fatal {
+					return false
+				}
+				tt.fail(w)
+				return true
+			}
+			d := newDriver(t, s, nil)
+			whenWatched(t, s, func() { s.Change(is(Setup, Setup, true, "Completed")) })
+			_, err := d.Await(bounded(t), job, Setup)
+			if tt.fatal {
+				require.ErrorContains(t, err, "watch workflow slurm/bb12: cannot watch")
+				assert.Equal(t, 1, s.Count("GET", "watch=true"))
+				return
+			}
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestAwaitEndsWith(t *testing.T) {
+	tests := []struct {
+		name string
+		then func(s *fakeapi.Workflows)
+		want string
+	}{
+		{"deleted", func(s *fakeapi.Workflows) { s.Change(func(fakeapi.Object) fakeapi.Object { return nil }) },
+			"workflow slurm/bb12 does not exist any more: somebody deleted it"},
+		{"made anew", func(s *fakeapi.Workflows) {
+			s.Change(func(o fakeapi.Object) fakeapi.Object { fakeapi.Meta(o)["uid"] = "u2"; return o })
+		}, "was deleted and made anew by somebody"},
+		{"torn down by somebody", func(s *fakeapi.Workflows) { s.Change(is(Teardown, Setup, false, "DriverWait")) },
+			"is in Teardown and cannot go to Setup: somebody ended it"},
+		{"driver error", func(s *fakeapi.Workflows) {
+			s.Change(func(o fakeapi.Object) fakeapi.Object {
+				o = is(Setup, Setup, false, "Error")(o)
+				fakeapi.Part(o, "status")["message"] = "DW Directive 0: no space"
+				return o
+			})
+		}, "Setup failed: DW Directive 0: no space"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fakeapi.NewWorkflows(t)
+			s.Change(is(Setup, Setup, false, "DriverWait"))
+			d := newDriver(t, s, nil)
+			whenWatched(t, s, func() { tt.then(s) })
+			_, err := d.Await(bounded(t), job, Setup)
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+}
+
+func TestAnErrorOfTheFormerStateIsNotTakenForOneOfTheNew(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(DataIn, Setup, true, "Error")) // DWS has not taken DataIn up yet
+	d := newDriver(t, s, nil)
+	whenWatched(t, s, func() { s.Change(is(DataIn, DataIn, true, "Completed")) })
+	_, err := d.Await(bounded(t), job, DataIn)
+	require.NoError(t, err)
+}
+
+func TestAVersionThatIsNoLongerServedIsNotAWorkflowThatIsGone(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(Setup, Setup, false, "DriverWait"))
+	var dropped atomic.Bool
+	s.Before = func(w http.ResponseWriter, r *http.Request) bool {
+		if dropped.Load() && strings.Contains(r.URL.Path, "/workflows") {
+			http.Error(w, "404 page not found", 404)
+			return true
+		}
+		return false
+	}
+	d := newDriver(t, s, nil)
+	dropped.Store(true)
+	_, err := d.Teardown(bounded(t), job)
+	require.ErrorContains(t, err, "could not find the requested resource")
+	_, err = d.Await(bounded(t), job, Setup)
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "somebody deleted it")
+	assert.NotNil(t, s.Current())
+}
+
+func TestAStatesTimeoutCountsFromWhenItWasAskedFor(t *testing.T) {
+	tests := []struct {
+		name  string
+		since string
+		want  string
+	}{
+		{"long over", time.Now().Add(-time.Hour).Format(time.RFC3339), "Setup not done after 10m0s: "},
+		{"not yet", time.Now().Add(-time.Minute).Format(time.RFC3339), ""},
+		{"damaged: begins now", "yesterday", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fakeapi.NewWorkflows(t)
+			s.Change(func(o fakeapi.Object) fakeapi.Object {
+				o = is(Setup, Setup, false, "DriverWait")(o)
+				fakeapi.Part(fakeapi.Meta(o), "annotations")[annotationStateSince] = tt.since
+				return o
+			})
+			d := newDriver(t, s, func(c *slurmconf.Config) { c.Workflows.Timeouts.Setup = slurmconf.Duration(10 * time.Minute) })
+			if tt.want == "" {
+				whenWatched(t, s, func() { s.Change(is(Setup, Setup, true, "Completed")) })
+				_, err := d.Await(bounded(t), job, Setup)
+				require.NoError(t, err)
+				return
+			}
+			_, err := d.Await(bounded(t), job, Setup)
+			require.ErrorContains(t, err, tt.want)
+			assert.False(t, errors.Is(err, context.DeadlineExceeded), "no hook is to try again: it is over")
+		})
+	}
+}
+
+func TestTransientCondition(t *testing.T) {
+	transient := func(since time.Time) func(fakeapi.Object) fakeapi.Object {
+		return func(o fakeapi.Object) fakeapi.Object {
+			o = is(Setup, Setup, false, "TransientCondition")(o)
+			fakeapi.Part(o, "status")["message"] = "node is away"
+			if !since.IsZero() {
+				fakeapi.Part(fakeapi.Meta(o), "annotations")[annotationTransientSince] = since.UTC().Format(time.RFC3339)
+			}
+			return o
+		}
+	}
+	t.Run("within its grace it is waited for, and its begin is kept", func(t *testing.T) {
+		s := fakeapi.NewWorkflows(t)
+		s.Change(transient(time.Time{}))
+		d := newDriver(t, s, nil)
+		whenWatched(t, s, func() {
+			noted := s.Current()
+			assert.NotEmpty(t, fakeapi.Part(fakeapi.Meta(noted), "annotations")[annotationTransientSince])
+			s.Change(is(Setup, Setup, false, "DriverWait"))
+		})
+		// The note is taken away when the condition is over: it must not count for the next one.
+		go func() {
+			for t.Context().Err() == nil {
+				if o := s.Current(); fakeapi.Part(o, "status")["status"] == "DriverWait" && fakeapi.Part(fakeapi.Meta(o), "annotations")[annotationTransientSince] == nil {
+					s.Change(is(Setup, Setup, true, "Completed"))
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		_, err := d.Await(bounded(t), job, Setup)
+		require.NoError(t, err)
+	})
+	t.Run("its grace may have begun in an earlier hook", func(t *testing.T) {
+		s := fakeapi.NewWorkflows(t)
+		s.Change(transient(time.Now().Add(-time.Hour)))
+		_, err := newDriver(t, s, nil).Await(bounded(t), job, Setup)
+		var driver *DriverError
+		require.ErrorAs(t, err, &driver)
+		assert.Contains(t, err.Error(), "node is away")
+	})
+	t.Run("without grace it fails at once", func(t *testing.T) {
+		s := fakeapi.NewWorkflows(t)
+		s.Change(transient(time.Time{}))
+		_, err := newDriver(t, s, func(c *slurmconf.Config) { c.Workflows.TransientGrace = 0 }).Await(bounded(t), job, Setup)
+		require.ErrorContains(t, err, "node is away")
+	})
+}
+
+func TestTheHooksDeadlineIsToldWithWhatDWSSays(t *testing.T) {
+	tests := []struct {
+		name string
+		is   func(fakeapi.Object) fakeapi.Object
+		want string
+	}{
+		{"DWS is away", is(Setup, Proposal, true, "Completed"), "DWS has not taken it up (workflow slurm/bb12 still in Proposal: is the DWS controller running?)"},
+		{"DWS's message", func(o fakeapi.Object) fakeapi.Object {
+			o = is(Setup, Setup, false, "DriverWait")(o)
+			fakeapi.Part(o, "status")["message"] = "3 of 4 done"
+			return o
+		}, "Setup not done when the hook's time was over: 3 of 4 done"},
+		{"the directive that is worked on", func(o fakeapi.Object) fakeapi.Object {
+			o = is(Setup, Setup, false, "DriverWait")(o)
+			fakeapi.Part(o, "spec")["dwDirectives"] = []any{"#DW a", "#DW b"}
+			fakeapi.Part(o, "status")["drivers"] = []any{
+				fakeapi.Object{"dwdIndex": 0, "watchState": "Setup", "status": "Completed"},
+				fakeapi.Object{"dwdIndex": 1, "watchState": "Setup", "status": "Running"}}
+			return o
+		}, "DWS still works on #DW b"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fakeapi.NewWorkflows(t)
+			s.Change(tt.is)
+			d := newDriver(t, s, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			_, err := d.Await(ctx, job, Setup)
+			require.ErrorContains(t, err, tt.want)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+		})
+	}
+}
+
+func TestPollReadsTheWorkflowHoweverShortTheWait(t *testing.T) {
+	none := func(c *slurmconf.Config) { c.Workflows.BusyWait = 0 }
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(DataIn, DataIn, false, "DriverWait"))
+	_, err := newDriver(t, s, none).Poll(bounded(t), job, DataIn)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	s.Change(is(DataIn, DataIn, true, "Completed"))
+	_, err = newDriver(t, s, none).Poll(bounded(t), job, DataIn)
+	require.NoError(t, err)
+}
+
+func TestDisposeLeavesAWorkflowThatWasMadeAnew(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(Setup, Setup, true, "Completed"))
+	d := newDriver(t, s, nil)
+	left, err := d.get(t.Context(), "bb12")
+	require.NoError(t, err)
+	s.Change(func(o fakeapi.Object) fakeapi.Object { fakeapi.Meta(o)["uid"] = "u2"; return o })
+	require.NoError(t, d.dispose(bounded(t), left, true))
+	assert.Zero(t, s.Count("PATCH", ""))
+	assert.Zero(t, s.Count("DELETE", ""))
+	assert.Equal(t, "Setup", fakeapi.Part(s.Current(), "spec")["desiredState"])
+}
+
+func TestEveryChangeNamesTheUIDItIsMeantFor(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(DataOut, DataOut, true, "Completed"))
+	d := newDriver(t, s, nil)
+	whenWatched(t, s, func() { s.Change(is(Teardown, Teardown, true, "Completed")) })
+	_, err := d.Teardown(bounded(t), &Job{ID: 12, Hurry: true})
+	require.NoError(t, err)
+	seen := 0
+	for _, r := range s.Requests() {
+		var body fakeapi.Object
+		_ = json.Unmarshal([]byte(r.Body), &body)
+		switch r.Method {
+		case "PATCH":
+			assert.Equal(t, "u1", fakeapi.Meta(body)["uid"])
+			assert.Equal(t, true, fakeapi.Part(body, "spec")["hurry"])
+			seen++
+		case "DELETE":
+			assert.Equal(t, "u1", fakeapi.Part(body, "preconditions")["uid"])
+			seen++
+		}
+	}
+	assert.Equal(t, 2, seen)
+}
+
+func TestAStateThatAnotherHookMovedOnIsNotSetBack(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(Setup, Setup, false, "DriverWait"))
+	d := newDriver(t, s, nil)
+	// This hook wants PreRun and waits for Setup first; another one goes straight on to PreRun.
+	whenWatched(t, s, func() { s.Change(is(PreRun, PreRun, true, "Completed")) })
+	_, err := d.Await(bounded(t), job, PreRun)
+	require.NoError(t, err)
+	assert.Zero(t, s.Count("PATCH", ""))
+}
+
+func TestWhatIsNotOursIsNotTouched(t *testing.T) {
+	for name, change := range map[string]func(labels fakeapi.Object){
+		"without labels":          func(l fakeapi.Object) { clear(l) },
+		"another cluster's":       func(l fakeapi.Object) { l[LabelCluster] = "other" },
+		"managed by another tool": func(l fakeapi.Object) { l[LabelManagedBy] = "flux" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fakeapi.NewWorkflows(t)
+			s.Change(func(o fakeapi.Object) fakeapi.Object {
+				o = is(Setup, Setup, true, "Completed")(o)
+				change(fakeapi.Part(fakeapi.Meta(o), "labels"))
+				return o
+			})
+			d := newDriver(t, s, nil)
+			before := s.Current()
+			_, err := d.Setup(bounded(t), job, []string{"#DW a"})
+			require.ErrorContains(t, err, "was not made by slurmk8s for cluster hpc; it was left alone")
+			_, err = d.Await(bounded(t), job, DataIn)
+			require.ErrorContains(t, err, "it was left alone")
+			_, err = d.Teardown(bounded(t), job)
+			require.NoError(t, err)
+			_, err = d.Status(bounded(t), job, 0, true)
+			require.ErrorContains(t, err, "has no workflow")
+			assert.Equal(t, before, s.Current())
+			for _, method := range []string{"PATCH", "POST", "DELETE", "PUT"} {
+				assert.Zero(t, s.Count(method, ""), method)
+			}
+		})
+	}
+}
+
+func TestSetupMakesAnewWhatIsOfAnotherRun(t *testing.T) {
+	directives := []string{"#DW a"}
+	same := func(o fakeapi.Object) fakeapi.Object {
+		o = is(Setup, Setup, true, "Completed")(o)
+		fakeapi.Part(o, "spec")["userID"] = 1000
+		fakeapi.Part(o, "spec")["dwDirectives"] = []any{"#DW a"}
+		annotations := fakeapi.Part(fakeapi.Meta(o), "annotations")
+		annotations[annotationRestart], annotations[annotationSubmitTime] = "0", "100"
+		return o
+	}
+	this := &Job{ID: 12, UID: 1000, Restarts: "0", SubmitTime: "100"}
+	tests := []struct {
+		name   string
+		job    Job
+		change func(o fakeapi.Object)
+		anew   bool
+	}{
+		{"the same run again", *this, func(fakeapi.Object) {}, false},
+		{"22.05 tells neither restarts nor time", Job{ID: 12, UID: 1000}, func(fakeapi.Object) {}, false},
+		{"requeued", Job{ID: 12, UID: 1000, Restarts: "1", SubmitTime: "100"}, func(fakeapi.Object) {}, true},
+		{"the id was used again", Job{ID: 12, UID: 1000, Restarts: "0", SubmitTime: "200"}, func(fakeapi.Object) {}, true},
+		{"another owner", *this, func(o fakeapi.Object) { fakeapi.Part(o, "spec")["userID"] = 1001 }, true},
+		{"other directives", *this, func(o fakeapi.Object) { fakeapi.Part(o, "spec")["dwDirectives"] = []any{"#DW b"} }, true},
+		{"further than setup ever brings it", *this, func(o fakeapi.Object) { is(PreRun, PreRun, true, "Completed")(o) }, true},
+		{"in Teardown", *this, func(o fakeapi.Object) { is(Teardown, Teardown, true, "Completed")(o) }, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fakeapi.NewWorkflows(t)
+			s.Change(func(o fakeapi.Object) fakeapi.Object { o = same(o); tt.change(o); return o })
+			// A DWS that is done at once.
+			s.Before = func(http.ResponseWriter, *http.Request) bool {
+				if o := s.Current(); o != nil && fakeapi.Part(o, "status")["state"] != fakeapi.Part(o, "spec")["desiredState"] {
+					want := State(fakeapi.Part(o, "spec")["desiredState"].(string))
+					s.Change(is(want, want, true, "Completed"))
+				}
+				return false
+			}
+			_, err := newDriver(t, s, nil).Setup(bounded(t), &tt.job, directives)
+			require.NoError(t, err)
+			assert.Equal(t, tt.anew, fakeapi.Meta(s.Current())["uid"] != "u1")
+			assert.Equal(t, "Setup", fakeapi.Part(s.Current(), "spec")["desiredState"])
+		})
+	}
+}
+
+func TestAPatchWhoseAnswerIsLostIsNotRepeatedBlindly(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(Proposal, Proposal, true, "Completed"))
+	var lost atomic.Bool
+	s.Before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPatch && lost.CompareAndSwap(false, true) {
+			s.Change(is(Setup, Setup, true, "Completed")) // it was carried out
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	}
+	_, err := newDriver(t, s, nil).Await(bounded(t), job, Setup)
+	require.NoError(t, err)
+}
