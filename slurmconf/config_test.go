@@ -85,6 +85,17 @@ timeouts.teardown = "576h"
 	}, c)
 }
 
+func TestLoadTakesDotsAndBracketsThatDoNotNest(t *testing.T) {
+	users := make([]string, 200)
+	for i := range users {
+		users[i] = fmt.Sprintf("'first.last%d'", i)
+	}
+	c, err := Load(writeConfig(t, withSlurmConf+" # "+strings.Repeat(".", 100)+"\n"+strings.Repeat("# [\n", 100)+
+		"[workflows]\noperators = ["+strings.Repeat("\n", 2)+strings.Join(users, ", ")+"]\n"))
+	require.NoError(t, err)
+	assert.Len(t, c.Workflows.Operators, 200)
+}
+
 func TestLoadTakesTheDirectiveOfBurstBufferConf(t *testing.T) {
 	path := writeConfig(t, withSlurmConf)
 	bb := filepath.Join(filepath.Dir(path), "burst_buffer.conf")
@@ -148,7 +159,8 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 			`4: workflows.on_unreachable: "refuse" has no effect with submit = "local"`},
 		{"no slurm.conf", "slurm_conf = '/nonexistent/slurm.conf'",
 			`1: cluster: not set, and ClusterName cannot be read: /nonexistent/slurm.conf: no such file or directory`},
-		{"nested without end", "cluster = " + strings.Repeat("{a=", 2000), `1: brackets are nested too deeply`},
+		{"brackets without end", "cluster = " + strings.Repeat("{a=", 1000), `1: brackets or dotted keys are nested too deeply`},
+		{"a dotted key without end", strings.Repeat("a.", 1000) + "a = 1", `1: brackets or dotted keys are nested too deeply`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package slurmconf
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -110,12 +111,17 @@ type document struct {
 func parseDocument(path string, data []byte) (*document, error) {
 	d := &document{path: path}
 	if deepest(data) > maxNesting {
-		return nil, &Error{Path: path, Line: 1, Msg: "brackets are nested too deeply"}
+		return nil, &Error{Path: path, Line: 1, Msg: "brackets or dotted keys are nested too deeply"}
 	}
 	md, err := toml.Decode(string(data), &d.root)
-	if err == nil {
-		d.md = md
-		_, err = toml.Decode(string(data), &d.tree)
+	d.md, d.tree = md, make(map[string]any, len(d.root))
+	for key, value := range d.root {
+		if err != nil {
+			break
+		}
+		var tree any
+		err = d.md.PrimitiveDecode(value, &tree)
+		d.tree[key] = tree
 	}
 	if err != nil {
 		e := &Error{Path: path, Line: 1, Msg: err.Error(), Err: err}
@@ -127,27 +133,33 @@ func parseDocument(path string, data []byte) (*document, error) {
 	return d, nil
 }
 
-// maxNesting bounds the brackets and dots that may be open at once: the time of
-// the toml package grows with the square of it, to minutes for a file of the
-// allowed size. It is far above what comments and texts, which count too, hold.
-const maxNesting = 1000
+// maxNesting bounds how deep brackets and dotted keys nest: the time of the toml
+// package grows with the cube of it, to minutes for a file of the allowed size.
+const maxNesting = 50
 
-// deepest is an upper bound of how deep data nests: by brackets across lines, by
-// dotted keys within a line.
+// deepest tells how deep data nests. It knows comments by the "#" at the start of
+// their line only and texts not at all; more than maxNesting dots between two
+// commas, or opening brackets without closing ones, are not expected there.
 func deepest(data []byte) int {
 	open, dots, most := 0, 0, 0
-	for _, b := range data {
-		switch b {
-		case '[', '{':
-			open++
-		case ']', '}':
-			open = max(open-1, 0)
-		case '.':
-			dots++
-		case '\n':
-			dots = 0
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("#")) {
+			continue
 		}
-		most = max(most, open, dots)
+		for _, c := range line {
+			switch c {
+			case '[', '{':
+				open++
+				dots = 0
+			case ']', '}':
+				open = max(open-1, 0)
+			case '.':
+				dots++
+			case '\n', ',', '=':
+				dots = 0
+			}
+			most = max(most, open+dots)
+		}
 	}
 	return most
 }

@@ -74,13 +74,15 @@ func (d *document) validateWorkflows(w *Workflows) error {
 		return d.invalid("workflows.on_unreachable", "\"refuse\" has no effect with submit = \"local\", "+
 			"which asks nobody: remove one of them")
 	}
-	for i, name := range w.Operators {
+	seen := map[string]bool{}
+	for _, name := range w.Operators {
 		if !isUserName(name) {
 			return d.invalid("workflows.operators", "%s cannot be a user name", quoted(name))
 		}
-		if slices.Contains(w.Operators[:i], name) {
+		if seen[name] {
 			return d.invalid("workflows.operators", "%s is there twice", quoted(name))
 		}
+		seen[name] = true
 	}
 	return nil
 }

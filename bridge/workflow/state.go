@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -190,11 +191,18 @@ func (o *object) failure() string {
 	return text
 }
 
-// failedBeforeRun reports a driver error in a state that the job had to
-// pass before it could start.
-func (o *object) failedBeforeRun() bool {
+// failedBeforeRun reports that the job can never run: in a state that it has to
+// pass before it starts a driver failed, or reports a TransientCondition that has
+// outlasted its grace. A younger condition is no failure: after a restart of
+// slurmctld the job is staged again.
+func (o *object) failedBeforeRun(grace time.Duration) bool {
+	outlasted := false
+	if since, err := time.Parse(time.RFC3339, o.Annotations[annotationTransientSince]); err == nil {
+		outlasted = time.Since(since) >= grace
+	}
 	for _, d := range o.Drivers {
-		if d.Status == statusError && d.Watch.index() >= 0 && d.Watch.before(PostRun) {
+		failed := d.Status == statusError || d.Status == statusTransient && outlasted
+		if failed && d.Watch.index() >= 0 && d.Watch.before(PostRun) {
 			return true
 		}
 	}

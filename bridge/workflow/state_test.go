@@ -3,6 +3,7 @@ package workflow
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
@@ -86,7 +87,7 @@ func TestFailedBeforeRun(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			assert.Equal(t, tt.want, (&object{Drivers: []driver{{Watch: Setup, Status: "Completed"}, tt.d}}).failedBeforeRun())
+			assert.Equal(t, tt.want, (&object{Drivers: []driver{{Watch: Setup, Status: "Completed"}, tt.d}}).failedBeforeRun(time.Minute))
 		})
 	}
 }
@@ -126,4 +127,25 @@ func TestAWordOfAStatusLineIsOne(t *testing.T) {
 	assert.Equal(t, "a_b_c_d_e_f_g_h", word("a b=c\td\ne\u0085f\u00a0g\u2028h"))
 	assert.Len(t, strings.Fields(word(strings.Repeat("x y", 1000))), 1)
 	assert.LessOrEqual(t, len(word(strings.Repeat("ä", 1000))), 400)
+}
+
+func TestATransientConditionEndsTheJobOnlyWhenItHasOutlastedItsGrace(t *testing.T) {
+	condition := []driver{{Watch: DataIn, Status: "TransientCondition"}}
+	since := func(age time.Duration) map[string]string {
+		return map[string]string{annotationTransientSince: time.Now().Add(-age).UTC().Format(time.RFC3339)}
+	}
+	for name, tt := range map[string]struct {
+		o    object
+		want bool
+	}{
+		"never noticed": {object{Drivers: condition}, false},
+		"young":         {object{Drivers: condition, Annotations: since(time.Second)}, false},
+		"outlasted":     {object{Drivers: condition, Annotations: since(2 * time.Minute)}, true},
+		"after the run": {object{Drivers: []driver{{Watch: DataOut, Status: "TransientCondition"}}, Annotations: since(time.Hour)}, false},
+		"damaged stamp": {object{Drivers: condition, Annotations: map[string]string{annotationTransientSince: "x"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, tt.want, tt.o.failedBeforeRun(time.Minute))
+		})
+	}
 }

@@ -28,7 +28,7 @@ func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error)
 		d.log.Warn(d.foreign(o))
 		return TeardownResult{}, nil
 	}
-	return TeardownResult{FailedBeforeRun: o.failedBeforeRun()}, d.dispose(ctx, o, job.Hurry)
+	return TeardownResult{FailedBeforeRun: o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std())}, d.dispose(ctx, o, job.Hurry)
 }
 
 // dispose brings a Workflow to Teardown, deletes it only after that, and waits
