@@ -22,7 +22,7 @@ CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -fs
 GO_SOURCES := $(shell find bridge slurmconf -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps lint test test-unit test-c test-api test-faults test-e2e test-all \
+.PHONY: all help deps lint test test-unit test-c test-api test-faults test-e2e test-releases test-all \
 	fuzz demo bench cluster cluster-down install clean
 
 ## all: build the program, the library and the Lua module into build/
@@ -77,7 +77,7 @@ test-unit:
 
 ## test-c: the C boundary and the Lua shim
 test-c: all
-	goffi/test/run.sh
+	goffi/test/run.sh $(CURDIR)/$(B)/lib/libslurmk8s.so
 	lua/test/run.sh
 
 ## test-api: the hooks against a real etcd and API server on loopback
@@ -94,9 +94,12 @@ test-faults: all
 test-e2e: cluster
 	$(GO) test -timeout 40m -v ./tests/e2e/...
 
-## test-all: test, and e2e on every Slurm release
-test-all: test
+## test-releases: the happy path and fatal errors on the other Slurm releases
+test-releases: cluster
 	tests/e2e/releases.sh
+
+## test-all: test, and the other Slurm releases
+test-all: test test-releases
 
 ## fuzz: fuzz every parser for FUZZTIME (default 30s) each
 fuzz:
