@@ -31,6 +31,7 @@
 #include "../goffi/loader.h"
 #include "../goffi/slurmk8s.h"
 #include "bounded_exec.h"
+#include "inherited_pipes.h"
 
 #define REPLY_MAX (64 * 1024)
 #define LINE_MAX_BYTES 1024
@@ -159,6 +160,7 @@ static int lua_call_hook(lua_State *L)
 		free(fields.text);
 		return push_error(L, SLURMK8S_EINVAL, "slurmk8s: %s", wrong);
 	}
+	close_inherited_pipes();
 	code = slurmk8s_load(path, &lib, err, sizeof(err));
 	if (code == SLURMK8S_OK) {
 		vector = make_vector(&fields);

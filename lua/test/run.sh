@@ -8,7 +8,7 @@ tests=$PWD/lua/test
 results=$out/results
 state=$out/state
 module=$out/slurmk8s_lua.so
-sources=(lua/slurmk8s_lua.c lua/bounded_exec.c goffi/loader.c)
+sources=(lua/slurmk8s_lua.c lua/bounded_exec.c lua/inherited_pipes.c goffi/loader.c)
 warnings=(-g -O2 -Wall -Wextra -Werror)
 # shellcheck disable=SC2054 # the commas are gcc's
 link=(-shared -fPIC -fvisibility=hidden -Wl,-z,nodelete,-z,now,-z,relro)
@@ -45,6 +45,7 @@ gcc "${warnings[@]}" "${link[@]}" -DSLURMK8S_OLD_SYSTEM -I"${headers[0]}" -o "$o
 gcc "${warnings[@]}" "${link[@]}" -fsanitize=address,undefined -fno-sanitize-recover=all -I"${headers[0]}" \
 	-o "$out/asan.so" "${sources[@]}" -ldl
 gcc "${warnings[@]}" -static -o "$out/child" "$tests/child.c"
+gcc "${warnings[@]}" -fsanitize=address,undefined -o "$out/test_pipes" "$tests/test_pipes.c" lua/inherited_pipes.c
 gcc "${warnings[@]}" -o "$out/host" "$tests/host.c" -ldl -lpthread
 CGO_ENABLED=1 go build -buildmode=c-shared -trimpath -tags slurmk8s_testhooks \
 	-ldflags "-s -w -extldflags '-Wl,--version-script=$PWD/goffi/slurmk8s.map'" -o "$out/libslurmk8s-test.so" ./goffi
@@ -88,6 +89,7 @@ in_slurmctld() {
 	if command -v luacheck >/dev/null; then
 		report "luacheck" lint
 	fi
+	"$out/test_pipes" || true
 	for version in "${versions[@]}"; do
 		lua=lua$version
 		"$lua" "$tests/test_burst_buffer.lua" "$tests" "$out/burst_buffer.lua" "$state" "$lua" || true
