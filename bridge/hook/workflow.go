@@ -105,8 +105,7 @@ func preRun(ctx context.Context, c *call) error {
 			return err
 		}
 	}
-	_, err = d.PreRun(ctx, c.job)
-	return err
+	return d.PreRun(ctx, c.job)
 }
 
 func postRun(ctx context.Context, c *call) error {
@@ -119,6 +118,7 @@ func postRun(ctx context.Context, c *call) error {
 }
 
 func teardown(ctx context.Context, c *call) error {
+	shelter()
 	d, err := c.jobDriver(ctx)
 	if err != nil {
 		return err

@@ -132,9 +132,9 @@ func (d *Driver) wanted(job *Job, directives []string) *unstructured.Unstructure
 	}}
 }
 
-// patch asks for a state, once: an answer that got lost is found out by reading
-// again. The uid keeps it off a Workflow that was made anew under the same name.
-func (d *Driver) patch(ctx context.Context, o *object, to State, hurry bool) error {
+// patch asks for a state and returns the Workflow as it is then. The uid keeps it
+// off a Workflow that was made anew under the same name.
+func (d *Driver) patch(ctx context.Context, o *object, to State, hurry bool) (*object, error) {
 	spec := map[string]any{"desiredState": string(to)}
 	if hurry {
 		spec["hurry"] = true
@@ -142,19 +142,24 @@ func (d *Driver) patch(ctx context.Context, o *object, to State, hurry bool) err
 	return d.merge(ctx, o, spec, map[string]any{annotationStateSince: now(), annotationTransientSince: nil})
 }
 
-func (d *Driver) merge(ctx context.Context, o *object, spec, annotations map[string]any) error {
+func (d *Driver) merge(ctx context.Context, o *object, spec, annotations map[string]any) (*object, error) {
 	change := map[string]any{"metadata": map[string]any{"uid": string(o.UID), "annotations": annotations}}
 	if spec != nil {
 		change["spec"] = spec
 	}
 	body, err := json.Marshal(change)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return d.kube.Do(ctx, "patch "+o.String(), func(ctx context.Context) error {
-		_, err := d.workflows.Patch(ctx, o.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: kube.FieldManager})
+	var u *unstructured.Unstructured
+	err = d.kube.Do(ctx, "patch "+o.String(), func(ctx context.Context) (err error) {
+		u, err = d.workflows.Patch(ctx, o.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: kube.FieldManager})
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	return parse(u), nil
 }
 
 func now() string { return time.Now().UTC().Format(time.RFC3339) }

@@ -18,14 +18,17 @@ const watchLife = 60 * time.Second
 // follower yields a Workflow's changes. It never polls: it watches, and reads
 // the object again when a watch ended, failed or never began.
 type follower struct {
-	d      *Driver
-	last   *object
-	w      watch.Interface
-	opened time.Time // when w was
-	pauses kube.Pauses
+	d       *Driver
+	name    string
+	version string // behind which the next watch begins
+	w       watch.Interface
+	opened  time.Time // when w was
+	pauses  kube.Pauses
 }
 
-func (d *Driver) follow(o *object) *follower { return &follower{d: d, last: o} }
+func (d *Driver) follow(o *object) *follower {
+	return &follower{d: d, name: o.Name, version: o.ResourceVersion}
+}
 
 func (f *follower) stop() {
 	if f.w != nil {
@@ -60,8 +63,9 @@ func (f *follower) next(ctx context.Context) (*object, error) {
 				return nil, nil
 			case ok && isObject && (event.Type == watch.Added || event.Type == watch.Modified):
 				f.pauses.Reset()
-				f.last = parse(u)
-				return f.last, nil
+				o := parse(u)
+				f.version = o.ResourceVersion
+				return o, nil
 			case ok && event.Type == watch.Bookmark:
 				continue
 			}
@@ -83,8 +87,8 @@ func (f *follower) open(ctx context.Context) (bool, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		w, err := f.d.workflows.Watch(life, metav1.ListOptions{
-			FieldSelector:       fields.OneTermEqualSelector("metadata.name", f.last.Name).String(),
-			ResourceVersion:     f.last.ResourceVersion,
+			FieldSelector:       f.selector(),
+			ResourceVersion:     f.version,
 			TimeoutSeconds:      &seconds,
 			AllowWatchBookmarks: true,
 		})
@@ -103,11 +107,11 @@ func (f *follower) open(ctx context.Context) (bool, error) {
 	case err := <-failed:
 		if class := kube.Classify(err); class == kube.Denied || class == kube.Final {
 			cancel()
-			return false, &kube.RequestError{What: "watch workflow " + f.d.path(f.last.Name), Tries: 1, Err: err}
+			return false, &kube.RequestError{What: "watch workflow " + f.d.path(f.name), Tries: 1, Err: err}
 		}
-		f.d.log.Warnf("watch workflow %s: %s", f.d.path(f.last.Name), kube.Reason(err))
+		f.d.log.Warnf("watch workflow %s: %s", f.d.path(f.name), kube.Reason(err))
 	case <-late.C:
-		f.d.log.Warnf("watch workflow %s: no answer in time", f.d.path(f.last.Name))
+		f.d.log.Warnf("watch workflow %s: no answer in time", f.d.path(f.name))
 	case <-ctx.Done():
 	}
 	cancel()
@@ -129,7 +133,9 @@ func (c *cancelled) Stop() {
 const steady = 5 * time.Second
 
 // reread pauses, ever longer when a server ends every watch at once, and reads
-// the Workflow.
+// the Workflow. It lists: only a list has a version that is new, behind which a
+// watch can begin. The Workflow's own is as old as its last change, and the server
+// answers 410 to that after some minutes.
 func (f *follower) reread(ctx context.Context) (*object, error) {
 	if !f.opened.IsZero() && time.Since(f.opened) > steady {
 		f.pauses.Reset()
@@ -138,12 +144,24 @@ func (f *follower) reread(ctx context.Context) (*object, error) {
 	if err := f.pauses.Wait(ctx); err != nil {
 		return nil, err
 	}
-	o, err := f.d.get(ctx, f.last.Name)
-	if ctx.Err() != nil {
+	var list *unstructured.UnstructuredList
+	err := f.d.kube.Do(ctx, "list workflow "+f.d.path(f.name), func(ctx context.Context) (err error) {
+		list, err = f.d.workflows.List(ctx, metav1.ListOptions{FieldSelector: f.selector()})
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case err != nil:
+		return nil, err
 	}
-	if err == nil && o != nil {
-		f.last = o
+	f.version = list.GetResourceVersion()
+	if len(list.Items) == 0 {
+		return nil, nil
 	}
-	return o, err
+	return parse(&list.Items[0]), nil
+}
+
+func (f *follower) selector() string {
+	return fields.OneTermEqualSelector("metadata.name", f.name).String()
 }

@@ -20,40 +20,40 @@ type Env map[string]string
 // (slurm_bb_setup). A Workflow that an earlier run of the job, or an earlier job
 // of the same id, left behind is torn down first.
 func (d *Driver) Setup(ctx context.Context, job *Job, directives []string) (Env, error) {
-	if err := d.ensure(ctx, job, directives); err != nil {
+	o, err := d.ensure(ctx, job, directives)
+	if err != nil {
 		return nil, err
 	}
-	o, err := d.advance(ctx, job.Name(), Setup)
-	if err != nil {
+	if o, err = d.advance(ctx, o, Setup); err != nil {
 		return nil, err
 	}
 	return o.Env, nil
 }
 
-func (d *Driver) ensure(ctx context.Context, job *Job, directives []string) error {
+func (d *Driver) ensure(ctx context.Context, job *Job, directives []string) (*object, error) {
 	var pauses kube.Pauses
 	for {
 		o, err := d.get(ctx, job.Name())
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case o == nil:
-			err := d.create(ctx, job, directives, false)
+			o, err := d.create(ctx, job, directives, false)
 			if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
-				return err
+				return o, err
 			}
 			// Our own create whose answer was lost, or somebody else's: look again.
 			if err := pauses.Wait(ctx); err != nil {
-				return err
+				return nil, err
 			}
 		case !d.ours(o):
-			return d.foreign(o)
+			return nil, d.foreign(o)
 		case !o.Deleting && o.Desired.index() >= 0 && o.Desired.before(DataIn) && madeFor(o, job, directives):
-			return nil
+			return o, nil
 		default:
 			d.log.Infof("%s is left from an earlier run (in %s): tearing it down first", o, o.Desired)
 			if err := d.dispose(ctx, o, true); err != nil {
-				return fmt.Errorf("%s is left from an earlier run and cannot be removed: %w", o, err)
+				return nil, fmt.Errorf("%s is left from an earlier run and cannot be removed: %w", o, err)
 			}
 		}
 	}
@@ -72,7 +72,7 @@ func madeFor(o *object, job *Job, directives []string) bool {
 // Check has DWS's own admission judge the directives and stores nothing
 // (slurm_bb_job_process).
 func (d *Driver) Check(ctx context.Context, job *Job, directives []string) error {
-	err := d.create(ctx, job, directives, true)
+	_, err := d.create(ctx, job, directives, true)
 	if kube.Is(err, kube.Exists) {
 		return nil // admission comes before the name is looked at
 	}
@@ -82,36 +82,49 @@ func (d *Driver) Check(ctx context.Context, job *Job, directives []string) error
 // Create makes the Workflow at submission. Slurm calls no hook for a job that is
 // cancelled while it is pending: what is left then is reconcile's.
 func (d *Driver) Create(ctx context.Context, job *Job, directives []string) error {
-	return d.ensure(ctx, job, directives)
+	_, err := d.ensure(ctx, job, directives)
+	return err
 }
 
-func (d *Driver) create(ctx context.Context, job *Job, directives []string, dryRun bool) error {
-	u := d.wanted(job, directives)
+func (d *Driver) create(ctx context.Context, job *Job, directives []string, dryRun bool) (*object, error) {
 	options := metav1.CreateOptions{FieldManager: kube.FieldManager}
 	if dryRun {
 		options.DryRun = []string{metav1.DryRunAll}
 	}
+	u := d.wanted(job, directives)
 	err := d.kube.Do(ctx, "create workflow "+d.path(job.Name()), func(ctx context.Context) error {
-		_, err := d.workflows.Create(ctx, u, options)
+		made, err := d.workflows.Create(ctx, u, options)
+		if err == nil {
+			u = made
+		}
 		return err
 	})
 	var request *kube.RequestError
 	if errors.As(err, &request) && kube.Classify(err) == kube.Refusal {
-		return &RefusedError{kube.Reason(request.Err)}
+		return nil, &RefusedError{kube.Reason(request.Err)}
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return parse(u), nil
 }
 
 // Request asks for a state and returns at once (slurm_bb_data_in and
 // slurm_bb_data_out where Slurm polls).
 func (d *Driver) Request(ctx context.Context, job *Job, target State) error {
-	_, err := d.request(ctx, job.Name(), "", target, false)
+	o, err := d.find(ctx, job.Name())
+	if err == nil {
+		_, err = d.request(ctx, o, target, false)
+	}
 	return err
 }
 
 // Await brings the job's Workflow to a state and waits until DWS is done with it.
 func (d *Driver) Await(ctx context.Context, job *Job, target State) (Env, error) {
-	o, err := d.advance(ctx, job.Name(), target)
+	o, err := d.find(ctx, job.Name())
+	if err == nil {
+		o, err = d.advance(ctx, o, target)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +134,10 @@ func (d *Driver) Await(ctx context.Context, job *Job, target State) (Env, error)
 // Poll is Await for at most the configured busy wait, once the Workflow could be
 // read (slurm_bb_test_data_in, slurm_bb_test_data_out).
 func (d *Driver) Poll(ctx context.Context, job *Job, target State) (Env, error) {
-	o, err := d.request(ctx, job.Name(), "", target, false)
+	o, err := d.find(ctx, job.Name())
+	if err == nil {
+		o, err = d.request(ctx, o, target, false)
+	}
 	if err == nil && o.Desired == target {
 		short, cancel := context.WithTimeout(ctx, d.cfg.Workflows.BusyWait.Std())
 		defer cancel()
@@ -135,17 +151,18 @@ func (d *Driver) Poll(ctx context.Context, job *Job, target State) (Env, error) 
 
 // PreRun tells DWS the job's nodes and makes the storage ready on them
 // (slurm_bb_pre_run).
-func (d *Driver) PreRun(ctx context.Context, job *Job) (Env, error) {
-	o, err := d.advance(ctx, job.Name(), DataIn)
-	if err != nil {
-		return nil, err
+func (d *Driver) PreRun(ctx context.Context, job *Job) error {
+	o, err := d.find(ctx, job.Name())
+	if err == nil {
+		o, err = d.advance(ctx, o, DataIn)
 	}
-	if o.Desired.before(PreRun) {
-		if err := d.fillComputes(ctx, o, job.Nodes); err != nil {
-			return nil, err
-		}
+	if err == nil && o.Desired.before(PreRun) {
+		err = d.fillComputes(ctx, o, job.Nodes)
 	}
-	return d.Await(ctx, job, PreRun)
+	if err == nil {
+		_, err = d.advance(ctx, o, PreRun)
+	}
+	return err
 }
 
 // fillComputes names the allocated nodes in the Computes object that DWS made

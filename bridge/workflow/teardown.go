@@ -37,7 +37,7 @@ func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
 	var gone *goneError
 	if !o.Deleting {
 		// One that was made anew meanwhile counts as gone: it is another run's.
-		done, err := d.request(ctx, o.Name, o.UID, Teardown, hurry)
+		done, err := d.request(ctx, o, Teardown, hurry)
 		if err == nil {
 			done, err = d.await(ctx, done)
 		}

@@ -6,17 +6,29 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
+// find reads the job's Workflow, which has to be there and ours.
+func (d *Driver) find(ctx context.Context, name string) (*object, error) {
+	o, err := d.get(ctx, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case o == nil:
+		return nil, &goneError{d.path(name)}
+	case !d.ours(o):
+		return nil, d.foreign(o)
+	}
+	return o, nil
+}
+
 // advance brings the Workflow to the target state, by way of the states between,
 // and waits until DWS is done with it. A Workflow that is already past the target
 // is left where it is: the hook is being run again.
-func (d *Driver) advance(ctx context.Context, name string, target State) (*object, error) {
-	o, err := d.request(ctx, name, "", target, false)
+func (d *Driver) advance(ctx context.Context, o *object, target State) (*object, error) {
+	o, err := d.request(ctx, o, target, false)
 	if err != nil || o.Desired != target {
 		return o, err
 	}
@@ -24,19 +36,10 @@ func (d *Driver) advance(ctx context.Context, name string, target State) (*objec
 }
 
 // request asks for the target state and does not wait for it, only for the
-// states before it. A uid keeps it off any other Workflow of that name.
-func (d *Driver) request(ctx context.Context, name string, uid types.UID, target State, hurry bool) (*object, error) {
+// states before it. It goes by o as it was read, and reads it again where that
+// turns out to be out of date.
+func (d *Driver) request(ctx context.Context, o *object, target State, hurry bool) (*object, error) {
 	for {
-		o, err := d.get(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if o == nil || uid != "" && o.UID != uid {
-			return nil, &goneError{d.path(name)}
-		}
-		if !d.ours(o) {
-			return nil, d.foreign(o)
-		}
 		step := target
 		switch {
 		case o.Desired == target && (!hurry || o.Hurry):
@@ -50,19 +53,32 @@ func (d *Driver) request(ctx context.Context, name string, uid types.UID, target
 			if err != nil {
 				return nil, err
 			}
-			if done.Desired != o.Desired {
-				continue // another hook was faster
+			if done.Desired != o.Desired { // another hook was faster
+				o = done
+				continue
 			}
 			step = o.Desired.next()
 		}
 		d.log.Infof("%s: %s -> %s", o, o.Desired, step)
-		err = d.patch(ctx, o, step, hurry && step == Teardown)
-		if err != nil && !kube.Is(err, kube.Conflict) && !kube.Is(err, kube.NotFound) {
+		next, err := d.patch(ctx, o, step, hurry && step == Teardown)
+		if kube.Is(err, kube.Conflict) || kube.Is(err, kube.NotFound) {
+			next, err = d.reread(ctx, o)
+		}
+		if err != nil {
 			return nil, err
 		}
-		// Read it again in any case: the answer to a patch that was tried twice
-		// does not tell what the first try did.
+		o = next
 	}
+}
+
+// reread reads a Workflow again. One that was made anew under the same name is
+// another run's: this one is gone.
+func (d *Driver) reread(ctx context.Context, o *object) (*object, error) {
+	next, err := d.find(ctx, o.Name)
+	if err == nil && next.UID != o.UID {
+		return nil, &goneError{d.path(o.Name)}
+	}
+	return next, err
 }
 
 // overtaken judges a Workflow that is past the state that a hook wants. A hook
@@ -146,7 +162,7 @@ func (d *Driver) limit(ctx context.Context, o *object, target State) (time.Time,
 // note keeps since when a condition lasts, or forgets it. Best effort: without
 // it the grace begins anew in the next hook.
 func (d *Driver) note(ctx context.Context, o *object, since any) {
-	if err := d.merge(ctx, o, nil, map[string]any{annotationTransientSince: since}); err != nil {
+	if _, err := d.merge(ctx, o, nil, map[string]any{annotationTransientSince: since}); err != nil {
 		d.log.Warn(err)
 	}
 	annotations := map[string]string{}
