@@ -88,11 +88,13 @@ test-api: all
 ## test-faults: every fault at every API request of every hook
 test-faults: all
 	tests/kubernetes/build.sh kube-apiserver
-	$(GO) test -timeout 20m ./tests/faults/...
+	SLURMK8S_PROGRAM=$(CURDIR)/$(B)/bin/slurmk8s FAULTS_REPORT=$(CURDIR)/$(B)/faults.txt \
+		$(GO) test -count=1 -timeout 20m ./tests/faults/...
+	@tail -1 $(B)/faults.txt
 
 ## test-e2e: real Slurm and real Kubernetes (SLURM_RELEASE=bookworm|trixie|forky)
 test-e2e: cluster
-	$(GO) test -timeout 40m -v ./tests/e2e/...
+	$(GO) test -count=1 -timeout 40m -v ./tests/e2e/...
 
 ## test-releases: the happy path and fatal errors on the other Slurm releases
 test-releases: cluster

@@ -183,8 +183,14 @@ func (d *Driver) fillComputes(ctx context.Context, o *object, nodes []string) er
 	if err != nil {
 		return err
 	}
-	return d.kube.Do(ctx, "patch computes "+d.path(o.ComputesName), func(ctx context.Context) error {
-		_, err := d.computes.Patch(ctx, o.ComputesName, types.MergePatchType, body, metav1.PatchOptions{FieldManager: kube.FieldManager})
-		return err
-	})
+	var pauses kube.Pauses
+	for {
+		err := d.kube.Do(ctx, "patch computes "+d.path(o.ComputesName), func(ctx context.Context) error {
+			_, err := d.computes.Patch(ctx, o.ComputesName, types.MergePatchType, body, metav1.PatchOptions{FieldManager: kube.FieldManager})
+			return err
+		})
+		if !kube.Is(err, kube.Conflict) || pauses.Wait(ctx) != nil {
+			return err
+		}
+	}
 }

@@ -55,15 +55,30 @@ func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
 	return d.awaitGone(ctx, o)
 }
 
+// remove deletes this Workflow and no other of its name. That it is not there, or
+// is another run's by now, is success.
 func (d *Driver) remove(ctx context.Context, o *object) error {
 	d.log.Infof("%s: delete", o)
-	err := d.kube.Do(ctx, "delete "+o.String(), func(ctx context.Context) error {
-		return d.workflows.Delete(ctx, o.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &o.UID}})
-	})
-	if kube.Is(err, kube.NotFound) || kube.Is(err, kube.Conflict) {
-		return nil // gone already, or another Workflow of that name by now
+	var pauses kube.Pauses
+	for {
+		err := d.kube.Do(ctx, "delete "+o.String(), func(ctx context.Context) error {
+			return d.workflows.Delete(ctx, o.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &o.UID}})
+		})
+		switch {
+		case kube.Is(err, kube.NotFound):
+			return nil
+		case !kube.Is(err, kube.Conflict):
+			return err
+		}
+		// The uid is another one's, or the server lost a race against a change.
+		now, err := d.get(ctx, o.Name)
+		if err != nil || now == nil || now.UID != o.UID {
+			return err
+		}
+		if err := pauses.Wait(ctx); err != nil {
+			return err
+		}
 	}
-	return err
 }
 
 // awaitGone waits for the finalizers of DWS and its drivers.

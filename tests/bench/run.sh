@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Measures slurmk8s beside the kubectl way, against a real API server on loopback
+# with tests/dwssim as DWS. `make bench` builds first, then calls this.
+#
+#   tests/bench/run.sh [-only REGEXP]    BENCH_QUICK=1: few samples, under a minute
+#
+# Prints a table and writes tests/bench/results.json (not with -only). Fails only when something
+# could not be measured.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+out=$PWD/build/bench
+flags=(-std=gnu11 -O2 -g -Wall -Wextra -Werror)
+mkdir -p "$out"
+tests/kubernetes/build.sh kube-apiserver kubectl >/dev/null
+gcc "${flags[@]}" -I/usr/include/lua5.1 -o "$out/bbhost" tests/bench/harness/bbhost.c -llua5.1
+gcc "${flags[@]}" -o "$out/coldcall" tests/bench/harness/coldcall.c goffi/loader.c -ldl
+gcc "${flags[@]}" -o "$out/spawns" tests/bench/harness/spawns.c
+go build -o "$out/bench" ./tests/bench
+exec "$out/bench" -build build -results tests/bench/results.json "$@"

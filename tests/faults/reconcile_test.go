@@ -1,0 +1,38 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// reconcileLimit is --limit: what the requests before may take together, and
+// then one Teardown.
+const reconcileLimit = 3 * time.Second
+
+// reconcileScenarios end a Workflow whose job Slurm does not know any more,
+// beside one whose job lives.
+func (w *world) reconcileScenarios() []Scenario {
+	lost := situation{name: "reconcile a lost job", at: "PreRun", env: true}
+	return []Scenario{{
+		Name:     lost.name,
+		Deadline: 2 * reconcileLimit,
+		Setup: func(ctx context.Context, c *Cell) error {
+			return w.prepare(ctx, c, lost, []string{"#DW Teardown action=complete delay=" + storageDelay})
+		},
+		Command: func(c *Cell) Command {
+			return Command{ForPeople: true, Argv: []string{w.program, "reconcile",
+				"--config", c.Path("slurmk8s.toml"), "--limit", reconcileLimit.String()}}
+		},
+		State:   w.endState,
+		Foreign: w.foreign,
+		Cleanup: w.stage.clear,
+		Verify: func(c *Cell, o *Outcome, end any) error {
+			if !strings.Contains(string(o.Stdout), c.Name()) {
+				return fmt.Errorf("it does not say that it removed %s: %q", c.Name(), o.Stdout)
+			}
+			return nothingLeft(c, o, end.(endState))
+		},
+	}}
+}

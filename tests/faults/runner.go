@@ -1,0 +1,319 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// cellTimeout bounds one cell beyond its deadlines: setup, settling, cleanup.
+const cellTimeout = 60 * time.Second
+
+// Runner runs scenarios' cells, as many at once as it has places.
+type Runner struct {
+	upstream *rest.Config
+	faults   []Fault
+	// everyLasting tries each fault in mode always, not only those with Lasting.
+	everyLasting bool
+	// Runs that mostly wait and runs that mostly work have places of their own:
+	// many of the first fit beside few of the second, and a machine that is
+	// overrun would make hooks miss deadlines that they keep.
+	waiting, working chan Place
+	jobID            atomic.Int64
+	pulse            pulse
+}
+
+// tries is how often a cell that failed is tried on a machine that was too slow
+// meanwhile to prove anything.
+const tries = 5
+
+// NewRunner makes a runner. Scenarios may be run on it in parallel: they share
+// its places.
+func NewRunner(upstream *rest.Config, selected []Fault, waiting, working []Place) *Runner {
+	r := &Runner{upstream: upstream, faults: selected, waiting: pool(waiting), working: pool(working)}
+	r.jobID.Store(1000)
+	return r
+}
+
+// Watch lets the runner notice that the machine, or the API server behind the
+// proxies, is overrun: cells that fail meanwhile are tried again. probe is an
+// undisturbed request. It returns when ctx ends.
+func (r *Runner) Watch(ctx context.Context, probe func(context.Context) error) {
+	r.pulse.take(ctx, probe)
+}
+
+func pool(places []Place) chan Place {
+	c := make(chan Place, len(places))
+	for _, p := range places {
+		c <- p
+	}
+	return c
+}
+
+// Run runs the scenario undisturbed, to learn its requests and its end state,
+// and then with every fault at every request. The error is of the undisturbed
+// run or of the machinery; failed cells are in the report.
+func (r *Runner) Run(ctx context.Context, s Scenario) (*Report, error) {
+	report := &Report{Scenario: s.Name}
+	reference, requests, err := r.reference(ctx, s)
+	if err != nil {
+		return report, fmt.Errorf("%s: undisturbed run: %w", s.Name, err)
+	}
+	report.Requests, report.EndState = requests, reference
+	plans := r.plans(requests)
+	report.Results = make([]Result, len(plans))
+	var cells sync.WaitGroup
+	for i, plan := range plans {
+		cells.Go(func() {
+			places := r.working
+			if plan.waits() {
+				places = r.waiting
+			}
+			place := <-places
+			defer func() { places <- place }()
+			for range tries {
+				r.pulse.calm(ctx)
+				begun := time.Now()
+				result := r.cell(ctx, s, plan, place, reference)
+				result.Voided = report.Results[i].Voided
+				report.Results[i] = result
+				if len(result.Problems) == 0 || !r.pulse.weak(begun) {
+					return
+				}
+				report.Results[i].Voided++
+			}
+		})
+	}
+	cells.Wait()
+	return report, nil
+}
+
+// plans is every fault at every request where it is possible.
+func (r *Runner) plans(requests []Request) []Plan {
+	var plans []Plan
+	for _, f := range r.faults {
+		for _, q := range requests {
+			if !f.Applies(q) {
+				continue
+			}
+			plans = append(plans, Plan{Fault: f, At: q.Number})
+			if !f.Kills && (f.Lasting || r.everyLasting) {
+				plans = append(plans, Plan{Fault: f, At: q.Number, Mode: Always})
+			}
+		}
+	}
+	return plans
+}
+
+// reference runs the scenario twice without a fault: a scenario whose end state
+// differs by itself cannot tell a defect. The longer list of requests counts,
+// since how many reads a wait takes depends on who is faster.
+func (r *Runner) reference(ctx context.Context, s Scenario) (string, []Request, error) {
+	place := <-r.working
+	defer func() { r.working <- place }()
+	var states []string
+	var longest []Request
+	for range 2 {
+		var state string
+		var requests []Request
+		var err error
+		for range 2 * tries {
+			r.pulse.calm(ctx)
+			begun := time.Now()
+			if state, requests, err = r.undisturbed(ctx, s, place); err == nil || !r.pulse.weak(begun) {
+				break
+			}
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		states = append(states, state)
+		if len(requests) > len(longest) {
+			longest = requests
+		}
+	}
+	if states[0] != states[1] {
+		return "", nil, fmt.Errorf("end state differs from run to run:\n%s\n%s", states[0], states[1])
+	}
+	if len(longest) == 0 {
+		return "", nil, fmt.Errorf("the hook sent no request")
+	}
+	return states[0], longest, nil
+}
+
+func (r *Runner) undisturbed(ctx context.Context, s Scenario, place Place) (state string, requests []Request, err error) {
+	t, err := r.open(ctx, s, Plan{}, place)
+	if err != nil {
+		return "", nil, err
+	}
+	defer t.close(&err)
+	o, err := t.run()
+	if err != nil {
+		return "", nil, err
+	}
+	if wrong := o.insane(t.command, s.Deadline, readLog(t.cell.LogFile())); len(wrong) > 0 {
+		return "", nil, fmt.Errorf("%s", strings.Join(wrong, "; "))
+	}
+	if o.Code != CodeOK {
+		return "", nil, fmt.Errorf("exit status %d: %s", o.Code, o.message(t.command))
+	}
+	end, state, err := t.end()
+	if err != nil {
+		return "", nil, err
+	}
+	if s.Verify != nil {
+		if err := s.Verify(t.cell, o, end); err != nil {
+			return "", nil, fmt.Errorf("%w; end state %s", err, state)
+		}
+	}
+	foreign, err := s.Foreign(t.ctx, t.cell)
+	if err == nil && foreign != t.foreign {
+		err = fmt.Errorf("changed a foreign object: %s", difference(t.foreign, foreign))
+	}
+	return state, t.proxy.Requests(), err
+}
+
+// cell runs the hook with the fault, then again without, and judges both.
+func (r *Runner) cell(ctx context.Context, s Scenario, plan Plan, place Place, reference string) (result Result) {
+	result = Result{Plan: plan}
+	var err error
+	defer func() {
+		if err != nil {
+			result.fail("test machinery: %v", err)
+		}
+	}()
+	t, err := r.open(ctx, s, plan, place)
+	if err != nil {
+		return result
+	}
+	defer t.close(&err)
+
+	o, err := t.run()
+	if err != nil {
+		return result
+	}
+	result.Struck = t.proxy.Struck()
+	result.Took, result.Code, result.Message = o.Took, o.Code, o.message(t.command)
+	for _, wrong := range o.insane(t.command, s.Deadline, readLog(t.cell.LogFile())) {
+		result.fail("%s", wrong)
+	}
+	result.judgeCode(s, o)
+	t.proxy.Disarm()
+	if s.Again != nil {
+		if err = s.Again(t.cell); err != nil {
+			return result
+		}
+	}
+	again, err := t.run()
+	if err != nil {
+		return result
+	}
+	if again.Code != CodeOK {
+		result.fail("run again: exit status %d: %s", again.Code, again.message(t.command))
+	}
+	for _, wrong := range again.insane(t.command, s.Deadline, readLog(t.cell.LogFile())) {
+		result.fail("run again: %s", wrong)
+	}
+	_, state, err := t.end()
+	if err != nil {
+		return result
+	}
+	if state != reference {
+		result.fail("run again: end state %s, undisturbed %s", state, reference)
+	}
+	foreign, err := s.Foreign(t.ctx, t.cell)
+	if err == nil && foreign != t.foreign {
+		result.fail("changed a foreign object: %s", difference(t.foreign, foreign))
+	}
+	if err == nil {
+		err = t.proxy.Err()
+	}
+	return result
+}
+
+// trial is a cell that is set up, and its proxy.
+type trial struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	s       Scenario
+	cell    *Cell
+	command Command
+	proxy   *Proxy
+	process *process
+	foreign string
+}
+
+func (r *Runner) open(ctx context.Context, s Scenario, plan Plan, place Place) (_ *trial, err error) {
+	dir, err := os.MkdirTemp("", "slurmk8s-faults-")
+	if err != nil {
+		return nil, err
+	}
+	t := &trial{s: s, process: &process{}, cell: &Cell{Place: place, JobID: int(r.jobID.Add(1)), Dir: dir, Plan: plan, Deadline: s.Deadline}}
+	t.ctx, t.cancel = context.WithTimeout(ctx, 2*s.Deadline+cellTimeout)
+	defer func() {
+		if err != nil {
+			t.close(&err)
+		}
+	}()
+	if t.proxy, err = Start(r.upstream, Options{Plan: plan, Kill: t.process.Kill}); err != nil {
+		return nil, err
+	}
+	t.cell.Kubeconfig = t.cell.Path("kubeconfig")
+	if err = t.proxy.WriteKubeconfig(t.cell.Kubeconfig, place.Namespace); err != nil {
+		return nil, err
+	}
+	if err = s.Setup(t.ctx, t.cell); err != nil {
+		return nil, fmt.Errorf("setup: %w", err)
+	}
+	if t.foreign, err = s.Foreign(t.ctx, t.cell); err != nil {
+		return nil, fmt.Errorf("foreign objects: %w", err)
+	}
+	t.command = s.Command(t.cell)
+	return t, nil
+}
+
+func (t *trial) run() (*Outcome, error) { return t.process.Run(t.ctx, t.command, t.s.Deadline) }
+
+func (t *trial) end() (any, string, error) {
+	if t.s.Await != nil {
+		if err := t.s.Await(t.ctx, t.cell); err != nil {
+			return nil, "", fmt.Errorf("settle: %w", err)
+		}
+	}
+	end, err := t.s.State(t.ctx, t.cell)
+	if err != nil {
+		return nil, "", fmt.Errorf("end state: %w", err)
+	}
+	text, err := canonical(end)
+	return end, text, err
+}
+
+// close cleans up; a cleanup that failed is an error unless there is one already.
+func (t *trial) close(err *error) {
+	if t.proxy != nil {
+		t.proxy.Close()
+	}
+	if t.s.Cleanup != nil {
+		if cleanup := t.s.Cleanup(t.ctx, t.cell); cleanup != nil && *err == nil {
+			*err = fmt.Errorf("cleanup: %w", cleanup)
+		}
+	}
+	t.cancel()
+	_ = os.RemoveAll(t.cell.Dir)
+}
+
+// difference shows where two texts part.
+func difference(before, after string) string {
+	i := 0
+	for i < len(before) && i < len(after) && before[i] == after[i] {
+		i++
+	}
+	from := max(0, i-60)
+	return fmt.Sprintf("before ...%s, after ...%s", clip(before[from:], 200), clip(after[from:], 200))
+}

@@ -1,0 +1,85 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Scenario is one hook in one situation. The functions are called from several
+// goroutines at once, each with a Cell of its own.
+type Scenario struct {
+	Name     string
+	Deadline time.Duration // as the hook is told
+
+	// Setup makes what the hook finds, past the proxy, and writes its
+	// configuration into Cell.Dir.
+	Setup func(context.Context, *Cell) error
+	// Command is the hook; Cell.Kubeconfig is how it reaches the API server.
+	Command func(*Cell) Command
+	// Await returns when what the hook set going has settled; may be nil.
+	Await func(context.Context, *Cell) error
+	// State is the end state, without what differs from run to run: the same for
+	// an undisturbed run and for a disturbed one that was run again.
+	State func(context.Context, *Cell) (any, error)
+	// Verify judges the undisturbed run and its end state; may be nil.
+	Verify func(c *Cell, o *Outcome, end any) error
+	// Foreign is every object that is not the hook's, byte by byte.
+	Foreign func(context.Context, *Cell) (string, error)
+	// Again is what happens between the disturbed run and the next, such as time
+	// passing; may be nil.
+	Again func(*Cell) error
+	// Cleanup removes what Setup and the hook made.
+	Cleanup func(context.Context, *Cell) error
+
+	// MayBeBusy allows "ask again later" of a disturbed run.
+	MayBeBusy bool
+	// Hasty is a hook whose deadline leaves no time for a second try: it need not
+	// get over a fault that strikes once, only end in time and mend when it is
+	// run again.
+	Hasty bool
+}
+
+// Place is where one cell at a time runs: a namespace and a Slurm cluster's name
+// of its own, so that cells in parallel do not see each other.
+type Place struct {
+	Namespace string
+	Cluster   string
+}
+
+// Cell is one run of a scenario.
+type Cell struct {
+	Place
+	JobID      int    // unique among all cells
+	Dir        string // removed after the run
+	Kubeconfig string // through the proxy
+	Plan       Plan
+	Deadline   time.Duration
+}
+
+// LogFile is where the hook's configuration should send its log: it is searched
+// for crashes and secrets.
+func (c *Cell) LogFile() string { return filepath.Join(c.Dir, "slurmk8s.log") }
+
+// Name is the job's Workflow.
+func (c *Cell) Name() string { return fmt.Sprintf("bb%d", c.JobID) }
+
+// Path is a file of the cell.
+func (c *Cell) Path(name string) string { return filepath.Join(c.Dir, name) }
+
+// Write writes a file of the cell that only its owner may read.
+func (c *Cell) Write(name, text string) error {
+	return os.WriteFile(c.Path(name), []byte(text), 0o600)
+}
+
+// canonical is an end state as text, to compare and to print.
+func canonical(state any) (string, error) {
+	b, err := json.Marshal(state)
+	if err != nil {
+		return "", fmt.Errorf("end state: %w", err)
+	}
+	return string(b), nil
+}

@@ -1,0 +1,300 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	jobUID   = 1000
+	jobNodes = "c[1-2]"
+
+	// hookDeadline keeps a matrix quick: a fault that lasts costs all of it.
+	hookDeadline = 4 * time.Second
+	// storageDelay makes a hook wait, and so watch.
+	storageDelay = "80ms"
+)
+
+// TestWorkflowHooks runs the matrix of every workflow hook. FAULTS=reset,hang and
+// HOOKS=setup,teardown narrow it; FAULTS_ALWAYS=all widens it.
+func TestWorkflowHooks(t *testing.T) {
+	selected, err := Select(os.Getenv("FAULTS"))
+	require.NoError(t, err)
+	w := startWorld(t)
+	runner := NewRunner(w.config, selected,
+		w.newPlaces(t, "waiting", number(t, "FAULTS_WAITING", 24)),
+		w.newPlaces(t, "working", number(t, "FAULTS_WORKING", 4)))
+	go runner.Watch(t.Context(), w.probe)
+	runner.everyLasting = os.Getenv("FAULTS_ALWAYS") == "all"
+
+	// All run at once, whatever -parallel says: most of a matrix's time is waiting.
+	type finished struct {
+		report *Report
+		err    error
+	}
+	results := map[string]chan finished{}
+	var order []string
+	for _, s := range append(w.workflowScenarios(), w.reconcileScenarios()...) {
+		if !chosen(s.Name) {
+			continue
+		}
+		done := make(chan finished, 1)
+		results[s.Name], order = done, append(order, s.Name)
+		go func() {
+			report, err := runner.Run(t.Context(), s)
+			done <- finished{report, err}
+		}()
+	}
+	book := &book{}
+	for _, name := range order {
+		t.Run(name, func(t *testing.T) {
+			f := <-results[name]
+			book.add(f.report)
+			t.Logf("\n%s", f.report)
+			require.NoError(t, f.err)
+			_, failed, _ := f.report.Count()
+			assert.Zero(t, failed)
+		})
+	}
+	book.write(t)
+}
+
+// number is an environment variable's, or the default.
+func number(t *testing.T, variable string, standard int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return standard
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, variable)
+	return n
+}
+
+// chosen tells whether HOOKS names the scenario by its beginning.
+func chosen(scenario string) bool {
+	list := os.Getenv("HOOKS")
+	for _, name := range strings.Split(list, ",") {
+		if strings.HasPrefix(scenario, strings.TrimSpace(name)) {
+			return true
+		}
+	}
+	return list == ""
+}
+
+// situation is what a hook finds and what it must leave.
+type situation struct {
+	name, hook string
+	fields     map[string]string
+	// at is the state that the job's Workflow was brought to, "" for no Workflow;
+	// then asked is what was asked for and not waited for.
+	at, asked string
+	// slow is the state in which the storage takes a while.
+	slow string
+	// earlier makes the Workflow one of an earlier run of the job.
+	earlier bool
+	foreign bool // the job's name is taken by a Workflow that is not ours
+	env     bool // the job's variables were kept
+	verify  func(c *Cell, o *Outcome, end endState) error
+	more    func(*Scenario)
+}
+
+func (w *world) workflowScenarios() []Scenario {
+	var all []Scenario
+	for _, s := range []situation{
+		{name: "job_process", hook: "slurm_bb_job_process", verify: nothingLeft,
+			more: func(s *Scenario) { s.Deadline, s.Hasty = 1500*time.Millisecond, true }},
+		{name: "setup", hook: "slurm_bb_setup", slow: "Setup", verify: leaves("Setup")},
+		{name: "setup after requeue", hook: "slurm_bb_setup", at: "PreRun", earlier: true, verify: leaves("Setup"),
+			more: func(s *Scenario) { s.Deadline += hookDeadline / 2 }}, // a teardown and a setup
+		{name: "data_in, waiting", hook: "slurm_bb_data_in", at: "Setup", slow: "DataIn", verify: leaves("DataIn")},
+		{name: "data_in, polled", hook: "slurm_bb_data_in", fields: polled, at: "Setup", slow: "DataIn", verify: leaves("DataIn")},
+		{name: "test_data_in", hook: "slurm_bb_test_data_in", fields: polled, at: "Setup", asked: "DataIn", slow: "DataIn",
+			verify: leaves("DataIn"), more: mayBeBusy},
+		{name: "pre_run", hook: "slurm_bb_pre_run", fields: nodes, at: "DataIn", slow: "PreRun", verify: leaves("PreRun", "c1", "c2")},
+		{name: "post_run", hook: "slurm_bb_post_run", at: "PreRun", slow: "PostRun", verify: leaves("PostRun")},
+		{name: "data_out", hook: "slurm_bb_data_out", at: "PostRun", slow: "DataOut", verify: leaves("DataOut")},
+		{name: "test_data_out", hook: "slurm_bb_test_data_out", fields: polled, at: "PostRun", asked: "DataOut", slow: "DataOut",
+			verify: leaves("DataOut"), more: mayBeBusy},
+		{name: "teardown after setup", hook: "slurm_bb_job_teardown", fields: hurry("false"), at: "Setup", slow: "Teardown", env: true, verify: nothingLeft},
+		{name: "teardown of a running job, hurry", hook: "slurm_bb_job_teardown", fields: hurry("true"), at: "PreRun", env: true, verify: nothingLeft},
+		{name: "teardown after data_out", hook: "slurm_bb_job_teardown", fields: hurry("false"), at: "DataOut", env: true, verify: nothingLeft},
+		{name: "teardown of nothing", hook: "slurm_bb_job_teardown", fields: hurry("false"), verify: nothingLeft},
+		{name: "teardown, name taken", hook: "slurm_bb_job_teardown", fields: hurry("true"), at: "Setup", foreign: true, verify: leaves("Setup")},
+		{name: "get_status", hook: "slurm_bb_get_status", at: "Setup", verify: leavesStatus,
+			more: func(s *Scenario) { s.Deadline, s.Hasty = time.Second, true }},
+	} {
+		all = append(all, w.scenario(s))
+	}
+	return all
+}
+
+var (
+	polled = map[string]string{"BUSY": "true"}
+	nodes  = map[string]string{"NODES": jobNodes}
+)
+
+func hurry(h string) map[string]string { return map[string]string{"HURRY": h} }
+
+func mayBeBusy(s *Scenario) { s.MayBeBusy = true }
+
+func (w *world) scenario(s situation) Scenario {
+	directives := []string{"#DW jobdw type=xfs capacity=1GiB name=faults"}
+	if s.slow != "" {
+		directives = append(directives, "#DW "+s.slow+" action=complete delay="+storageDelay)
+	}
+	scenario := Scenario{
+		Name: s.name, Deadline: hookDeadline,
+		Setup: func(ctx context.Context, c *Cell) error { return w.prepare(ctx, c, s, directives) },
+		Command: func(c *Cell) Command {
+			return Command{Argv: []string{w.program, "hook", "-0", s.hook}, Fields: hookFields(c, s.fields)}
+		},
+		State:   w.endState,
+		Foreign: w.foreign,
+		Again:   breakerRests,
+		Cleanup: w.stage.clear,
+		Verify:  func(c *Cell, o *Outcome, end any) error { return s.verify(c, o, end.(endState)) },
+	}
+	if s.more != nil {
+		s.more(&scenario)
+	}
+	return scenario
+}
+
+// prepare writes what Slurm and the administrator give a hook, and makes the
+// job's Workflow as earlier hooks would have.
+func (w *world) prepare(ctx context.Context, c *Cell, s situation, directives []string) error {
+	if err := configure(c); err != nil {
+		return err
+	}
+	if err := c.Write("script", "#!/bin/sh\n"+strings.Join(directives, "\n")+"\n\nsrun true\n"); err != nil {
+		return err
+	}
+	if s.env {
+		if err := os.Mkdir(c.Path("state/job."+strconv.Itoa(c.JobID)), 0o700); err != nil {
+			return err
+		}
+		if err := c.Write("state/job."+strconv.Itoa(c.JobID)+"/env", "DW_JOB_faults=/mnt/nnf\n"); err != nil {
+			return err
+		}
+	}
+	if s.at == "" {
+		return nil
+	}
+	err := w.stage.put(ctx, c, s.name, func(ctx context.Context, c *Cell) error { return w.make(ctx, c, s, directives) })
+	if err != nil || s.asked == "" {
+		return err
+	}
+	return w.ask(ctx, c, s.asked)
+}
+
+// make makes the situation's Workflow by way of DWS.
+func (w *world) make(ctx context.Context, c *Cell, s situation, directives []string) error {
+	restarts := "0"
+	if s.earlier {
+		restarts = "7"
+	}
+	annotations := map[string]any{
+		"slurmk8s.io/user": "ada", "slurmk8s.io/uid": strconv.Itoa(jobUID), "slurmk8s.io/submit-time": "1700000000",
+		"slurmk8s.io/restart-count": restarts, "slurmk8s.io/state-since": time.Now().UTC().Format(time.RFC3339),
+	}
+	labels := ourLabels(c.Cluster, c.JobID)
+	if s.foreign {
+		labels, annotations = map[string]any{"origin": "burst_buffer.lua"}, nil
+	}
+	if err := w.create(ctx, c.Place, c.Name(), labels, annotations, directives); err != nil {
+		return err
+	}
+	return w.bring(ctx, c, s.at)
+}
+
+// configure writes the files of /etc/slurm into the cell, with a squeue that
+// knows one job.
+func configure(c *Cell) error {
+	for _, dir := range []string{"state", "bin"} {
+		if err := os.Mkdir(c.Path(dir), 0o700); err != nil {
+			return err
+		}
+	}
+	squeue := fmt.Sprintf("#!/bin/sh\necho %d RUNNING\n", livingJob)
+	if err := os.WriteFile(c.Path("bin/squeue"), []byte(squeue), 0o755); err != nil {
+		return err
+	}
+	if err := c.Write("slurm.conf", "ClusterName="+c.Cluster+"\nSlurmUser=root\n"); err != nil {
+		return err
+	}
+	return c.Write("slurmk8s.toml", fmt.Sprintf(`
+cluster = %q
+slurm_conf = %q
+slurm_bin_dir = %q
+state_dir = %q
+[kubernetes]
+kubeconfig = %q
+request_timeout = "1s"
+[log]
+level = "debug"
+file = %q
+[workflows]
+namespace = %q
+busy_wait = "2s"
+`, c.Cluster, c.Path("slurm.conf"), c.Path("bin"), c.Path("state"), c.Kubeconfig, c.LogFile(), c.Namespace))
+}
+
+// hookFields is what Slurm tells every hook, and what it tells this one.
+func hookFields(c *Cell, more map[string]string) map[string]string {
+	uid, job := strconv.Itoa(jobUID), strconv.Itoa(c.JobID)
+	fields := map[string]string{
+		"CONFIG": c.Path("slurmk8s.toml"), "STATE_DIR": c.Path("state"),
+		"DEADLINE_MS": strconv.FormatInt(c.Deadline.Milliseconds(), 10),
+		"JOB_ID":      job, "UID": uid, "GID": uid, "USER_NAME": "ada", "SCRIPT": c.Path("script"),
+		"RESTART_COUNT": "0", "SUBMIT_TIME": "1700000000",
+		"ARG1": "workflow", "ARG2": job,
+	}
+	for k, v := range more {
+		fields[k] = v
+	}
+	return fields
+}
+
+// breakerRests is the breaker's 30 s, passed.
+func breakerRests(c *Cell) error {
+	if err := os.Remove(c.Path("state/breaker")); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+func nothingLeft(_ *Cell, _ *Outcome, end endState) error {
+	if end.Exists || len(end.Computes) > 0 || len(end.Files) > 0 {
+		return fmt.Errorf("something is left")
+	}
+	return nil
+}
+
+func leaves(state string, computes ...string) func(*Cell, *Outcome, endState) error {
+	return func(_ *Cell, _ *Outcome, end endState) error {
+		if end.DesiredState != state || fmt.Sprint(end.Computes) != fmt.Sprint(computes) {
+			return fmt.Errorf("want a Workflow in %s with Computes %v", state, computes)
+		}
+		return nil
+	}
+}
+
+func leavesStatus(c *Cell, o *Outcome, end endState) error {
+	reply, err := o.Reply()
+	if err != nil {
+		return err
+	}
+	if want := "desiredState=Setup currentState=Setup status=Completed"; !strings.HasPrefix(reply["TEXT"], want) {
+		return fmt.Errorf("TEXT is %q, want %s first", reply["TEXT"], want)
+	}
+	return leaves("Setup")(c, o, end)
+}
