@@ -31,6 +31,7 @@ type Config struct {
 	Kubernetes Kubernetes `toml:"kubernetes"`
 	Log        Log        `toml:"log"`
 	Workflows  Workflows  `toml:"workflows"`
+	Services   Services   `toml:"services"`
 }
 
 // Kubernetes says how the API server is reached.
@@ -128,6 +129,7 @@ func Default() *Config {
 			BusyWait:       Duration(5 * time.Second),
 			TransientGrace: Duration(60 * time.Second),
 		},
+		Services: defaultServices(),
 	}
 }
 

@@ -68,6 +68,27 @@ timeouts.pre_run = "4s"
 timeouts.post_run = "5s"
 timeouts.data_out = "6s"
 timeouts.teardown = "576h"
+[services]
+kubeconfig = "/a/node"
+address = "subnet:10.0.0.0/8"
+run_dir = "/a/run"
+register_timeout = "1s"
+deregister_timeout = "2s"
+ready_timeout = "3s"
+renew_interval = "6s"
+forbidden_ports = []
+[[services.allow]]
+users = ["*"]
+namespaces = ["user-{user}"]
+[[services.allow]]
+users = ["alice"]
+groups = ["physics"]
+accounts = ["p1"]
+namespaces = ["a", "b-*"]
+names = ["{user}-*"]
+ports = ["80", "8000-8999"]
+expose = ["loadbalancer"]
+max_services = 3
 `))
 	require.NoError(t, err)
 	s := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
@@ -81,6 +102,17 @@ timeouts.teardown = "576h"
 			Operators: []string{"alice", "bob@site"},
 			Timeouts: Timeouts{Proposal: s(1), Setup: s(2), DataIn: s(3), PreRun: s(4), PostRun: s(5), DataOut: s(6),
 				Teardown: s(2073600)},
+		},
+		Services: Services{
+			Kubeconfig: "/a/node", Address: "subnet:10.0.0.0/8", RunDir: "/a/run",
+			RegisterTimeout: s(1), DeregisterTimeout: s(2), ReadyTimeout: s(3), RenewInterval: s(6), ForbiddenPorts: []string{},
+			Allow: []ServiceRule{
+				{Users: []string{"*"}, Namespaces: []string{"user-{user}"}, Names: []string{"*"},
+					Ports: []string{"1024-65535"}, Expose: []string{"clusterip", "headless"}, MaxServices: 8},
+				{Users: []string{"alice"}, Groups: []string{"physics"}, Accounts: []string{"p1"},
+					Namespaces: []string{"a", "b-*"}, Names: []string{"{user}-*"},
+					Ports: []string{"80", "8000-8999"}, Expose: []string{"loadbalancer"}, MaxServices: 3},
+			},
 		},
 	}, c)
 }
@@ -157,6 +189,25 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"operator twice", "[workflows]\noperators = ['a', 'a']", `2: workflows.operators: "a" is there twice`},
 		{"refuse without asking", "[workflows]\nsubmit = 'local'\n\non_unreachable = 'refuse'",
 			`4: workflows.on_unreachable: "refuse" has no effect with submit = "local"`},
+		{"unknown key in a rule", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\n\n[[services.allow]]\nuser=['a']",
+			`6: services.allow[2].user: unknown key, did you mean "users"?`},
+		{"text for a list in a rule", "[[services.allow]]\n\nusers='a'",
+			`3: services.allow[1].users: want a list of texts, such as users = ["alice", "bob"]; found the text "a"`},
+		{"text for a number in a rule", "[[services.allow]]\nmax_services='8'",
+			`2: services.allow[1].max_services: want a number, such as max_services = 8; found the text "8"`},
+		{"one table for the list of rules", "[services.allow]\nusers=['a']",
+			`1: services.allow: want a list of tables, each begun by a line [[services.allow]]; found a table`},
+		{"rule for nobody", "[[services.allow]]\nnamespaces=['a']", `2: services.allow[1]: names nobody: give users, groups or accounts`},
+		{"rule without namespaces", "[[services.allow]]\nusers=['a']", `2: services.allow[1].namespaces: not set`},
+		{"inline rules", "services.allow = [{users=['a'], namespaces=['A']}]", `1: services.allow[1].namespaces: "A" cannot match`},
+		{"namespace with a slash", "[[services.allow]]\nusers=['a']\nnamespaces=['../b']", `3: services.allow[1].namespaces: "../b" cannot match`},
+		{"port 0", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\nports=['0-9']", `4: services.allow[1].ports: "0-9" is neither a port`},
+		{"ports backwards", "services.forbidden_ports=['9-8']", `1: services.forbidden_ports: "9-8" is neither a port`},
+		{"unknown kind", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\nexpose=['externalip']", `4: services.allow[1].expose: "externalip" is none of`},
+		{"too many services", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\nmax_services=1001", `4: services.allow[1].max_services: 1001 is out of range`},
+		{"address by the user's word", "services.address='10.0.0.1'", `1: services.address: "10.0.0.1" is none of node, interface:NAME, subnet:CIDR`},
+		{"subnet that is none", "services.address='subnet:10.0.0.1'", `1: services.address: "10.0.0.1" is not a subnet`},
+		{"short renew_interval", "services.renew_interval='4s'", `1: services.renew_interval: 4s is out of range, 5s to 10m0s`},
 		{"no slurm.conf", "slurm_conf = '/nonexistent/slurm.conf'",
 			`1: cluster: not set, and ClusterName cannot be read: /nonexistent/slurm.conf: no such file or directory`},
 		{"brackets without end", "cluster = " + strings.Repeat("{a=", 1000), `1: brackets or dotted keys are nested too deeply`},
@@ -276,7 +327,7 @@ func TestCheckSecretFile(t *testing.T) {
 func uncommented(t *testing.T) string {
 	data, err := os.ReadFile("../packaging/slurmk8s.toml")
 	require.NoError(t, err)
-	return regexp.MustCompile(`(?m)^#([a-z])`).ReplaceAllString(string(data), "$1")
+	return regexp.MustCompile(`(?m)^#([a-z]|\[\[)`).ReplaceAllString(string(data), "$1")
 }
 
 func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
@@ -286,6 +337,11 @@ func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
 	c := Default()
 	c.Workflows.Operators = []string{}
 	want := *c
+	// The one rule of the example has the defaults where there are any.
+	rule := defaultServiceRule()
+	rule.Users, rule.Groups, rule.Accounts = []string{"alice"}, []string{"physics"}, []string{"p1234"}
+	rule.Namespaces = []string{"physics", "user-{user}"}
+	want.Services.Allow = []ServiceRule{rule}
 	require.NoError(t, d.decode(c))
 	require.NoError(t, d.validate(c))
 	assert.Equal(t, &want, c)

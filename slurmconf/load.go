@@ -185,9 +185,8 @@ func (d *document) line(key toml.Key) int {
 		if !ok {
 			break
 		}
-		var pe toml.ParseError
-		if err := d.md.PrimitiveDecode(value, &lineProbe{}); errors.As(err, &pe) && pe.Position.Line > 0 {
-			line = pe.Position.Line
+		if n := d.primitiveLine(value); n > 0 {
+			line = n
 		}
 		table = nil
 		if d.md.PrimitiveDecode(value, &table) != nil {
@@ -195,6 +194,15 @@ func (d *document) line(key toml.Key) int {
 		}
 	}
 	return line
+}
+
+// primitiveLine is where a value is, or 0.
+func (d *document) primitiveLine(value toml.Primitive) int {
+	var pe toml.ParseError
+	if err := d.md.PrimitiveDecode(value, &lineProbe{}); errors.As(err, &pe) {
+		return pe.Position.Line
+	}
+	return 0
 }
 
 // decode sets the fields of c that the file has, in the order of the file. It is
@@ -221,6 +229,12 @@ func (d *document) decodeKey(field reflect.Value, key toml.Key) error {
 			return d.errorAt(key, key[:i+1].String(), nil, "unknown key%s", suggest(field, key[:i+1]))
 		}
 		field, value = next, table[name]
+		if list, ok := field.Addr().Interface().(*[]ServiceRule); ok {
+			if i+1 < len(key) {
+				return nil // was set with its list
+			}
+			return d.decodeRules(list, key, value)
+		}
 	}
 	return d.assign(field, key, value)
 }
@@ -242,6 +256,11 @@ func (d *document) assign(field reflect.Value, key toml.Key, value any) error {
 	case *[]string:
 		if list, ok := stringList(value); ok {
 			*p = list
+			return nil
+		}
+	case *int:
+		if n, ok := value.(int64); ok && n == int64(int(n)) {
+			*p = int(n)
 			return nil
 		}
 	default: // a table: its keys come one by one
@@ -282,6 +301,8 @@ func (d *document) wrongType(at, name toml.Key, field reflect.Value, value any) 
 		}
 	case string:
 		want = fmt.Sprintf("want text in quotes, such as %s = %q", name[len(name)-1], exampleText(field))
+	case int:
+		want = fmt.Sprintf("want a number, such as %s = 8", name[len(name)-1])
 	case []string:
 		want = fmt.Sprintf(`want a list of texts, such as %s = ["alice", "bob"]`, name[len(name)-1])
 	default:

@@ -34,8 +34,12 @@ func allKeys(table reflect.Type, prefix toml.Key) []toml.Key {
 		field := table.Field(i)
 		key := append(append(toml.Key{}, prefix...), field.Tag.Get("toml"))
 		keys = append(keys, key)
-		if field.Type.Kind() == reflect.Struct {
-			keys = append(keys, allKeys(field.Type, key)...)
+		table := field.Type
+		if table.Kind() == reflect.Slice {
+			table = table.Elem()
+		}
+		if table.Kind() == reflect.Struct {
+			keys = append(keys, allKeys(table, key)...)
 		}
 	}
 	return keys

@@ -47,8 +47,9 @@ const (
 // slurmFile collects the Key=Value pairs of a file in Slurm's syntax
 // (src/common/parse_config.c).
 type slurmFile struct {
-	dir    string            // Include is relative to it
-	values map[string]string // by key in lower case; of several, the last
+	dir    string              // Include is relative to it
+	values map[string]string   // by key in lower case; of several, the last
+	nodes  []map[string]string // the keys of each line that begins with NodeName
 	files  int
 	bytes  int64 // still to be read at most
 	err    error // the first one
@@ -92,6 +93,7 @@ func (p *slurmFile) read(path string, depth int) bool {
 			p.include(name, depth)
 			continue
 		}
+		pairs := map[string]string{}
 		for {
 			m := keyValue.FindStringSubmatchIndex(line)
 			if m == nil {
@@ -101,8 +103,12 @@ func (p *slurmFile) read(path string, depth int) bool {
 			if m[6] >= 0 {
 				value = line[m[6]:m[7]] // without its quotes
 			}
-			p.values[strings.ToLower(line[m[2]:m[3]])] = value
+			key := strings.ToLower(line[m[2]:m[3]])
+			p.values[key], pairs[key] = value, value
 			line = line[m[5]:]
+		}
+		if pairs["nodename"] != "" {
+			p.nodes = append(p.nodes, pairs)
 		}
 	}
 	return true

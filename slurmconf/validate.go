@@ -37,6 +37,8 @@ func (d *document) validate(c *Config) error {
 		{"state_dir", c.StateDir, false},
 		{"kubernetes.kubeconfig", c.Kubernetes.Kubeconfig, false},
 		{"log.file", c.Log.File, true},
+		{"services.kubeconfig", c.Services.Kubeconfig, false},
+		{"services.run_dir", c.Services.RunDir, false},
 	} {
 		if p.path == "" && p.mayBeUnset {
 			continue
@@ -51,7 +53,10 @@ func (d *document) validate(c *Config) error {
 	if err := d.checkDurations(c); err != nil {
 		return err
 	}
-	return d.validateWorkflows(&c.Workflows)
+	if err := d.validateWorkflows(&c.Workflows); err != nil {
+		return err
+	}
+	return d.validateServices(&c.Services)
 }
 
 func (d *document) validateWorkflows(w *Workflows) error {
@@ -88,7 +93,7 @@ func (d *document) validateWorkflows(w *Workflows) error {
 }
 
 func (d *document) checkDurations(c *Config) error {
-	w, t := &c.Workflows, &c.Workflows.Timeouts
+	w, t, s := &c.Workflows, &c.Workflows.Timeouts, &c.Services
 	for _, v := range []struct {
 		key      string
 		value    Duration
@@ -107,6 +112,10 @@ func (d *document) checkDurations(c *Config) error {
 		{"workflows.timeouts.post_run", t.PostRun, 0, maxSlurmTimeout},
 		{"workflows.timeouts.data_out", t.DataOut, 0, maxSlurmTimeout},
 		{"workflows.timeouts.teardown", t.Teardown, 0, maxSlurmTimeout},
+		{"services.register_timeout", s.RegisterTimeout, time.Second, 5 * time.Minute},
+		{"services.deregister_timeout", s.DeregisterTimeout, time.Second, time.Minute},
+		{"services.ready_timeout", s.ReadyTimeout, time.Second, 24 * time.Hour},
+		{"services.renew_interval", s.RenewInterval, 5 * time.Second, 10 * time.Minute},
 	} {
 		if v.value.Std() < v.min || v.value.Std() > v.max {
 			return d.invalid(v.key, "%s is out of range, %s to %s", v.value, v.min, v.max)

@@ -110,6 +110,9 @@ func jobOf(request Fields) (*workflow.Job, error) {
 		}
 		*field.to = uint32(n)
 	}
+	if request[KeyJobID] != "" && job.ID == 0 {
+		return nil, fmt.Errorf("%s=%q is not the number of a job", KeyJobID, request[KeyJobID])
+	}
 	if nodes := request[KeyNodes]; nodes != "" {
 		names, err := slurmconf.ExpandHostlist(nodes)
 		if err != nil {

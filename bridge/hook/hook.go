@@ -33,6 +33,8 @@ var table = map[string]entry{
 	"slurm_bb_test_data_out": {poll(workflow.DataOut), stageOutLimit},
 	"slurm_bb_job_teardown":  {teardown, otherLimit},
 	"slurm_bb_get_status":    {getStatus, statusLimit},
+	"k8s_check":              {check, checkLimit},
+	"k8s_job_epilog":         {jobEpilog, epilogLimit},
 }
 
 // within is how long this call may take.
@@ -80,7 +82,11 @@ func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
 	if !known {
 		return Failed, Fields{KeyMessage: line(fmt.Sprintf("slurmk8s has no hook %q", name))}
 	}
-	c, err := newCall(name, request)
+	open, known := openers[name]
+	if !known {
+		open = newCall
+	}
+	c, err := open(name, request)
 	if err != nil {
 		return Failed, Fields{KeyMessage: line(err.Error())}
 	}
@@ -109,7 +115,7 @@ func codeOf(err error) Code {
 		return OK
 	case errors.Is(err, workflow.ErrBusy):
 		return Busy
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), refusesService(err):
 		return Refused
 	}
 	return Failed

@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"syscall"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
@@ -19,7 +20,8 @@ func (c *call) directives() ([]string, error) {
 	if err := c.need(KeyScript); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(c.job.ScriptPath)
+	// O_NONBLOCK: a FIFO must not hold the hook.
+	f, err := os.OpenFile(c.job.ScriptPath, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the job script: %w", err)
 	}
@@ -105,7 +107,12 @@ func preRun(ctx context.Context, c *call) error {
 			return err
 		}
 	}
-	return d.PreRun(ctx, c.job)
+	env, err := d.PreRun(ctx, c.job)
+	if err != nil {
+		return err
+	}
+	// Too late for slurm_bb_paths, which Slurm runs first; there for who looks.
+	return c.keepEnv(env)
 }
 
 func postRun(ctx context.Context, c *call) error {
@@ -118,7 +125,6 @@ func postRun(ctx context.Context, c *call) error {
 }
 
 func teardown(ctx context.Context, c *call) error {
-	shelter()
 	d, err := c.jobDriver(ctx)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,6 +49,7 @@ type Client struct {
 	Dynamic        dynamic.Interface
 	rest           *rest.RESTClient
 	requestTimeout time.Duration
+	away           atomic.Int64 // when the server was last found away, Unix nanoseconds; 0: never
 	log            *logrus.Entry
 }
 

@@ -88,6 +88,35 @@ func TestHowOftenARequestIsTried(t *testing.T) {
 	}
 }
 
+// An API server answers before it has read its roles and accounts.
+func TestAServerThatWasJustAwayIsNotBelievedWhenItRefuses(t *testing.T) {
+	for code, reason := range map[int]string{403: "Forbidden", 401: "Unauthorized"} {
+		t.Run(reason, func(t *testing.T) {
+			var tries atomic.Int32
+			s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+				switch n := tries.Add(1); {
+				case n == 1:
+					fakeapi.Status(w, 503, "ServiceUnavailable", "starting")
+				case n < 6:
+					fakeapi.Status(w, code, reason, "nobody is known yet")
+				default:
+					preferred(w, r)
+				}
+			})
+			_, err := newClient(t, s.Kubeconfig()).PreferredVersion(t.Context(), group)
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestTheWordsOfARefusalAreTold(t *testing.T) {
+	s := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
+		fakeapi.Status(w, 403, "Forbidden", `forbidden: User "u" cannot get path "/apis/x"`)
+	})
+	_, err := newClient(t, s.Kubeconfig()).PreferredVersion(t.Context(), group)
+	require.ErrorContains(t, err, `User "u" cannot get path "/apis/x" (HTTP 403)`)
+}
+
 func TestARotatedTokenIsReadAgain(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(token, []byte("old\n"), 0o600))
@@ -193,7 +222,7 @@ func TestTheDeadlineEndsTheTries(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err := c.PreferredVersion(ctx, group)
-	require.ErrorContains(t, err, "unable to handle the request (HTTP 503)", "the last answer, not the deadline, is the reason")
+	require.ErrorContains(t, err, "starting (HTTP 503)", "the last answer, not the deadline, is the reason")
 	assert.True(t, Is(err, Transient))
 }
 

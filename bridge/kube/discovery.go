@@ -15,9 +15,10 @@ import (
 func (c *Client) PreferredVersion(ctx context.Context, group string) (schema.GroupVersion, error) {
 	var answer metav1.APIGroup
 	err := c.Do(ctx, "find API group "+group, func(ctx context.Context) error {
-		body, err := c.rest.Get().AbsPath("/apis/" + group).MaxRetries(0).DoRaw(ctx)
+		result := c.rest.Get().AbsPath("/apis/" + group).MaxRetries(0).Do(ctx)
+		body, err := result.Raw()
 		if err != nil {
-			return err
+			return result.Error() // with the server's words
 		}
 		return json.Unmarshal(body, &answer)
 	})

@@ -21,6 +21,16 @@ func backoff() wait.Backoff {
 // file that was just rotated is read anew, a wrong one stays wrong.
 const unauthorizedTries = 3
 
+// settling is for how long after an outage the API server may know neither its
+// service accounts nor its roles: it answers before it has read them all.
+const settling = 10 * time.Second
+
+// starting reports that the server was away a moment ago.
+func (c *Client) starting() bool {
+	away := c.away.Load()
+	return away != 0 && time.Since(time.Unix(0, away)) < settling
+}
+
 // Do runs one API request until it succeeds, fails for good, or ctx ends. Each
 // attempt gets the request timeout. what names operation and object for the
 // error, as "get workflow slurm/bb12". The request must bear being repeated.
@@ -28,13 +38,22 @@ const unauthorizedTries = 3
 // The error keeps the API's own error in its chain, for Classify.
 func (c *Client) Do(ctx context.Context, what string, request func(context.Context) error) error {
 	policy := backoff()
-	for tries := 1; ; tries++ {
+	for tries, refused := 1, 0; ; tries++ {
 		err := c.once(ctx, request)
 		if err == nil {
 			return nil
 		}
-		class := Classify(err)
-		again := class == Transient || class == Unauthorized && tries < unauthorizedTries
+		again := false
+		switch Classify(err) {
+		case Transient:
+			c.away.Store(time.Now().UnixNano())
+			again = true
+		case Unauthorized:
+			refused++
+			again = refused < unauthorizedTries || c.starting()
+		case Denied:
+			again = c.starting()
+		}
 		if !again {
 			return &RequestError{What: what, Tries: tries, Err: err}
 		}

@@ -31,8 +31,10 @@ func New(cfg slurmconf.Log) (*logrus.Logger, io.Closer, error) {
 	}
 	// One write a line, appended: the hooks of many jobs share the file.
 	f, err := os.OpenFile(cfg.File, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
-	if err != nil {
-		return nil, nil, fmt.Errorf("log file: %w", err)
+	if err != nil { // no job fails for its log
+		logger.AddHook(toJournal{})
+		logger.Errorf("log file: %v: logging to the journal", err)
+		return logger, io.NopCloser(nil), nil
 	}
 	logger.SetOutput(lossy{f})
 	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00"})

@@ -19,7 +19,7 @@ type Options struct {
 	Driver *workflow.Driver
 	Slurm  slurm.Commands
 	Local  state.Dir
-	Limit  time.Duration // how long one Workflow's Teardown may take
+	Limit  time.Duration // how long asking may take, and then each Workflow's Teardown
 	DryRun bool          // only report
 	Log    *logrus.Entry
 }
@@ -39,7 +39,9 @@ type Result struct {
 func Workflows(ctx context.Context, o Options) ([]Result, error) {
 	// First the Workflows, then the jobs: a job is there before its Workflow, so
 	// one that is not in the later list is over.
-	all, err := o.Driver.List(ctx)
+	asking, cancel := context.WithTimeout(ctx, o.Limit)
+	defer cancel()
+	all, err := o.Driver.List(asking)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +52,7 @@ func Workflows(ctx context.Context, o Options) ([]Result, error) {
 	if len(all) == 0 && len(keptFiles) == 0 {
 		return nil, nil
 	}
-	live, err := o.Slurm.LiveJobs(ctx)
+	live, err := o.Slurm.LiveJobs(asking)
 	if err != nil {
 		return nil, fmt.Errorf("nothing was touched, since Slurm's jobs are unknown: %w", err)
 	}

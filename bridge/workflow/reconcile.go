@@ -71,7 +71,7 @@ func (d *Driver) Dispose(ctx context.Context, left []Left, limit time.Duration) 
 			defer func() { <-places }()
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			results[i] = d.dispose(ctx, l.o, true)
+			results[i] = d.dispose(ctx, l.o, false)
 		})
 	}
 	group.Wait()

@@ -48,7 +48,8 @@ func (d *Driver) ensure(ctx context.Context, job *Job, directives []string) (*ob
 			}
 		case !d.ours(o):
 			return nil, d.foreign(o)
-		case !o.Deleting && o.Desired.index() >= 0 && o.Desired.before(DataIn) && madeFor(o, job, directives):
+		case !o.Deleting && o.Desired.index() >= 0 && o.Desired.before(DataIn) &&
+			o.worst() != statusError && madeFor(o, job, directives):
 			return o, nil
 		default:
 			d.log.Infof("%s is left from an earlier run (in %s): tearing it down first", o, o.Desired)
@@ -151,7 +152,7 @@ func (d *Driver) Poll(ctx context.Context, job *Job, target State) (Env, error) 
 
 // PreRun tells DWS the job's nodes and makes the storage ready on them
 // (slurm_bb_pre_run).
-func (d *Driver) PreRun(ctx context.Context, job *Job) error {
+func (d *Driver) PreRun(ctx context.Context, job *Job) (Env, error) {
 	o, err := d.find(ctx, job.Name())
 	if err == nil {
 		o, err = d.advance(ctx, o, DataIn)
@@ -160,9 +161,12 @@ func (d *Driver) PreRun(ctx context.Context, job *Job) error {
 		err = d.fillComputes(ctx, o, job.Nodes)
 	}
 	if err == nil {
-		_, err = d.advance(ctx, o, PreRun)
+		o, err = d.advance(ctx, o, PreRun)
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return o.Env, nil
 }
 
 // fillComputes names the allocated nodes in the Computes object that DWS made
@@ -172,8 +176,7 @@ func (d *Driver) fillComputes(ctx context.Context, o *object, nodes []string) er
 		return fmt.Errorf("%s: Slurm does not tell which nodes the job got", o)
 	}
 	if o.ComputesName == "" {
-		d.log.Warnf("%s has no Computes to name the job's nodes in", o)
-		return nil
+		return fmt.Errorf("%s has no Computes to name the job's nodes in: DWS would make storage ready on none", o)
 	}
 	data := make([]map[string]string, len(nodes))
 	for i, node := range nodes {

@@ -28,10 +28,11 @@ const cancelLimit = 2 * time.Minute
 const settle = 500 * time.Millisecond
 
 func runCancel(ctx context.Context, args []string) int {
-	set, config := flags("cancel-job", cancelHelp)
+	set, config := flags("cancel-job")
 	afterPID := set.Int("after-pid", 0, "")
 	switch err := set.Parse(args); {
 	case err == flag.ErrHelp:
+		fmt.Print(cancelHelp)
 		return exitOK
 	case err != nil:
 		return usage("cancel-job: %v", err)

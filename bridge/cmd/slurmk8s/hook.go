@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -20,11 +21,16 @@ Runs a hook as Slurm does and prints its reply, a KEY=VALUE a line.
 
 Exit status: 0 done, 1 in progress (ask again), 2 the user's mistake, 3 failed.
 
-Hooks: %s
+Hooks:
+  %s
 
 For instance, what DWS says to the #DW lines of a script:
   slurmk8s hook slurm_bb_job_process SCRIPT=job.sh JOB_ID=1 UID=1000 GID=1000
 `
+
+// fieldName keeps an option of another command, "--config=FILE", from being taken
+// for a field that nobody reads.
+var fieldName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 
 // maxRequestBytes bounds what a hook is given: paths, names and numbers.
 const maxRequestBytes = 1 << 20
@@ -35,7 +41,7 @@ func runHook(ctx context.Context, args []string) int {
 		args = args[1:]
 	}
 	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" {
-		fmt.Printf(hookHelp, strings.Join(hook.Names(), " "))
+		fmt.Printf(hookHelp, strings.Join(hook.Names(), "\n  "))
 		if len(args) == 0 {
 			return exitUsage
 		}
@@ -59,8 +65,8 @@ func runHook(ctx context.Context, args []string) int {
 	request := hook.Fields{}
 	for _, field := range fields {
 		key, value, ok := strings.Cut(field, "=")
-		if !ok || key == "" {
-			return usage("%q is not KEY=VALUE", field)
+		if !ok || !fieldName.MatchString(key) {
+			return usage("%q is not KEY=VALUE, such as CONFIG=/etc/slurm/slurmk8s.toml: see slurmk8s hook --help", field)
 		}
 		request[key] = value
 	}

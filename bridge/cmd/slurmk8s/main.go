@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -26,8 +27,8 @@ Usage:
   slurmk8s --version
   slurmk8s --help
 
-Every command but --version and --help takes --config FILE, by default
-/etc/slurm/slurmk8s.toml.
+reconcile and cancel-job take --config FILE, hook takes CONFIG=FILE; by default
+it is /etc/slurm/slurmk8s.toml.
 `
 
 // Exit statuses besides a hook's own (goffi/slurmk8s.h).
@@ -39,8 +40,12 @@ const (
 )
 
 func main() {
-	// client-go's own words would mix with a hook's reply.
-	klog.LogToStderr(false)
+	// client-go's own words would mix with a hook's reply. SetOutput alone does not
+	// do: klog copies errors to standard error.
+	var flags flag.FlagSet
+	klog.InitFlags(&flags)
+	_ = flags.Set("logtostderr", "false")
+	_ = flags.Set("stderrthreshold", "FATAL")
 	klog.SetOutput(io.Discard)
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 
@@ -74,6 +79,10 @@ func run(ctx context.Context, args []string) (status int) {
 		return runReconcile(ctx, args[1:])
 	case "cancel-job":
 		return runCancel(ctx, args[1:])
+	case "step":
+		return runStep(args[1:])
+	case "await-file":
+		return runAwaitFile(ctx, args[1:])
 	}
 	return usage("slurmk8s has no command %q: see slurmk8s --help", args[0])
 }

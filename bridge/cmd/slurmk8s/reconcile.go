@@ -34,20 +34,22 @@ does not answer, nothing is touched.
 Exit status: 0 nothing is left, 1 something is; each line says what and why.
 `
 
-// flags makes a command's flags; its help is the one text that people see.
-func flags(name, text string) (*flag.FlagSet, *string) {
+// flags makes a command's flags, which print nothing: a mistake is told in one
+// line, and help is the one text that people see.
+func flags(name string) (*flag.FlagSet, *string) {
 	set := flag.NewFlagSet(name, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
-	set.Usage = func() { fmt.Print(text) }
+	set.Usage = func() {}
 	return set, set.String("config", slurmconf.DefaultPath, "")
 }
 
 func runReconcile(ctx context.Context, args []string) int {
-	set, config := flags("reconcile", reconcileHelp)
+	set, config := flags("reconcile")
 	dryRun := set.Bool("dry-run", false, "")
 	limit := set.Duration("limit", time.Minute, "")
 	switch err := set.Parse(args); {
 	case err == flag.ErrHelp:
+		fmt.Print(reconcileHelp)
 		return exitOK
 	case err != nil:
 		return usage("reconcile: %v", err)
@@ -107,6 +109,7 @@ func report(results []reconcile.Result, dryRun bool, log *logrus.Entry) int {
 			text = fmt.Sprintf("%s (job %d is over; was in %s): left: %v", r.Object, r.JobID, r.State, r.Err)
 			status = exitFailed
 		}
+		text = logging.OneLine(text) // it may quote a user's directive
 		fmt.Println(text)
 		log.Info(text)
 	}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"slurmk8s.io/slurmk8s/bridge/step"
+)
+
+const stepHelp = `Usage: slurmk8s step
+
+The step program: the SPANK plugin starts it for a step with --k8s-register or
+--k8s-import and speaks to it on standard input and output (package bridge/step).
+It is not for a prompt.
+`
+
+// runStep serves one step of a job. Signals do not end it: it goes by its input.
+func runStep(args []string) int {
+	if len(args) > 0 {
+		if args[0] == "--help" || args[0] == "-h" {
+			fmt.Print(stepHelp)
+			return exitOK
+		}
+		return usage("step takes no argument %q", args[0])
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return failed(err)
+	}
+	// What could not be hardened is no reason to fail the job.
+	hardened := step.Harden()
+	if !step.Run(context.Background(), os.Stdin, os.Stdout, step.Options{Program: program, Hardened: hardened}) {
+		return exitFailed
+	}
+	return exitOK
+}
+
+// runAwaitFile is what the step program runs as the user: ready=file:PATH.
+func runAwaitFile(ctx context.Context, args []string) int {
+	if len(args) != 1 {
+		return usage("await-file takes one path")
+	}
+	if err := step.AwaitFile(ctx, args[0]); err != nil {
+		return failed(err)
+	}
+	return exitOK
+}

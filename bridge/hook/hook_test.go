@@ -1,0 +1,268 @@
+package hook
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+)
+
+func TestAHookThatIsUnknown(t *testing.T) {
+	code, reply := Run(t.Context(), "slurm_bb_"+strings.Repeat("x\n", 5000), nil)
+	assert.Equal(t, Failed, code)
+	oneLine(t, reply[KeyMessage])
+	assert.Contains(t, reply[KeyMessage], `slurmk8s has no hook "slurm_bb_x`)
+}
+
+func TestNamesAreSlurmsOwnAndInOrder(t *testing.T) {
+	assert.Equal(t, []string{
+		"k8s_check", "k8s_job_epilog",
+		"slurm_bb_data_in", "slurm_bb_data_out", "slurm_bb_get_status", "slurm_bb_job_process", "slurm_bb_job_teardown",
+		"slurm_bb_post_run", "slurm_bb_pre_run", "slurm_bb_setup", "slurm_bb_test_data_in", "slurm_bb_test_data_out",
+	}, Names())
+}
+
+func TestLineIsOneAndBounded(t *testing.T) {
+	for _, text := range []string{
+		"a\nb", "a\r\x1b[31m\x00b", "a\u0085\u2028\u202eb", strings.Repeat("ä", 1000),
+		strings.Repeat("x", maxMessage), strings.Repeat("x", maxMessage+1), "\xff\xfe",
+	} {
+		oneLine(t, line(text))
+	}
+	assert.Equal(t, strings.Repeat("x", maxMessage), line(strings.Repeat("x", maxMessage)), "not cut when it fits")
+	assert.True(t, strings.HasSuffix(line(strings.Repeat("x", maxMessage+1)), "..."))
+}
+
+func TestFieldsThatAreMissingOrWrong(t *testing.T) {
+	s := newSite(t, "/nonexistent/kubeconfig", "")
+	tests := []struct {
+		name, hook string
+		change     func(f Fields)
+		want       string
+	}{
+		{"no script", "slurm_bb_job_process", func(f Fields) { delete(f, KeyScript) }, "the hook was called without SCRIPT"},
+		{"no job id", "slurm_bb_setup", func(f Fields) { delete(f, KeyJobID) }, "the hook was called without JOB_ID"},
+		{"empty job id", "slurm_bb_data_in", func(f Fields) { f[KeyJobID] = "" }, "the hook was called without JOB_ID"},
+		{"no uid", "slurm_bb_setup", func(f Fields) { delete(f, KeyUID) }, "the hook was called without UID"},
+		{"job id in words", "slurm_bb_setup", func(f Fields) { f[KeyJobID] = "12_3" }, `JOB_ID="12_3" is not a number`},
+		{"job id that is negative", "slurm_bb_setup", func(f Fields) { f[KeyJobID] = "-1" }, `is not a number`},
+		{"uid of 33 bits", "slurm_bb_setup", func(f Fields) { f[KeyUID] = "4294967296" }, `UID="4294967296" is not a number`},
+		{"job id with a line feed", "slurm_bb_setup", func(f Fields) { f[KeyJobID] = "1\n2" }, `JOB_ID="1\n2" is not a number`},
+		{"job id zero", "slurm_bb_data_in", func(f Fields) { f[KeyJobID] = "0" }, `JOB_ID`},
+		{"nodes that are no hostlist", "slurm_bb_pre_run", func(f Fields) { f[KeyNodes] = "c[1-" }, "hostlist"},
+		{"another state directory", "slurm_bb_setup", func(f Fields) { f[KeyStateDir] = "/var/spool/other" },
+			"burst_buffer.lua keeps its files in /var/spool/other"},
+		{"a script that is not there", "slurm_bb_setup", func(f Fields) { f[KeyScript] = "/nonexistent/script" }, "read the job script: open /nonexistent/script"},
+		{"bbstat without words", "slurm_bb_get_status", func(Fields) {}, "usage: scontrol show bbstat workflow JOBID"},
+		{"bbstat of something else", "slurm_bb_get_status", func(f Fields) { f["ARG1"], f["ARG2"] = "job", "1" }, "usage: scontrol show bbstat workflow JOBID"},
+		{"bbstat with too many words", "slurm_bb_get_status", func(f Fields) { f["ARG1"], f["ARG2"], f["ARG3"] = "workflow", "1", "2" }, "usage"},
+		{"bbstat of no job id", "slurm_bb_get_status", func(f Fields) { f["ARG1"], f["ARG2"] = "workflow", "; $(x)" }, `"; $(x)" is not a job id`},
+		{"bbstat of job zero", "slurm_bb_get_status", func(f Fields) { f["ARG1"], f["ARG2"] = "workflow", "0" }, `"0" is not a job id`},
+		{"no kubeconfig", "slurm_bb_setup", func(Fields) {}, "/nonexistent/kubeconfig"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := s.fields(script)
+			tt.change(f)
+			code, reply := Run(t.Context(), tt.hook, f)
+			assert.Equal(t, Failed, code)
+			oneLine(t, reply[KeyMessage])
+			assert.Contains(t, reply[KeyMessage], tt.want)
+		})
+	}
+}
+
+func TestAStateDirectoryIsComparedAsAPath(t *testing.T) {
+	s := newSite(t, "/nonexistent/kubeconfig", `submit = "local"`)
+	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script, "STATE_DIR="+s.state+"/"))
+	assert.Equal(t, OK, code, reply)
+}
+
+func TestAConfigurationThatIsWrongIsToldInOneLine(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"a key that does not exist names the nearest one", "[workflows]\nsubmitt = \"local\"\n", "submit"},
+		{"not TOML", "cluster = \n", "slurmk8s.toml:1: "},
+		{"a value that is wrong", "[workflows]\nbreaker = \"-1s\"\n", "workflows.breaker"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, "/nonexistent/kubeconfig", "")
+			s.write("slurmk8s.toml", tt.text)
+			code, reply := Run(t.Context(), "slurm_bb_setup", s.fields(script))
+			assert.Equal(t, Failed, code)
+			oneLine(t, reply[KeyMessage])
+			assert.Contains(t, reply[KeyMessage], s.config)
+			assert.Contains(t, reply[KeyMessage], tt.want)
+		})
+	}
+	t.Run("not there", func(t *testing.T) {
+		code, reply := Run(t.Context(), "slurm_bb_setup", Fields{KeyConfig: "/nonexistent/slurmk8s.toml"})
+		assert.Equal(t, Failed, code)
+		assert.Contains(t, reply[KeyMessage], "/nonexistent/slurmk8s.toml")
+	})
+	t.Run("writable by others", func(t *testing.T) {
+		s := newSite(t, "/nonexistent/kubeconfig", "")
+		require.NoError(t, os.Chmod(s.config, 0o666))
+		_, reply := Run(t.Context(), "slurm_bb_setup", s.fields(script))
+		assert.Contains(t, reply[KeyMessage], "chmod go-w")
+	})
+}
+
+func TestTheDeadlineOfAHook(t *testing.T) {
+	tests := []struct {
+		name, hook, granted string
+		change              func(c *call)
+		want                time.Duration
+	}{
+		{"Slurm's limit less the margin", "slurm_bb_setup", "", nil, 298 * time.Second},
+		{"of stage-in", "slurm_bb_data_in", "", nil, time.Hour - 2*time.Second},
+		{"of stage-out", "slurm_bb_test_data_out", "", nil, 2*time.Hour - 2*time.Second},
+		{"the caller grants less", "slurm_bb_setup", "1500", nil, 1500 * time.Millisecond},
+		{"the caller grants more than Slurm", "slurm_bb_setup", "9999999", nil, 298 * time.Second},
+		{"a grant that overflows", "slurm_bb_setup", "9223372036854775807", nil, 298 * time.Second},
+		{"a grant that is none", "slurm_bb_setup", "soon", nil, 298 * time.Second},
+		{"a grant of nothing", "slurm_bb_setup", "0", nil, 298 * time.Second},
+		{"a negative grant", "slurm_bb_setup", "-5", nil, 298 * time.Second},
+		{"submission: ours, however short", "slurm_bb_job_process", "",
+			func(c *call) { c.cfg.Workflows.SubmitTimeout = slurmconf.Duration(50 * time.Millisecond) }, 50 * time.Millisecond},
+		{"bbstat", "slurm_bb_get_status", "", nil, 900 * time.Millisecond},
+		{"a limit of Slurm's below the margin", "slurm_bb_setup", "",
+			func(c *call) { c.burstBuffer.OtherTimeout = time.Second }, 500 * time.Millisecond},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &call{request: Fields{}, cfg: slurmconf.Default(), burstBuffer: &slurmconf.BurstBuffer{
+				OtherTimeout: 300 * time.Second, StageInTimeout: time.Hour, StageOutTimeout: 2 * time.Hour}}
+			if tt.change != nil {
+				tt.change(c)
+			}
+			if tt.granted != "" {
+				c.request[KeyDeadlineMS] = tt.granted
+			}
+			assert.Equal(t, tt.want, table[tt.hook].within(c))
+		})
+	}
+}
+
+func TestEveryHookEndsByItsDeadlineWhenNothingIsAnswered(t *testing.T) {
+	server := hung(t)
+	for _, name := range Names() {
+		if !strings.HasPrefix(name, "slurm_bb_") {
+			continue // services_test.go
+		}
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, server.Kubeconfig(), "busy_wait = \"100ms\"\non_unreachable = \"refuse\"").impatient()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			code, reply := Run(ctx, name, s.fields(script, "DEADLINE_MS=300", "NODES=c1", "ARG1=workflow", "ARG2=12"))
+			require.NoError(t, ctx.Err())
+			assert.NotEqual(t, OK, code)
+			if code != Busy {
+				oneLine(t, reply[KeyMessage])
+			}
+		})
+	}
+}
+
+func TestTheCallersEndIsTheHooksEnd(t *testing.T) {
+	server := hung(t)
+	s := newSite(t, server.Kubeconfig(), "")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan Code)
+	go func() {
+		code, _ := Run(ctx, "slurm_bb_setup", s.fields(script))
+		done <- code
+	}()
+	cancel()
+	assert.Equal(t, Failed, <-done)
+}
+
+func TestAJobWithoutDirectivesAsksNobody(t *testing.T) {
+	s := newSite(t, "/nonexistent/kubeconfig", "")
+	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup"} {
+		code, reply := Run(t.Context(), name, s.fields("#!/bin/sh\ntrue\n"))
+		assert.Equal(t, OK, code, reply)
+	}
+}
+
+func TestPollIsBusyWhileKubernetesIsAway(t *testing.T) {
+	server := hung(t)
+	for _, wait := range []string{"0s", "50ms"} {
+		s := newSite(t, server.Kubeconfig(), fmt.Sprintf("busy_wait = %q", wait)).impatient()
+		for _, name := range []string{"slurm_bb_test_data_in", "slurm_bb_test_data_out"} {
+			code, reply := Run(t.Context(), name, s.fields(script))
+			assert.Equal(t, Busy, code, reply)
+		}
+	}
+}
+
+func TestACredentialThatIsRefusedIsNotAServerThatIsAway(t *testing.T) {
+	server := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
+		fakeapi.Status(w, 401, "Unauthorized", "Unauthorized")
+	})
+	s := newSite(t, server.Kubeconfig(), "")
+	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_test_data_in"} {
+		code, reply := Run(t.Context(), name, s.fields(script))
+		assert.Equal(t, Failed, code, name)
+		assert.Contains(t, reply[KeyMessage], "the credential of the kubeconfig is not accepted")
+	}
+}
+
+func TestWithoutDWSTheMessageSaysSo(t *testing.T) {
+	server := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", 404) })
+	s := newSite(t, server.Kubeconfig(), "")
+	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
+	assert.Equal(t, Failed, code)
+	assert.Contains(t, reply[KeyMessage], "DWS is not installed in Kubernetes")
+}
+
+func TestTheProcessThatCancelsAJobIsGivenItsConfiguration(t *testing.T) {
+	s := newSite(t, "/nonexistent/kubeconfig", "")
+	out := s.dir + "/arguments"
+	program := s.write("program", "#!/bin/sh\necho \"$@\" >"+out+".new\nmv "+out+".new "+out+"\n")
+	require.NoError(t, os.Chmod(program, 0o700))
+	c, err := newCall("slurm_bb_job_teardown", s.fields("", "PROGRAM="+program))
+	require.NoError(t, err)
+	defer c.close()
+	delete(c.request, KeyConfig) // as when the file is the one by default
+	require.NoError(t, c.cancelAfterwards())
+	var text []byte
+	require.Eventually(t, func() bool { text, err = os.ReadFile(out); return err == nil }, 30*time.Second, 5*time.Millisecond)
+	assert.Equal(t, fmt.Sprintf("cancel-job --after-pid %d --config %s 12\n", os.Getpid(), s.config), string(text))
+
+	delete(c.request, KeyProgram)
+	require.ErrorContains(t, c.cancelAfterwards(), "without PROGRAM")
+}
+
+func TestHooksInOneProcessDoNotDisturbEachOther(t *testing.T) {
+	var group sync.WaitGroup
+	for i := range 8 {
+		api := fakeapi.NewWorkflows(t)
+		s := newSite(t, api.Kubeconfig(), "")
+		s.write("slurm.conf", fmt.Sprintf("ClusterName=hpc%d\n", i))
+		request := s.fields(script)
+		group.Go(func() {
+			for range 5 {
+				code, reply := Run(t.Context(), "slurm_bb_job_process", request)
+				assert.Equal(t, OK, code, reply)
+			}
+			assert.Equal(t, 5, api.Count(http.MethodPost, "dryRun=All"))
+			for _, r := range api.Requests() {
+				if r.Method == http.MethodPost {
+					assert.Contains(t, r.Body, fmt.Sprintf(`"wlmID":"hpc%d"`, i))
+				}
+			}
+		})
+	}
+	group.Wait()
+}

@@ -1,0 +1,238 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/mark"
+	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// The keys of a request about services. The values of the options and of
+// variables are the user's words, whoever passes them on.
+const (
+	KeyRegister  = "K8S_REGISTER"  // --k8s-register
+	KeyNamespace = "K8S_NAMESPACE" // --k8s-namespace
+	KeyImport    = "K8S_IMPORT"    // --k8s-import
+	KeyEnv       = "ENV_"          // ENV_NAME: a variable that --k8s-register=env looks at
+	KeyNode      = "NODE"          // this node, in Slurm's words
+	KeyGroups    = "GIDS"          // the user's groups as Slurm has them, "100,101"; may be absent
+)
+
+// Variables are those of the job's environment that --k8s-register=env looks at.
+func Variables(fields Fields) map[string]string {
+	env := map[string]string{}
+	for _, name := range service.Variables {
+		if value, ok := fields[KeyEnv+name]; ok {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+// Granted is how long the caller grants; 0: it does not say.
+func Granted(fields Fields) time.Duration {
+	n, err := strconv.ParseInt(fields[KeyDeadlineMS], 10, 64)
+	if err != nil || n <= 0 {
+		return 0
+	}
+	return time.Duration(min(n, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+}
+
+// CodeOf is the outcome that an error stands for.
+func CodeOf(err error) Code { return codeOf(err) }
+
+// Line makes an error fit one line of a terminal.
+func Line(text string) string { return line(text) }
+
+// refusesService tells whether an error about a service is the user's mistake: what
+// they wrote, a name that somebody else has, or Kubernetes's own judgement.
+func refusesService(err error) bool {
+	var refused *service.RefusedError
+	var taken *service.ConflictError
+	return errors.As(err, &refused) || errors.As(err, &taken)
+}
+
+// openers are those of the hooks that run on nodes and at a user's prompt, where
+// there is neither burst_buffer.conf nor the controller's state.
+var openers = map[string]func(string, Fields) (*call, error){
+	"k8s_check":      promptCall,
+	"k8s_job_epilog": nodeCall,
+}
+
+func nodeCall(name string, request Fields) (*call, error) {
+	path := request[KeyConfig]
+	if path == "" {
+		path = slurmconf.DefaultPath
+	}
+	cfg, err := slurmconf.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	job, err := jobOf(request)
+	if err != nil {
+		return nil, err
+	}
+	logger, sink, err := logging.New(cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &call{
+		request: request, reply: Fields{}, cfg: cfg, job: job,
+		log: logger.WithFields(logrus.Fields{"hook": name, "job": job.ID}), logSink: sink,
+	}, nil
+}
+
+// promptCall is for a user's own process: the configuration counts as far as the
+// user can read it, and the log is not theirs to write.
+func promptCall(_ string, request Fields) (*call, error) {
+	path := request[KeyConfig]
+	if path == "" {
+		path = slurmconf.DefaultPath
+	}
+	job, err := jobOf(request)
+	if err != nil {
+		return nil, err
+	}
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	c := &call{request: request, reply: Fields{}, job: job, log: logrus.NewEntry(logger), logSink: io.NopCloser(nil)}
+	c.cfg, _ = slurmconf.Load(path) // nil: the node judges by it
+	return c, nil
+}
+
+func checkLimit(*call) time.Duration { return 2 * time.Second }
+
+// check judges the options at the prompt, without a request to Kubernetes: their
+// syntax, and the policy as far as it can be known here. The node judges again.
+func check(ctx context.Context, c *call) error {
+	namespace := c.request[KeyNamespace]
+	if namespace != "" {
+		if err := service.CheckNamespace(namespace); err != nil {
+			return &service.RefusedError{Text: "--k8s-namespace: " + err.Error(), Err: err}
+		}
+	}
+	var specs []service.Spec
+	var imports []service.Import
+	var err error
+	if text, given := c.request[KeyRegister]; given {
+		specs, err = service.Parse(text, Variables(c.request))
+		// A batch script may set the variables itself.
+		if err != nil && !errors.Is(err, service.ErrNoVariables) {
+			return err
+		}
+	}
+	if text, given := c.request[KeyImport]; given {
+		if imports, err = service.ParseImports(text); err != nil {
+			return err
+		}
+	}
+	rules := c.promptRules(ctx)
+	if rules == nil || len(specs)+len(imports) == 0 {
+		return nil
+	}
+	if len(specs) > 0 {
+		if _, err := rules.Admit(specs, namespace); err != nil {
+			return err
+		}
+	}
+	for _, i := range imports {
+		if _, err := rules.Namespace(i.Namespace, namespace); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promptRules are nil where they cannot be known. Root submits for others.
+func (c *call) promptRules(ctx context.Context) *policy.Policy {
+	if c.cfg == nil || os.Getuid() == 0 {
+		return nil
+	}
+	name, err := policy.UserName(ctx, uint32(os.Getuid()))
+	if err != nil {
+		return nil
+	}
+	who := &policy.Subject{User: name, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Lenient: true}
+	groups, err := os.Getgroups()
+	for _, id := range groups {
+		who.Groups = append(who.Groups, uint32(id))
+	}
+	if err != nil {
+		return nil
+	}
+	rules, err := policy.For(ctx, &c.cfg.Services, who)
+	if err != nil {
+		return nil
+	}
+	return rules
+}
+
+// epilogLimit: a node waits for its epilog, and reconcile does what it did not.
+func epilogLimit(c *call) time.Duration { return 2 * c.cfg.Services.DeregisterTimeout.Std() }
+
+// jobEpilog deletes what is left of the job on this node. It never fails, since
+// Slurm would drain the node: what could not be done is in the log and in MESSAGE,
+// and the mark stays for reconcile.
+func jobEpilog(ctx context.Context, c *call) error {
+	if err := c.sweep(ctx); err != nil {
+		c.log.Errorf("left to reconcile: %v", err)
+		c.reply[KeyMessage] = line("left to reconcile: " + err.Error())
+	}
+	return nil
+}
+
+func (c *call) sweep(ctx context.Context) error {
+	if err := c.need(KeyJobID, KeyNode); err != nil {
+		return err
+	}
+	marks := mark.Dir(c.cfg.Services.RunDir)
+	marked, err := marks.Jobs()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(marked, c.job.ID) {
+		return nil // its steps cleaned up, or had nothing
+	}
+	namespaces, err := marks.Namespaces(c.job.ID)
+	if err != nil || len(namespaces) == 0 { // not readable: wherever it may be
+		namespaces = policy.Literal(&c.cfg.Services)
+	}
+	job := anchor.Job{Cluster: c.cfg.Cluster, ID: c.job.ID, UID: c.job.UID, Restarts: math.MaxUint32}
+	if n, err := strconv.ParseUint(c.request[KeyRestart], 10, 32); err == nil {
+		job.Restarts = uint32(n)
+	}
+	client, err := kube.New(kube.Options{
+		Kubeconfig:     c.cfg.Services.Kubeconfig,
+		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; epilog)", version.Version, c.cfg.Cluster, c.job.ID),
+		Log:            c.log,
+	})
+	if err != nil {
+		return err
+	}
+	sweeper := &service.Sweeper{Kube: client, Cluster: c.cfg.Cluster, Log: c.log}
+	var failed []error
+	for _, namespace := range namespaces {
+		failed = append(failed, sweeper.Job(ctx, namespace, job, c.request[KeyNode]))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	return marks.Forget(c.job.ID)
+}

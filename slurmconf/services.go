@@ -1,0 +1,218 @@
+package slurmconf
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Services configures `--k8s-register` and `--k8s-import`.
+type Services struct {
+	// Kubeconfig is the absolute path of the credential that compute nodes use.
+	// Default: /etc/slurm/slurmk8s-node.kubeconfig. Check it with CheckSecretFile.
+	Kubeconfig string `toml:"kubeconfig"`
+	// Address says which address of a node pods reach: AddressNode (NodeAddr of
+	// slurm.conf), "interface:NAME" or "subnet:CIDR". Default: "node".
+	Address string `toml:"address"`
+	// RunDir is the absolute path of a directory on each node for the marks of
+	// jobs that have services. Default: /run/slurmk8s.
+	RunDir string `toml:"run_dir"`
+	// RegisterTimeout bounds the registration before a step's first task, 1s to
+	// 5m. Default: 10s.
+	RegisterTimeout Duration `toml:"register_timeout"`
+	// DeregisterTimeout bounds the removal at a step's end, 1s to 1m. Default: 5s.
+	DeregisterTimeout Duration `toml:"deregister_timeout"`
+	// ReadyTimeout is how long a service may take until its port answers before
+	// that is logged, 1s to 24h. Default: 60s.
+	ReadyTimeout Duration `toml:"ready_timeout"`
+	// RenewInterval is how often the job's Lease is renewed, 5s to 10m; it runs
+	// out after three of them. Default: 30s.
+	RenewInterval Duration `toml:"renew_interval"`
+	// ForbiddenPorts are ports of nodes that no rule can allow, as "6443" or
+	// "6817-6819". Default: kubelet's, the API server's, etcd's and Slurm's.
+	ForbiddenPorts []string `toml:"forbidden_ports"`
+	// Allow are the rules; what none of them allows is refused. Default: none.
+	Allow []ServiceRule `toml:"allow"`
+}
+
+// ServiceRule allows some users some services. Whom it is for is given by at
+// least one of Users, Groups and Accounts, of which one match suffices.
+type ServiceRule struct {
+	Users    []string `toml:"users"`    // user names; "*" is everybody
+	Groups   []string `toml:"groups"`   // names of Unix groups
+	Accounts []string `toml:"accounts"` // Slurm accounts
+	// Namespaces that services may be in; the first without "*" is the default
+	// one. "*" stands for any text, "{user}" for the user's name.
+	Namespaces []string `toml:"namespaces"`
+	// Names that services may have, as Namespaces. Default: any.
+	Names []string `toml:"names"`
+	// Ports of the node that may be published. Default: 1024-65535.
+	Ports []string `toml:"ports"`
+	// Expose are the kinds of a Service, ExposeClusterIP and so on. Default:
+	// clusterip and headless.
+	Expose []string `toml:"expose"`
+	// MaxServices is how many services one job may have, 1 to 1000. Default: 8.
+	MaxServices int `toml:"max_services"`
+}
+
+// The values of Services.Address; the last two are followed by a value.
+const (
+	AddressNode      = "node"
+	AddressInterface = "interface:"
+	AddressSubnet    = "subnet:"
+)
+
+// The values of ServiceRule.Expose. ExposeInternal is a Service that selects
+// pods (type=internal).
+const (
+	ExposeClusterIP    = "clusterip"
+	ExposeHeadless     = "headless"
+	ExposeNodePort     = "nodeport"
+	ExposeLoadBalancer = "loadbalancer"
+	ExposeInternal     = "internal"
+)
+
+func defaultServices() Services {
+	return Services{
+		Kubeconfig:        "/etc/slurm/slurmk8s-node.kubeconfig",
+		Address:           AddressNode,
+		RunDir:            "/run/slurmk8s",
+		RegisterTimeout:   Duration(10 * time.Second),
+		DeregisterTimeout: Duration(5 * time.Second),
+		ReadyTimeout:      Duration(60 * time.Second),
+		RenewInterval:     Duration(30 * time.Second),
+		ForbiddenPorts:    []string{"10250", "10255", "6443", "2379", "2380", "6817-6819"},
+	}
+}
+
+func defaultServiceRule() ServiceRule {
+	return ServiceRule{
+		Names:       []string{"*"},
+		Ports:       []string{"1024-65535"},
+		Expose:      []string{ExposeClusterIP, ExposeHeadless},
+		MaxServices: 8,
+	}
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last uint16 }
+
+// Has tells whether a port is in the range.
+func (r PortRange) Has(port uint16) bool { return r.First <= port && port <= r.Last }
+
+// ParsePortRange reads "8888" or "8000-8999".
+func ParsePortRange(text string) (PortRange, error) {
+	first, last, isRange := strings.Cut(text, "-")
+	if !isRange {
+		last = first
+	}
+	lo, loErr := strconv.ParseUint(first, 10, 16)
+	hi, hiErr := strconv.ParseUint(last, 10, 16)
+	if loErr != nil || hiErr != nil || lo == 0 || hi < lo {
+		return PortRange{}, fmt.Errorf("%s is neither a port from 1 to 65535 nor a range such as 8000-8999", quoted(text))
+	}
+	return PortRange{uint16(lo), uint16(hi)}, nil
+}
+
+func (d *document) validateServices(s *Services) error {
+	if err := d.checkAddress(s.Address); err != nil {
+		return err
+	}
+	for _, text := range s.ForbiddenPorts {
+		if _, err := ParsePortRange(text); err != nil {
+			return d.invalid("services.forbidden_ports", "%v", err)
+		}
+	}
+	for i := range s.Allow {
+		if err := d.validateRule(i, &s.Allow[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *document) checkAddress(address string) error {
+	const key = "services.address"
+	if name, ok := strings.CutPrefix(address, AddressInterface); ok {
+		if !interfaceName.MatchString(name) {
+			return d.invalid(key, "%s cannot be the name of a network interface", quoted(name))
+		}
+		return nil
+	}
+	if cidr, ok := strings.CutPrefix(address, AddressSubnet); ok {
+		if _, err := netip.ParsePrefix(cidr); err != nil {
+			return d.invalid(key, "%s is not a subnet such as 10.1.0.0/16", quoted(cidr))
+		}
+		return nil
+	}
+	if address != AddressNode {
+		return d.invalid(key, "%s is none of %s, %sNAME, %sCIDR", quoted(address), AddressNode, AddressInterface, AddressSubnet)
+	}
+	return nil
+}
+
+func (d *document) validateRule(i int, r *ServiceRule) error {
+	wrong := func(key, format string, args ...any) error {
+		return d.invalidInRule(i, key, format, args...)
+	}
+	if len(r.Users)+len(r.Groups)+len(r.Accounts) == 0 {
+		return wrong("", "names nobody: give users, groups or accounts; users = [\"*\"] is everybody")
+	}
+	for _, list := range []struct {
+		key   string
+		names []string
+	}{{"users", r.Users}, {"groups", r.Groups}, {"accounts", r.Accounts}} {
+		for _, name := range list.names {
+			if !isUserName(name) && (list.key != "users" || name != "*") {
+				return wrong(list.key, "%s cannot be a name in %s", quoted(name), list.key)
+			}
+		}
+	}
+	if len(r.Namespaces) == 0 {
+		return wrong("namespaces", "not set: say which namespaces the rule is for")
+	}
+	for _, list := range []struct {
+		key      string
+		patterns []string
+	}{{"namespaces", r.Namespaces}, {"names", r.Names}} {
+		for _, pattern := range list.patterns {
+			if !namePattern.MatchString(pattern) {
+				return wrong(list.key, "%s cannot match a Kubernetes name: write lower-case letters, digits, \"-\", "+
+					"\"*\" and \"{user}\"", quoted(pattern))
+			}
+		}
+	}
+	for _, text := range r.Ports {
+		if _, err := ParsePortRange(text); err != nil {
+			return wrong("ports", "%v", err)
+		}
+	}
+	kinds := []string{ExposeClusterIP, ExposeHeadless, ExposeNodePort, ExposeLoadBalancer, ExposeInternal}
+	for _, kind := range r.Expose {
+		if !slices.Contains(kinds, kind) {
+			return wrong("expose", "%s is none of %s", quoted(kind), strings.Join(kinds, ", "))
+		}
+	}
+	if r.MaxServices < 1 || r.MaxServices > 1000 {
+		return wrong("max_services", "%d is out of range, 1 to 1000", r.MaxServices)
+	}
+	return nil
+}
+
+var (
+	interfaceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@:-]{0,14}$`)
+	namePattern   = regexp.MustCompile(`^(?:[a-z0-9*-]|\{user\}){1,63}$`)
+)
+
+// invalidInRule is invalid for a key of the i-th [[services.allow]].
+func (d *document) invalidInRule(i int, key, format string, args ...any) error {
+	name := fmt.Sprintf("services.allow[%d]", i+1)
+	if key != "" {
+		name += "." + key
+	}
+	return &Error{Path: d.path, Line: d.ruleLine(i, key), Key: name, Msg: fmt.Sprintf(format, args...)}
+}
