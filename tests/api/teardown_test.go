@@ -1,0 +1,122 @@
+package api
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/tests/dwssim"
+)
+
+func TestTeardownFromEveryStateTwiceAndFromNone(t *testing.T) {
+	for _, step := range order {
+		t.Run(step.state, func(t *testing.T) {
+			t.Parallel()
+			s := shared(t).newSite(t)
+			j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+			j.bring(step.state)
+			for range 2 {
+				j.ok("job_teardown")
+				assert.Empty(t, s.names())
+			}
+		})
+	}
+	t.Run("a job that never had one", func(t *testing.T) {
+		t.Parallel()
+		s := shared(t).newSite(t)
+		j := s.job()
+		require.NoError(t, os.Remove(j.fields[hook.KeyScript])) // Slurm's may be gone
+		j.ok("job_teardown")
+	})
+}
+
+func TestTeardownOfAWorkflowInTheMiddleOfAState(t *testing.T) {
+	for _, state := range []string{dwssim.Proposal, dwssim.Setup, dwssim.DataIn} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			s := shared(t).newSite(t)
+			j := s.job("#DW " + state + " action=wait")
+			if state == dwssim.DataIn {
+				j.ok("setup")
+				j.ok("data_in")
+			} else {
+				j.fails("setup", "DEADLINE_MS=1000")
+			}
+			j.wait("in the state", entered(state))
+			j.ok("job_teardown", "HURRY=true")
+			assert.Empty(t, s.names())
+		})
+	}
+}
+
+func TestHurryComesWithTeardownAndOnlyWhenSlurmSaysSo(t *testing.T) {
+	for _, hurry := range []string{"true", "false"} {
+		t.Run(hurry, func(t *testing.T) {
+			t.Parallel()
+			s := shared(t).newSite(t)
+			j := s.job("#DW Teardown action=wait")
+			j.fields[hook.KeyHurry] = hurry // in all hooks: it counts in one
+			j.ok("setup")
+			j.ok("data_in")
+			j.ok("test_data_in")
+			assert.False(t, j.workflow().Spec.Hurry)
+			done := j.start("job_teardown")
+			w := j.wait("in Teardown", entered(dwssim.Teardown))
+			assert.Equal(t, hurry == "true", w.Spec.Hurry)
+			j.complete(dwssim.Teardown)
+			assert.Equal(t, outcome{hook.OK, ""}, <-done)
+		})
+	}
+	t.Run("afterwards, as scancel --hurry does", func(t *testing.T) {
+		t.Parallel()
+		s := shared(t).newSite(t)
+		j := s.job("#DW Teardown action=wait")
+		j.ok("setup")
+		j.fails("job_teardown", "DEADLINE_MS=1000")
+		assert.False(t, j.workflow().Spec.Hurry)
+		j.fails("job_teardown", "DEADLINE_MS=1000", "HURRY=true")
+		assert.True(t, j.workflow().Spec.Hurry)
+	})
+}
+
+func TestATeardownThatTakesLongerThanTheHookMay(t *testing.T) {
+	t.Parallel()
+	s := shared(t).newSite(t)
+	j := s.job("#DW Teardown action=wait")
+	j.ok("setup")
+	for range 2 {
+		assert.Equal(t, "Teardown not done when the hook's time was over: DWS still works on #DW Teardown action=wait",
+			j.fails("job_teardown", "DEADLINE_MS=1000"))
+		assert.NotNil(t, j.workflow(), "not deleted before DWS is done")
+		assert.NotEmpty(t, j.env(), "nothing is forgotten before either")
+	}
+	j.complete(dwssim.Teardown)
+	j.ok("job_teardown")
+	assert.Empty(t, s.names())
+}
+
+func TestAFinalizerThatHoldsTheDeletedWorkflow(t *testing.T) {
+	t.Parallel()
+	s := shared(t).newSite(t)
+	j := s.job("#DW Setup action=complete")
+	j.ok("setup")
+	hold := func(finalizers string) {
+		t.Helper()
+		_, err := s.workflows().Patch(t.Context(), j.name(), types.JSONPatchType,
+			[]byte(fmt.Sprintf(`[{"op":"replace","path":"/metadata/finalizers","value":%s}]`, finalizers)), metav1.PatchOptions{})
+		require.NoError(t, err)
+	}
+	hold(fmt.Sprintf(`[%q,"example.org/mine"]`, dwssim.Finalizer))
+	message := j.fails("job_teardown", "DEADLINE_MS=1500")
+	assert.Contains(t, message, "is deleted but not gone: a finalizer holds it")
+	assert.Contains(t, j.fails("setup", "DEADLINE_MS=1500", "RESTART_COUNT=1"), "a finalizer holds it")
+	hold(fmt.Sprintf(`[%q]`, dwssim.Finalizer))
+	j.ok("job_teardown")
+	assert.Empty(t, s.names())
+}
