@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/tests/dwssim"
+)
+
+const (
+	// submissionLimit is what an API server that does not answer may cost a user's sbatch.
+	submissionLimit = 2500 * time.Millisecond
+	// afterBreaker is what it costs all who come within workflows.breaker of it.
+	afterBreaker = time.Second
+	// outage is how long each lasts: shorter than Slurm's limit on a hook (OtherTimeout=60).
+	outageTime = 15 * time.Second
+)
+
+func TestAPIServerHangs(t *testing.T) {
+	alone(t)
+	outage(t, func() {
+		_, err := bed.Docker(deadline(t, patience), "pause", bed.ControlPlane)
+		require.NoError(t, err)
+	}, func() {
+		_, err := bed.Docker(deadline(t, patience), "unpause", bed.ControlPlane)
+		require.NoError(t, err)
+	})
+}
+
+func TestAPIServerRefusesConnections(t *testing.T) {
+	alone(t)
+	address := strings.TrimSpace(admin(t, "hostname", "--ip-address"))
+	rule := func(operation string) {
+		_, err := bed.Docker(deadline(t, patience), "exec", bed.ControlPlane, "iptables", operation, "INPUT",
+			"--source", address, "--protocol", "tcp", "--dport", "6443", "--jump", "REJECT", "--reject-with", "tcp-reset")
+		require.NoError(t, err)
+	}
+	outage(t, func() { rule("--insert") }, func() { rule("--delete") })
+}
+
+// outage has jobs of all kinds go through a time without API server.
+func outage(t *testing.T, begin, end func()) {
+	t.Helper()
+	waiting := submitWaiting(t)
+	cancelled := submit(t, script{directives: []string{"DataIn action=wait"}})
+	running := submit(t, script{directives: []string{"PostRun action=complete"}, body: "sleep 5"})
+	for state, j := range waiting {
+		j.reaches(state)
+	}
+	cancelled.reaches(dwssim.DataIn)
+	running.comes("RUNNING")
+
+	// slurmctld stands still for the one submission that finds out.
+	over := prober.Excuse(submissionLimit, "a submission asks an API server that does not answer")
+	begin()
+	ended := false
+	stop := func() {
+		if !ended {
+			ended = true
+			end()
+			over()
+		}
+	}
+	defer stop()
+	began := time.Now()
+	cancelled.scancel()
+	first, took := submitTimed(t)
+	require.Less(t, took, submissionLimit, "sbatch waited for an API server that is away")
+	second, took := submitTimed(t)
+	require.Less(t, took, afterBreaker, "sbatch waited for an API server that was just found to be away")
+	asked := time.Now()
+	require.Contains(t, waiting[dwssim.DataIn].bbstat(user), "Error running slurm_bb_get_status")
+	require.Less(t, time.Since(asked), submissionLimit, "bbstat")
+	time.Sleep(time.Until(began.Add(outageTime)))
+	stop()
+
+	for _, j := range []*job{first, second, running} {
+		j.endsWithin(2*patience, "COMPLETED")
+		j.gone()
+	}
+	cancelled.endsWithin(2*patience, "CANCELLED")
+	cancelled.goneOrReconciled()
+	for state, j := range waiting {
+		j.complete(state)
+	}
+	for _, j := range waiting {
+		j.endsWithin(2*patience, "COMPLETED")
+		j.gone()
+	}
+}
+
+func submitTimed(t *testing.T) (*job, time.Duration) {
+	t.Helper()
+	began := time.Now()
+	j := submit(t, script{directives: []string{"Setup action=complete"}})
+	took := time.Since(began)
+	t.Logf("sbatch took %v", took.Round(time.Millisecond))
+	return j, took
+}

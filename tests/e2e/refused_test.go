@@ -1,0 +1,61 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slurmk8s.io/slurmk8s/tests/dwssim"
+)
+
+func TestBadDirectiveIsRefusedAtSubmission(t *testing.T) {
+	for name, c := range map[string]struct{ directive, says string }{
+		"unknown command":  {"nonsense", "invalid directive '#DW nonsense'"},
+		"missing argument": {"copy_in source=/a", "missing required argument 'destination'"},
+		"wrong value":      {"Setup action=dance", "argument 'action' has invalid value 'dance'"},
+		"no command":       {"", `"#DW" has no command`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			result, err := sbatch(deadline(t, patience), t, script{directives: []string{c.directive}})
+			require.NoError(t, err)
+			require.NotZero(t, result.Status, "sbatch took it: %s", result.Stdout)
+			require.Contains(t, result.Stderr, c.says, "on the user's terminal")
+			require.Empty(t, workflowsWith(t, c.directive))
+		})
+	}
+}
+
+// workflowsWith returns the Workflows that hold a directive.
+func workflowsWith(t *testing.T, directive string) []string {
+	t.Helper()
+	list, err := bed.Kube.Resource(dwssim.WorkflowsResource(dwsVersion)).Namespace(bed.Namespace).
+		List(context.Background(), metav1.ListOptions{})
+	require.NoError(t, err)
+	var found []string
+	for i := range list.Items {
+		w, err := dwssim.FromUnstructured(&list.Items[i])
+		require.NoError(t, err)
+		for _, d := range w.Spec.DWDirectives {
+			if strings.TrimSpace(d) == strings.TrimSpace("#DW "+directive) {
+				found = append(found, w.Name)
+			}
+		}
+	}
+	return found
+}
+
+// Slurm calls no hook for a job that is cancelled while its storage is not staged: nothing may
+// exist by then.
+func TestJobCancelledBeforeStagingLeavesNothing(t *testing.T) {
+	parallel(t)
+	j := submit(t, script{directives: []string{"Setup action=complete"}, options: []string{"--begin=now+1hour"}})
+	found, err := j.read(deadline(t, patience))
+	require.NoError(t, err)
+	require.Nil(t, found, "a Workflow exists before Slurm stages the job")
+	j.scancel()
+	j.ends("CANCELLED")
+}

@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+)
+
+const earlyVariable = "#DW Setup action=complete env=E2E_EARLY:known"
+
+func TestSallocWithDirectives(t *testing.T) {
+	parallel(t)
+	result := as(t, user, "salloc", "--ntasks=1", "--bb="+earlyVariable, "bash", "-c", "env; srun env | sed s/^/step:/")
+	require.Zero(t, result.Status, "salloc: %s", result.Stderr)
+	j := adopt(t, granted(t, result.Stderr))
+	require.Contains(t, result.Stdout, "step:DW_WORKFLOW_NAME="+j.workflow)
+	require.Contains(t, result.Stdout, "step:E2E_EARLY=known")
+	j.ends("COMPLETED")
+	j.gone()
+}
+
+func TestSrunWithDirectives(t *testing.T) {
+	parallel(t)
+	result := as(t, user, "srun", "--ntasks=1", "--bb="+earlyVariable, "env")
+	require.Zero(t, result.Status, "srun: %s", result.Stderr)
+	id := regexp.MustCompile(`(?m)^SLURM_JOB_ID=(\d+)$`).FindStringSubmatch(result.Stdout)
+	require.NotNil(t, id, "srun env: %s", result.Stdout)
+	number, err := strconv.ParseUint(id[1], 10, 32)
+	require.NoError(t, err)
+	j := adopt(t, uint32(number))
+	require.Contains(t, result.Stdout, "DW_WORKFLOW_NAME="+j.workflow)
+	require.Contains(t, result.Stdout, "E2E_EARLY=known")
+	j.ends("COMPLETED")
+	j.gone()
+}
+
+func TestSallocWithABadDirectiveIsToldWhy(t *testing.T) {
+	parallel(t)
+	result := as(t, user, "salloc", "--ntasks=1", "--bb=#DW nonsense", "true")
+	require.NotZero(t, result.Status)
+	require.Contains(t, result.Stderr, "invalid directive '#DW nonsense'")
+}
+
+// salloc goes away while its storage is staged: the job ends, and so does its Workflow.
+func TestSallocKilledWhileItWaits(t *testing.T) {
+	parallel(t)
+	ctx, cancel := context.WithCancel(deadline(t, patience))
+	defer cancel()
+	ended := make(chan struct{})
+	name := "salloc-killed"
+	go func() {
+		defer close(ended)
+		// timeout(1) runs in the container: docker does not pass a signal on.
+		_, _ = bed.As(ctx, user, "", "timeout", "--signal=TERM", "15", "salloc", "--job-name="+name, "--ntasks=1", "--bb=#DW DataIn action=wait", "true")
+	}()
+	var j *job
+	require.Eventually(t, func() bool {
+		for id := range jobs.Find(func(seen testbed.Job) bool { return seen["JobName"] == name && seen.State() == "PENDING" }) {
+			j = adopt(t, id)
+		}
+		return j != nil
+	}, patience, lookAgain)
+	j.reaches(dwssim.DataIn)
+	<-ended
+	j.ends("CANCELLED")
+	j.goneOrReconciled()
+}
+
+// granted reads "salloc: Granted job allocation 12".
+func granted(t *testing.T, text string) uint32 {
+	t.Helper()
+	found := regexp.MustCompile(`Granted job allocation (\d+)`).FindStringSubmatch(text)
+	require.NotNil(t, found, "salloc: %s", text)
+	id, err := strconv.ParseUint(found[1], 10, 32)
+	require.NoError(t, err)
+	return uint32(id)
+}
+
+// Of a heterogeneous job, each component is a job with directives of its own or none.
+func TestHeterogeneousJobWithOneStorageComponent(t *testing.T) {
+	parallel(t)
+	text := strings.Join([]string{
+		"#!/bin/bash",
+		"#SBATCH --ntasks=1 --time=10 --job-name=het",
+		"#DW Setup action=complete env=E2E_EARLY:known",
+		"#SBATCH hetjob",
+		"#SBATCH --ntasks=1",
+		"env",
+	}, "\n") + "\n"
+	result, err := bed.As(deadline(t, patience), user, text, "sbatch", "--parsable")
+	require.NoError(t, err)
+	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
+	leader := adopt(t, parseID(t, result.Stdout))
+	second := adopt(t, leader.id+1)
+	require.Equal(t, fmt.Sprint(leader.id), second.await(patience, "to be seen", func(testbed.Job) bool { return true })["HetJobId"])
+	leader.endsWithin(2*patience, "COMPLETED")
+	second.endsWithin(2*patience, "COMPLETED")
+	require.Contains(t, leader.output(), "DW_WORKFLOW_NAME="+leader.workflow)
+}
