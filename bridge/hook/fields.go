@@ -1,6 +1,10 @@
 package hook
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // Fields is a request to a hook or its reply: KEY=VALUE pairs, like an
 // environment. It is the only thing that crosses from C or Lua into Go.
@@ -46,3 +50,28 @@ const (
 
 // Arg returns the n-th word (from 1) given to slurm_bb_get_status.
 func (f Fields) Arg(n int) string { return f[KeyArg+strconv.Itoa(n)] }
+
+// ParseFields reads a list of KEY=VALUE. A key is of A-Z, 0-9 and "_" and begins
+// with a letter: an option that stands where a field belongs, "--config=FILE", must
+// not pass for a field that nobody reads. Of a key given twice the last counts.
+func ParseFields(list []string) (Fields, error) {
+	fields := make(Fields, len(list))
+	for _, field := range list {
+		key, value, ok := strings.Cut(field, "=")
+		if !ok || !isKey(key) {
+			return nil, fmt.Errorf("%q is not KEY=VALUE, such as CONFIG=/etc/slurm/slurmk8s.toml", field)
+		}
+		fields[key] = value
+	}
+	return fields, nil
+}
+
+func isKey(key string) bool {
+	for i, c := range []byte(key) {
+		letter := 'A' <= c && c <= 'Z'
+		if !letter && (i == 0 || c != '_' && (c < '0' || c > '9')) {
+			return false
+		}
+	}
+	return key != ""
+}

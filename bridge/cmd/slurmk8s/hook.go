@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -27,10 +26,6 @@ Hooks:
 For instance, what DWS says to the #DW lines of a script:
   slurmk8s hook slurm_bb_job_process SCRIPT=job.sh JOB_ID=1 UID=1000 GID=1000
 `
-
-// fieldName keeps an option of another command, "--config=FILE", from being taken
-// for a field that nobody reads.
-var fieldName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 
 // maxRequestBytes bounds what a hook is given: paths, names and numbers.
 const maxRequestBytes = 1 << 20
@@ -62,13 +57,9 @@ func runHook(ctx context.Context, args []string) int {
 			}
 		}
 	}
-	request := hook.Fields{}
-	for _, field := range fields {
-		key, value, ok := strings.Cut(field, "=")
-		if !ok || !fieldName.MatchString(key) {
-			return usage("%q is not KEY=VALUE, such as CONFIG=/etc/slurm/slurmk8s.toml: see slurmk8s hook --help", field)
-		}
-		request[key] = value
+	request, err := hook.ParseFields(fields)
+	if err != nil {
+		return usage("%v: see slurmk8s hook --help", err)
 	}
 	code, reply := hook.Run(ctx, name, request)
 	end := "\n"
