@@ -1,0 +1,194 @@
+// Package anchor knows what marks an object as the bridge's and as a job's: its
+// labels and annotations, and the Lease that all other objects of the job belong
+// to, so that one DELETE removes them when their maker died half way.
+package anchor
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
+)
+
+// Labels and annotations of every object of a job.
+const (
+	LabelManagedBy = workflow.LabelManagedBy
+	LabelCluster   = workflow.LabelCluster
+	LabelJobID     = workflow.LabelJobID
+	ManagedBy      = workflow.ManagedBy
+
+	AnnotationUser       = "slurmk8s.io/user"
+	AnnotationUID        = "slurmk8s.io/uid"
+	AnnotationRestart    = "slurmk8s.io/restart-count"
+	AnnotationSubmitTime = "slurmk8s.io/submit-time"
+)
+
+// Job is one run of a Slurm job: ids repeat, and a requeued job keeps its own.
+type Job struct {
+	Cluster    string
+	ID         uint32
+	Restarts   uint32
+	UID        uint32
+	User       string
+	SubmitTime string // Unix seconds; empty where Slurm does not tell
+}
+
+// LeaseName is the name of the job's anchor in each namespace.
+func (j Job) LeaseName() string { return fmt.Sprintf("slurm-%s-%d", j.Cluster, j.ID) }
+
+// Holder is the Lease's holderIdentity.
+func (j Job) Holder() string { return fmt.Sprintf("%s/%d/%d", j.Cluster, j.ID, j.Restarts) }
+
+// Labels are those of every object of the job.
+func (j Job) Labels() map[string]any {
+	return map[string]any{
+		LabelManagedBy: ManagedBy,
+		LabelCluster:   j.Cluster,
+		LabelJobID:     strconv.FormatUint(uint64(j.ID), 10),
+	}
+}
+
+// Annotations are those of every object of the job.
+func (j Job) Annotations() map[string]any {
+	annotations := map[string]any{
+		AnnotationUser:    j.User,
+		AnnotationUID:     strconv.FormatUint(uint64(j.UID), 10),
+		AnnotationRestart: strconv.FormatUint(uint64(j.Restarts), 10),
+	}
+	if j.SubmitTime != "" {
+		annotations[AnnotationSubmitTime] = j.SubmitTime
+	}
+	return annotations
+}
+
+// Selector selects the objects of the job, those of its earlier runs included.
+func (j Job) Selector() string {
+	set := labels.Set{}
+	for key, value := range j.Labels() {
+		set[key] = value.(string)
+	}
+	return set.String()
+}
+
+// ClusterSelector selects the objects of all jobs of a cluster.
+func ClusterSelector(cluster string) string {
+	return labels.Set{LabelManagedBy: ManagedBy, LabelCluster: cluster}.String()
+}
+
+// JobOf reads whose an object is; ours is false for one that this cluster's
+// bridge did not make.
+func JobOf(u *unstructured.Unstructured, cluster string) (job Job, ours bool) {
+	marks := u.GetLabels()
+	id, err := strconv.ParseUint(marks[LabelJobID], 10, 32)
+	if marks[LabelManagedBy] != ManagedBy || marks[LabelCluster] != cluster || err != nil {
+		return Job{}, false
+	}
+	notes := u.GetAnnotations()
+	uid, _ := strconv.ParseUint(notes[AnnotationUID], 10, 32)
+	restarts, _ := strconv.ParseUint(notes[AnnotationRestart], 10, 32)
+	return Job{
+		Cluster: cluster, ID: uint32(id), UID: uint32(uid), Restarts: uint32(restarts),
+		User: notes[AnnotationUser], SubmitTime: notes[AnnotationSubmitTime],
+	}, true
+}
+
+// Leases is the resource of the anchors.
+var Leases = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
+
+// Keeper makes and renews the anchors of one job.
+type Keeper struct {
+	Kube *kube.Client
+	Job  Job
+	// Duration is how long after a renewal the job counts as alive; zero: a Lease
+	// that nobody renews and that does not run out.
+	Duration time.Duration
+	Log      *logrus.Entry
+}
+
+// Apply makes the job's Lease in a namespace or renews it, and returns the
+// ownerReference for the job's other objects there.
+func (k *Keeper) Apply(ctx context.Context, namespace string) (map[string]any, error) {
+	var got *unstructured.Unstructured
+	lease := k.Lease(namespace, time.Now())
+	err := k.Kube.Do(ctx, "apply lease "+namespace+"/"+k.Job.LeaseName(), func(ctx context.Context) (err error) {
+		got, err = k.Kube.Dynamic.Resource(Leases).Namespace(namespace).Apply(ctx, k.Job.LeaseName(), lease,
+			metav1.ApplyOptions{FieldManager: kube.FieldManager})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return OwnerReference(k.Job.LeaseName(), got.GetUID()), nil
+}
+
+// Lease is the anchor as it is applied.
+func (k *Keeper) Lease(namespace string, now time.Time) *unstructured.Unstructured {
+	spec := map[string]any{
+		"holderIdentity": k.Job.Holder(),
+		"renewTime":      now.UTC().Format(metav1.RFC3339Micro),
+	}
+	if k.Duration > 0 {
+		spec["leaseDurationSeconds"] = int64(k.Duration / time.Second)
+	}
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "coordination.k8s.io/v1",
+		"kind":       "Lease",
+		"metadata": map[string]any{
+			"name":        k.Job.LeaseName(),
+			"namespace":   namespace,
+			"labels":      k.Job.Labels(),
+			"annotations": k.Job.Annotations(),
+		},
+		"spec": spec,
+	}}
+}
+
+// OwnerReference makes an object belong to the Lease.
+func OwnerReference(name string, uid types.UID) map[string]any {
+	return map[string]any{
+		"apiVersion":         "coordination.k8s.io/v1",
+		"kind":               "Lease",
+		"name":               name,
+		"uid":                string(uid),
+		"blockOwnerDeletion": false,
+	}
+}
+
+// Renewed tells when the Lease of a job was last renewed and whether it has run
+// out. One that is not there, or is another run's, has run out.
+func Renewed(lease *unstructured.Unstructured, job Job, now time.Time) (at time.Time, fresh bool) {
+	if lease == nil {
+		return time.Time{}, false
+	}
+	holder, _, _ := unstructured.NestedString(lease.Object, "spec", "holderIdentity")
+	text, _, _ := unstructured.NestedString(lease.Object, "spec", "renewTime")
+	seconds, bounded, _ := unstructured.NestedInt64(lease.Object, "spec", "leaseDurationSeconds")
+	at, err := time.Parse(time.RFC3339, text)
+	if holder != job.Holder() || err != nil {
+		return at, false
+	}
+	return at, !bounded || now.Before(at.Add(time.Duration(seconds)*time.Second))
+}
+
+// Get reads the Lease of a job; nil when there is none.
+func Get(ctx context.Context, client *kube.Client, namespace string, job Job) (*unstructured.Unstructured, error) {
+	var lease *unstructured.Unstructured
+	err := client.Do(ctx, "get lease "+namespace+"/"+job.LeaseName(), func(ctx context.Context) (err error) {
+		lease, err = client.Dynamic.Resource(Leases).Namespace(namespace).Get(ctx, job.LeaseName(), metav1.GetOptions{})
+		return err
+	})
+	if kube.Is(err, kube.NotFound) {
+		return nil, nil
+	}
+	return lease, err
+}

@@ -1,0 +1,102 @@
+package mark
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func any([]string) error { return nil }
+
+func TestAMarkLivesAsLongAsItsServices(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "run"))
+	require.NoError(t, d.Remove(12), "without a directory")
+	jobs, err := d.Jobs()
+	require.NoError(t, err)
+	assert.Empty(t, jobs)
+
+	require.NoError(t, d.Add(12, "batch", []string{"b/x", "a/y"}, any))
+	assert.FileExists(t, filepath.Join(string(d), "job.12"))
+	assert.True(t, d.Alive(12, "batch"))
+	assert.False(t, d.Alive(12, "0"))
+	assert.False(t, d.Alive(13, "batch"))
+	names, err := d.Namespaces(12)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "b"}, names)
+	jobs, err = d.Jobs()
+	require.NoError(t, err)
+	assert.Equal(t, []uint32{12}, jobs)
+
+	require.NoError(t, d.Remove(12))
+	assert.NoFileExists(t, filepath.Join(string(d), "job.12"))
+	require.NoError(t, d.Remove(12), "a second time")
+}
+
+func TestWhatADeadProgramMarkedStays(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "run"))
+	require.NoError(t, d.Add(12, "0", []string{"a/x"}, any))
+	// A program with the number of another, and one that is no more.
+	dead := fmt.Sprintf("%d 1 batch a/old\n999999999 5 1 a/older\ntorn line\n", os.Getpid())
+	path := filepath.Join(string(d), "job.12")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, append(text, dead...), 0o600))
+	assert.False(t, d.Alive(12, "batch"))
+	assert.True(t, d.Alive(12, "0"))
+	require.NoError(t, d.Add(12, "0", nil, func(others []string) error {
+		assert.Equal(t, []string{"a/x"}, others, "dead ones do not count")
+		return nil
+	}))
+	require.NoError(t, d.Remove(12))
+	names, err := d.Namespaces(12)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, names, "for the epilog")
+	require.NoError(t, d.Forget(12))
+	assert.NoFileExists(t, path)
+}
+
+func TestARefusalLeavesNoMark(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "run"))
+	require.EqualError(t, d.Add(12, "0", []string{"a/x"}, func([]string) error { return errors.New("too many") }), "too many")
+	assert.NoFileExists(t, filepath.Join(string(d), "job.12"))
+}
+
+func TestStepsAtOnceAreCountedTogether(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "run"))
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	admitted := 0
+	for i := range 20 {
+		group.Go(func() {
+			err := d.Add(12, fmt.Sprint(i), []string{fmt.Sprintf("a/x%d", i)}, func(others []string) error {
+				if len(others) >= 5 {
+					return errors.New("too many")
+				}
+				return nil
+			})
+			if err == nil {
+				mu.Lock()
+				admitted++
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	assert.Equal(t, 5, admitted)
+}
+
+func TestADirectoryOfOthersIsRefused(t *testing.T) {
+	open := filepath.Join(t.TempDir(), "open")
+	require.NoError(t, os.Mkdir(open, 0o755))
+	require.NoError(t, os.Chmod(open, 0o777))
+	require.ErrorContains(t, Dir(open).Add(12, "0", []string{"a/x"}, any), "is not a directory of root's alone")
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(t.TempDir(), link))
+	require.ErrorContains(t, Dir(link).Add(12, "0", []string{"a/x"}, any), "is not a directory of root's alone")
+}

@@ -1,0 +1,181 @@
+// Package nodeaddr finds the address of this node that pods reach. It comes from
+// Slurm's configuration or the administrator's, never from a user, and is always
+// one that the node has.
+package nodeaddr
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// Finder finds the address. The zero value asks this host.
+type Finder struct {
+	// Interfaces returns the addresses of this host by interface.
+	Interfaces func() ([]Interface, error)
+	// Lookup resolves a host name.
+	Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
+}
+
+// Interface is a network interface that is up.
+type Interface struct {
+	Name      string
+	Addresses []netip.Addr
+}
+
+// Find returns the address of the node for services.address of slurmk8s.toml. IPv4
+// is preferred where there are both.
+func (f Finder) Find(ctx context.Context, cfg *slurmconf.Config, node string) (netip.Addr, error) {
+	interfaces := f.Interfaces
+	if interfaces == nil {
+		interfaces = hostInterfaces
+	}
+	local, err := interfaces()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("addresses of this node: %w", err)
+	}
+	how := cfg.Services.Address
+	if name, ok := strings.CutPrefix(how, slurmconf.AddressInterface); ok {
+		return onInterface(local, name)
+	}
+	if cidr, ok := strings.CutPrefix(how, slurmconf.AddressSubnet); ok {
+		return inSubnet(local, cidr)
+	}
+	host, confErr := slurmconf.NodeAddr(cfg.SlurmConf, node)
+	candidates, err := f.resolve(ctx, host)
+	if err != nil {
+		if confErr != nil {
+			err = fmt.Errorf("%w (and %w)", err, confErr)
+		}
+		return netip.Addr{}, fmt.Errorf("address of node %s: %w", node, err)
+	}
+	for _, candidate := range candidates {
+		if Usable(candidate) == nil && has(local, candidate) {
+			return candidate, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("address of node %s: %s is %s, of which pods can reach none here: "+
+		"set NodeAddr in slurm.conf, or services.address in slurmk8s.toml to \"interface:NAME\"", node, host, join(candidates))
+}
+
+func (f Finder) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if address, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{address.Unmap()}, nil
+	}
+	lookup := f.Lookup
+	if lookup == nil {
+		lookup = func(ctx context.Context, name string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+		}
+	}
+	found, err := lookup(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return preferred(found), nil
+}
+
+// Usable is an error for an address that an EndpointSlice must not have: none that
+// leads anywhere but to one host, and none that means each reader himself.
+func Usable(a netip.Addr) error {
+	switch {
+	case !a.IsValid() || a.Zone() != "":
+		return fmt.Errorf("%s is not an address", a)
+	case a.IsLoopback(), a.IsUnspecified(), a.IsMulticast(), a.IsLinkLocalUnicast(), a.IsInterfaceLocalMulticast():
+		return fmt.Errorf("%s is loopback, link-local, multicast or unspecified", a)
+	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("%s is the broadcast address", a)
+	}
+	return nil
+}
+
+// preferred puts IPv4 first and leaves the order else as it is.
+func preferred(addresses []netip.Addr) []netip.Addr {
+	var four, six []netip.Addr
+	for _, a := range addresses {
+		if a = a.Unmap(); a.Is4() {
+			four = append(four, a)
+		} else {
+			six = append(six, a)
+		}
+	}
+	return append(four, six...)
+}
+
+func onInterface(local []Interface, name string) (netip.Addr, error) {
+	for _, i := range local {
+		if i.Name != name {
+			continue
+		}
+		for _, a := range preferred(i.Addresses) {
+			if Usable(a) == nil {
+				return a, nil
+			}
+		}
+		return netip.Addr{}, fmt.Errorf("interface %s has no address that pods can reach", name)
+	}
+	return netip.Addr{}, fmt.Errorf("this node has no interface %s that is up (services.address)", name)
+}
+
+func inSubnet(local []Interface, cidr string) (netip.Addr, error) {
+	subnet, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, i := range local {
+		for _, a := range preferred(i.Addresses) {
+			if subnet.Contains(a) && Usable(a) == nil {
+				return a, nil
+			}
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("this node has no address in %s (services.address)", cidr)
+}
+
+func has(local []Interface, address netip.Addr) bool {
+	for _, i := range local {
+		for _, a := range i.Addresses {
+			if a == address {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func join(addresses []netip.Addr) string {
+	texts := make([]string, len(addresses))
+	for i, a := range addresses {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+func hostInterfaces() ([]Interface, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var up []Interface
+	for _, i := range all {
+		if i.Flags&net.FlagUp == 0 {
+			continue
+		}
+		addresses, err := i.Addrs()
+		if err != nil {
+			continue // it went away
+		}
+		one := Interface{Name: i.Name}
+		for _, a := range addresses {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+				one.Addresses = append(one.Addresses, prefix.Addr().Unmap())
+			}
+		}
+		up = append(up, one)
+	}
+	return up, nil
+}

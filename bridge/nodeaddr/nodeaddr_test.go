@@ -1,0 +1,93 @@
+package nodeaddr
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+func addrs(texts ...string) []netip.Addr {
+	var list []netip.Addr
+	for _, text := range texts {
+		list = append(list, netip.MustParseAddr(text))
+	}
+	return list
+}
+
+func TestFind(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "slurm.conf")
+	require.NoError(t, os.WriteFile(conf, []byte("NodeName=c1 NodeAddr=c1-ib\nNodeName=c2 NodeAddr=10.1.0.1\nNodeName=c3 NodeAddr=10.9.9.9\n"+
+		"NodeName=six NodeAddr=fd00::1\n"), 0o644))
+	dns := map[string][]netip.Addr{
+		"c1-ib":   addrs("fd00::1", "127.0.1.1", "192.168.7.1"),
+		"debian":  addrs("127.0.1.1"),
+		"link":    addrs("169.254.169.254", "fe80::1"),
+		"mapped":  addrs("::ffff:10.1.0.1"),
+		"another": addrs("10.1.0.2"),
+	}
+	f := Finder{
+		Interfaces: func() ([]Interface, error) {
+			return []Interface{
+				{"lo", addrs("127.0.0.1", "::1", "127.0.1.1")},
+				{"eth0", addrs("fe80::1", "fd00::1", "10.1.0.1", "169.254.169.254")},
+				{"ib0", addrs("192.168.7.1")},
+				{"down", nil},
+			}, nil
+		},
+		Lookup: func(_ context.Context, name string) ([]netip.Addr, error) {
+			if found, ok := dns[name]; ok {
+				return found, nil
+			}
+			return nil, errors.New("no such host")
+		},
+	}
+	tests := []struct{ name, how, node, want, err string }{
+		{"NodeAddr that resolves, loopback passed over", "node", "c1", "192.168.7.1", ""},
+		{"NodeAddr that is an address", "node", "c2", "10.1.0.1", ""},
+		{"IPv6", "node", "six", "fd00::1", ""},
+		{"an address of another host", "node", "c3", "", "10.9.9.9 is 10.9.9.9, of which pods can reach none here: set NodeAddr"},
+		{"Debian's loopback", "node", "debian", "", "debian is 127.0.1.1, of which pods can reach none"},
+		{"link-local, the cloud's metadata", "node", "link", "", "pods can reach none"},
+		{"IPv4 in IPv6", "node", "mapped", "10.1.0.1", ""},
+		{"another node's", "node", "another", "", "pods can reach none"},
+		{"unknown", "node", "nobody", "", "address of node nobody: no such host"},
+		{"interface", "interface:ib0", "c1", "192.168.7.1", ""},
+		{"interface, IPv4 first", "interface:eth0", "c1", "10.1.0.1", ""},
+		{"loopback interface", "interface:lo", "c1", "", "no address that pods can reach"},
+		{"no such interface", "interface:ib9", "c1", "", "no interface ib9"},
+		{"interface without address", "interface:down", "c1", "", "no address"},
+		{"subnet", "subnet:192.168.0.0/16", "c1", "192.168.7.1", ""},
+		{"subnet of IPv6", "subnet:fd00::/8", "c1", "fd00::1", ""},
+		{"subnet of loopback", "subnet:127.0.0.0/8", "c1", "", "no address in 127.0.0.0/8"},
+		{"subnet of link-local", "subnet:169.254.0.0/16", "c1", "", "no address in"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := slurmconf.Default()
+			cfg.SlurmConf, cfg.Services.Address = conf, tt.how
+			got, err := f.Find(t.Context(), cfg, tt.node)
+			if tt.err != "" {
+				require.ErrorContains(t, err, tt.err)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, got.String())
+		})
+	}
+}
+
+func TestUsable(t *testing.T) {
+	for _, bad := range []string{"127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255"} {
+		assert.Error(t, Usable(netip.MustParseAddr(bad)), bad)
+	}
+	assert.Error(t, Usable(netip.Addr{}))
+	assert.NoError(t, Usable(netip.MustParseAddr("10.0.0.1")))
+}

@@ -1,0 +1,242 @@
+// Package policy judges by slurmk8s.toml who may have which service.
+package policy
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// Policy is [services] of slurmk8s.toml for one user.
+type Policy struct {
+	cfg   *slurmconf.Services
+	user  string
+	rules []slurmconf.ServiceRule // those that are for the user
+}
+
+// For selects the rules that are for a user. The error says that it cannot be
+// known which are; nobody is allowed anything then.
+func For(ctx context.Context, cfg *slurmconf.Services, who *Subject) (*Policy, error) {
+	p := &Policy{cfg: cfg, user: who.User}
+	for _, rule := range cfg.Allow {
+		applies, err := who.matches(ctx, rule)
+		if err != nil {
+			return nil, err
+		}
+		if applies {
+			p.rules = append(p.rules, rule)
+		}
+	}
+	return p, nil
+}
+
+// Admit gives each service its namespace and judges it. The error is a
+// *service.RefusedError.
+func (p *Policy) Admit(specs []service.Spec, namespace string) ([]service.Spec, error) {
+	if err := p.any(); err != nil {
+		return nil, err
+	}
+	admitted := slices.Clone(specs)
+	for i := range admitted {
+		s := &admitted[i]
+		if s.Namespace == "" {
+			s.Namespace = p.defaultNamespace(namespace)
+		}
+		if err := p.admit(*s); err != nil {
+			return nil, err
+		}
+		for _, o := range admitted[:i] {
+			if o.Name == s.Name && o.Namespace == s.Namespace {
+				return nil, refused("%s is there twice", s.Object())
+			}
+		}
+	}
+	return admitted, p.Count(admitted, nil)
+}
+
+// Count refuses more services than a job may have. others are those that it has
+// already, as "NAMESPACE/NAME"; one that it asks for again counts once.
+func (p *Policy) Count(specs []service.Spec, others []string) error {
+	most := 0
+	for _, rule := range p.rules {
+		most = max(most, rule.MaxServices)
+	}
+	all := map[string]bool{}
+	for _, s := range specs {
+		all[s.Namespace+"/"+s.Name] = true
+	}
+	for _, name := range others {
+		all[name] = true
+	}
+	if len(all) > most {
+		return refused("a job of user %s may have %d services, not %d", p.user, most, len(all))
+	}
+	return nil
+}
+
+// Namespace judges a namespace to read from; "" asks for the user's default one.
+func (p *Policy) Namespace(namespace, asked string) (string, error) {
+	if err := p.any(); err != nil {
+		return "", err
+	}
+	if namespace == "" {
+		namespace = p.defaultNamespace(asked)
+	}
+	for _, rule := range p.rules {
+		if p.matchAny(rule.Namespaces, namespace) {
+			return namespace, nil
+		}
+	}
+	return "", refused("namespace %s: user %s may use %s", namespace, p.user, p.list(func(r slurmconf.ServiceRule) []string { return r.Namespaces }))
+}
+
+// any refuses a user for whom there is no rule.
+func (p *Policy) any() error {
+	switch {
+	case len(p.cfg.Allow) == 0:
+		return refused("services are not open on this cluster: the administrator opens them with [[services.allow]] in slurmk8s.toml")
+	case len(p.rules) == 0:
+		return refused("user %s may not have services: no [[services.allow]] of slurmk8s.toml is for them", p.user)
+	}
+	return nil
+}
+
+// defaultNamespace is what a job that names none gets.
+func (p *Policy) defaultNamespace(asked string) string {
+	if asked != "" {
+		return asked
+	}
+	for _, rule := range p.rules {
+		for _, pattern := range rule.Namespaces {
+			if name, ok := p.expand(pattern); ok && !strings.Contains(name, "*") {
+				return name
+			}
+		}
+	}
+	return "default"
+}
+
+// admit wants one rule that allows all of a service. The error tells what the rule
+// that came furthest allows.
+func (p *Policy) admit(s service.Spec) error {
+	furthest, reason := 0, error(nil)
+	for _, rule := range p.rules {
+		stage, err := p.judge(rule, s)
+		if err == nil {
+			return nil
+		}
+		if stage > furthest {
+			furthest, reason = stage, err
+		}
+	}
+	if furthest == 1 { // no rule knows the namespace: name those of all
+		_, reason = p.Namespace(s.Namespace, "")
+	}
+	return refused("service %s: %v", s.Name, reason)
+}
+
+func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, err error) {
+	switch {
+	case !p.matchAny(rule.Namespaces, s.Namespace):
+		return 1, fmt.Errorf("namespace %s", s.Namespace)
+	case !p.matchAny(rule.Names, s.Name):
+		return 2, fmt.Errorf("user %s may use the names %s in namespace %s", p.user, p.expandAll(rule.Names), s.Namespace)
+	case !slices.Contains(rule.Expose, s.Expose):
+		what := "expose=" + s.Expose
+		if s.Internal() {
+			what = "type=internal"
+		}
+		return 3, fmt.Errorf("%s is not allowed to user %s in namespace %s, but %s", what, p.user, s.Namespace, strings.Join(rule.Expose, ", "))
+	}
+	if s.Internal() {
+		return 5, nil // its ports are those of pods
+	}
+	for _, port := range s.Ports {
+		if inRanges(p.cfg.ForbiddenPorts, port.Target) {
+			return 4, fmt.Errorf("port %d of the node is a service of the system", port.Target)
+		}
+		if !inRanges(rule.Ports, port.Target) {
+			return 4, fmt.Errorf("port %d of the node is not allowed to user %s, but %s", port.Target, p.user, strings.Join(rule.Ports, ", "))
+		}
+	}
+	return 5, nil
+}
+
+func inRanges(ranges []string, port uint16) bool {
+	return slices.ContainsFunc(ranges, func(text string) bool {
+		r, err := slurmconf.ParsePortRange(text)
+		return err == nil && r.Has(port)
+	})
+}
+
+// expand puts the user's name into a pattern. A name that no Kubernetes name can
+// hold matches nothing: it must not become a pattern itself.
+func (p *Policy) expand(pattern string) (string, bool) {
+	if !strings.Contains(pattern, "{user}") {
+		return pattern, true
+	}
+	if service.CheckNamespace(p.user) != nil {
+		return "", false
+	}
+	return strings.ReplaceAll(pattern, "{user}", p.user), true
+}
+
+func (p *Policy) matchAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		expanded, ok := p.expand(pattern)
+		if !ok {
+			return false
+		}
+		matched, err := path.Match(expanded, name)
+		return err == nil && matched
+	})
+}
+
+func (p *Policy) expandAll(patterns []string) string {
+	var names []string
+	for _, pattern := range patterns {
+		if name, ok := p.expand(pattern); ok {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func (p *Policy) list(of func(slurmconf.ServiceRule) []string) string {
+	var all []string
+	for _, rule := range p.rules {
+		all = append(all, of(rule)...)
+	}
+	return p.expandAll(slices.Compact(all))
+}
+
+func refused(format string, args ...any) error {
+	return &service.RefusedError{Text: fmt.Sprintf(format, args...)}
+}
+
+// Literal are the namespaces that the rules name without a pattern.
+func Literal(cfg *slurmconf.Services) []string {
+	var names []string
+	for _, rule := range cfg.Allow {
+		for _, pattern := range rule.Namespaces {
+			if !strings.ContainsAny(pattern, "*{") {
+				names = append(names, pattern)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Patterns tells whether a rule names namespaces by a pattern, so that Literal does
+// not know all.
+func Patterns(cfg *slurmconf.Services) bool {
+	return slices.ContainsFunc(cfg.Allow, func(rule slurmconf.ServiceRule) bool {
+		return slices.ContainsFunc(rule.Namespaces, func(pattern string) bool { return strings.ContainsAny(pattern, "*{") })
+	})
+}

@@ -1,0 +1,115 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// ConflictError is a name that is somebody else's.
+type ConflictError struct {
+	Object string // "service ns/name"
+	Claim  Claim  // the zero Claim: the bridge of this cluster did not make it
+	Same   bool   // it is another step of the same job
+}
+
+func (e *ConflictError) Error() string {
+	switch {
+	case e.Claim.ID == 0:
+		return fmt.Sprintf("%s exists and is not of slurmk8s: choose another name", e.Object)
+	case e.Same:
+		return fmt.Sprintf("%s: step %s of this job has it with other options", e.Object, e.Claim.Step)
+	}
+	return fmt.Sprintf("%s belongs to job %d, which is running: choose another name or wait for its end", e.Object, e.Claim.ID)
+}
+
+// Claim is what an object of the bridge says of its maker.
+type Claim struct {
+	anchor.Job
+	Step, Node string
+	Spec       string
+	// Renewed tells that the job's Lease has not run out.
+	Renewed bool
+}
+
+func claimOf(u *unstructured.Unstructured, cluster string) (Claim, bool) {
+	job, ours := anchor.JobOf(u, cluster)
+	notes := u.GetAnnotations()
+	return Claim{Job: job, Step: notes[AnnotationStep], Node: notes[AnnotationNode], Spec: notes[AnnotationSpec]}, ours
+}
+
+// sameRun tells whether two jobs are one, and not another with the same id.
+func sameRun(a, b anchor.Job) bool {
+	return a.Cluster == b.Cluster && a.ID == b.ID && a.UID == b.UID && a.Restarts == b.Restarts
+}
+
+// plan is what is to be done about the name of a service.
+type plan struct {
+	found  *unstructured.Unstructured // the Service that is there; nil: to be made
+	mine   bool                       // it is this step's already
+	shared bool                       // another step of the job has the same
+	holder Claim
+}
+
+// judge looks a name up and decides: free, this step's already, another step's
+// with the same wish, left by a job that is over, or taken (a *ConflictError).
+// Nothing is changed.
+func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
+	found, err := r.api().get(ctx, Services, s.Namespace, s.Name)
+	if err != nil {
+		return plan{}, err
+	}
+	if found == nil {
+		return plan{}, r.foreignEndpoints(ctx, s)
+	}
+	claim, ours := claimOf(found, r.Job.Cluster)
+	if !ours {
+		return plan{}, &ConflictError{Object: s.Object()}
+	}
+	p := plan{found: found, holder: claim}
+	same := sameRun(claim.Job, r.Job)
+	if same && claim.Step == r.Step && (claim.Node == r.Node || s.AllNodes) {
+		p.mine = claim.Spec == s.String()
+		return p, nil
+	}
+	if claim.ID == r.Job.ID && claim.UID == r.Job.UID && claim.Restarts < r.Job.Restarts {
+		return p, nil // of this job before it was requeued
+	}
+	lease, err := anchor.Get(ctx, r.Kube, s.Namespace, claim.Job)
+	if err != nil {
+		return plan{}, err
+	}
+	_, p.holder.Renewed = anchor.Renewed(lease, claim.Job, time.Now())
+	alive, err := r.Alive(ctx, p.holder)
+	switch {
+	case err != nil:
+		return plan{}, fmt.Errorf("%s belongs to job %d, and whether that is over is not known: %w", s.Object(), claim.ID, err)
+	case !alive:
+		return p, nil
+	case same && claim.Spec == s.String():
+		p.shared = true
+		return p, nil
+	}
+	return plan{}, &ConflictError{Object: s.Object(), Claim: p.holder, Same: same}
+}
+
+// foreignEndpoints is an error if somebody has Endpoints of the name without a
+// Service: Kubernetes deletes them together with the Service that we would make.
+func (r *Registrar) foreignEndpoints(ctx context.Context, s Spec) error {
+	found, err := r.api().get(ctx, Endpoints, s.Namespace, s.Name)
+	if kube.Is(err, kube.Denied) {
+		return nil // a site without Endpoints gives no right on them
+	}
+	if err != nil || found == nil {
+		return err
+	}
+	if _, ours := anchor.JobOf(found, r.Job.Cluster); !ours {
+		return &ConflictError{Object: object(Endpoints, s.Namespace, s.Name)}
+	}
+	return nil
+}

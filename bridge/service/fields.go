@@ -1,0 +1,204 @@
+package service
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// draft is a specification while its fields are read: what was not given is told
+// from what was.
+type draft struct {
+	Spec
+	given map[string]bool
+}
+
+// field sets one field of the long form. A field that may be there once only is
+// in given afterwards.
+type field struct {
+	repeats bool
+	set     func(d *draft, value string) error
+}
+
+var fields = map[string]field{
+	"name": {set: func(d *draft, v string) error { d.Name = v; return nil }},
+	"ns":   {set: func(d *draft, v string) error { d.Namespace = v; return CheckNamespace(v) }},
+	"app":  {set: func(d *draft, v string) error { d.App = v; return checkLabelValue(v) }},
+	"port": {repeats: true, set: func(d *draft, v string) error {
+		p, err := parsePort(v)
+		d.Ports = append(d.Ports, p)
+		return err
+	}},
+	"type": {set: func(d *draft, v string) error {
+		if v == "internal" {
+			d.Expose = slurmconf.ExposeInternal
+		}
+		return oneOf(v, "external", "internal")
+	}},
+	"host": {set: func(d *draft, v string) error { d.AllNodes = v == "all"; return oneOf(v, "batch", "all") }},
+	"expose": {set: func(d *draft, v string) error {
+		d.Expose = v
+		return oneOf(v, slurmconf.ExposeClusterIP, slurmconf.ExposeHeadless, slurmconf.ExposeNodePort, slurmconf.ExposeLoadBalancer)
+	}},
+	"endpoints": {set: func(d *draft, v string) error { d.Endpoints = v == "both"; return oneOf(v, "slice", "both") }},
+	"ready":     {set: func(d *draft, v string) (err error) { d.Ready, err = parseProbe(v); return err }},
+	"ready-timeout": {set: func(d *draft, v string) (err error) {
+		d.ReadyTimeout, err = parseSeconds(v)
+		return err
+	}},
+	"label": {repeats: true, set: func(d *draft, v string) error {
+		key, value, ok := strings.Cut(v, "=")
+		if !ok {
+			return fmt.Errorf("a label is label=KEY=VALUE")
+		}
+		if _, twice := d.Labels[key]; twice {
+			return fmt.Errorf("label %s is there twice", quote(key))
+		}
+		if d.Labels == nil {
+			d.Labels = map[string]string{}
+		}
+		d.Labels[key] = value
+		if err := checkLabelKey(key); err != nil {
+			return err
+		}
+		return checkLabelValue(value)
+	}},
+}
+
+func parseLong(text string) ([]Spec, error) {
+	d := draft{given: map[string]bool{}}
+	if err := d.read(text); err != nil {
+		return nil, err
+	}
+	for _, key := range []string{"name", "port"} {
+		if !d.given[key] {
+			return nil, fmt.Errorf("%s= is missing", key)
+		}
+	}
+	return []Spec{d.Spec}, nil
+}
+
+// read sets the fields of KEY=VALUE,KEY=VALUE.
+func (d *draft) read(text string) error {
+	for part := range strings.SplitSeq(text, ",") {
+		key, value, ok := strings.Cut(part, "=")
+		if !ok {
+			return fmt.Errorf("%s is not KEY=VALUE", quote(part))
+		}
+		f, known := fields[key]
+		if !known {
+			return fmt.Errorf("unknown field %s, known are %s", quote(key), strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+		}
+		if d.given[key] && !f.repeats {
+			return fmt.Errorf("%s= is there twice", key)
+		}
+		if key == "expose" && d.given["type"] && d.Internal() || key == "type" && value == "internal" && d.given["expose"] {
+			return fmt.Errorf("expose= is for type=external: an internal service is a cluster IP")
+		}
+		d.given[key] = true
+		if err := f.set(d, value); err != nil {
+			return fmt.Errorf("%s=: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// complete fills in defaults and checks what no single field can tell.
+func (s *Spec) complete() error {
+	if err := checkName(s.Name); err != nil {
+		return err
+	}
+	if err := s.completePorts(); err != nil {
+		return err
+	}
+	if len(s.Labels) > maxLabels {
+		return fmt.Errorf("more than %d labels", maxLabels)
+	}
+	if s.Internal() {
+		if s.App == "" {
+			return fmt.Errorf("type=internal needs app=, the label of the pods that it selects")
+		}
+		if s.AllNodes || s.Endpoints || s.Ready.Kind != "" && s.Ready.Kind != ReadyNone {
+			return fmt.Errorf("type=internal selects pods: host=, ready= and endpoints= are for type=external")
+		}
+		s.Ready = Probe{Kind: ReadyNone}
+		return nil
+	}
+	if s.App != "" {
+		return fmt.Errorf("app= is for type=internal")
+	}
+	if s.Endpoints && s.AllNodes {
+		return fmt.Errorf("endpoints=both has one writer and does not go with host=all")
+	}
+	if s.Expose == "" {
+		s.Expose = slurmconf.ExposeClusterIP
+		if s.AllNodes {
+			s.Expose = slurmconf.ExposeHeadless
+		}
+	}
+	if s.Ready.Kind == "" {
+		s.Ready.Kind = ReadyTCP
+	}
+	return nil
+}
+
+func (s *Spec) completePorts() error {
+	if len(s.Ports) > maxPorts {
+		return fmt.Errorf("more than %d ports", maxPorts)
+	}
+	names, numbers := map[string]bool{}, map[uint16]bool{}
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		if p.Name == "" && len(s.Ports) > 1 {
+			p.Name = "port-" + strconv.Itoa(int(p.Port)) // Kubernetes wants each to have one
+		}
+		if p.Name != "" && !isLabel(p.Name) {
+			return fmt.Errorf("port name %s: %s", quote(p.Name), dnsRule)
+		}
+		if numbers[p.Port] || p.Name != "" && names[p.Name] {
+			return fmt.Errorf("port %s is there twice", strings.TrimPrefix(fmt.Sprintf("%s:%d", p.Name, p.Port), ":"))
+		}
+		numbers[p.Port], names[p.Name] = true, true
+	}
+	return nil
+}
+
+func oneOf(value string, choices ...string) error {
+	if !slices.Contains(choices, value) {
+		return fmt.Errorf("%s is none of %s", quote(value), strings.Join(choices, ", "))
+	}
+	return nil
+}
+
+func parseProbe(text string) (Probe, error) {
+	kind, rest, has := strings.Cut(text, ":")
+	switch {
+	case !has && (kind == ReadyTCP || kind == ReadyNone):
+		return Probe{Kind: kind}, nil
+	case kind == ReadyHTTP && strings.HasPrefix(rest, "/") && len(rest) <= maxPathBytes && !strings.Contains(rest, " "):
+		return Probe{kind, rest}, nil
+	case kind == ReadyFile && strings.HasPrefix(rest, "/") && len(rest) <= maxPathBytes && path.Clean(rest) == rest:
+		return Probe{kind, rest}, nil
+	case kind == ReadyFile:
+		return Probe{}, fmt.Errorf("%s is not an absolute path without \"..\"", quote(rest))
+	}
+	return Probe{}, fmt.Errorf("%s is none of tcp, http:/PATH, file:/PATH, none", quote(text))
+}
+
+// parseSeconds reads "90", which is seconds, or "90s", "2m".
+func parseSeconds(text string) (time.Duration, error) {
+	if isNumber(text) {
+		text += "s"
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Second || d > maxReady {
+		return 0, fmt.Errorf("%s is not a time from 1s to 24h", quote(text))
+	}
+	return d, nil
+}

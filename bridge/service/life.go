@@ -1,0 +1,207 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// deleting is the answer that the API server gives to a create while an object of
+// that name is on its way out.
+func deleting(object string) error {
+	return apierrors.NewAlreadyExists(Services.GroupResource(), object+" is being deleted")
+}
+
+// Ready opens a service to traffic.
+func (r *Registrar) Ready(ctx context.Context, reg *Registration) error {
+	return r.become(ctx, reg, Ready)
+}
+
+// Terminating closes it to new connections.
+func (r *Registrar) Terminating(ctx context.Context, reg *Registration) error {
+	return r.become(ctx, reg, Terminating)
+}
+
+func (r *Registrar) become(ctx context.Context, reg *Registration, c Condition) error {
+	if reg.condition == c || reg.condition == Terminating {
+		return nil
+	}
+	before := reg.condition
+	reg.condition = c
+	if reg.Shared || reg.Internal() || reg.lost || reg.owner == nil {
+		return nil
+	}
+	err := r.publish(ctx, reg)
+	if err != nil {
+		reg.condition = before
+	}
+	return err
+}
+
+// Renew renews the job's Leases and restores what somebody took away meanwhile.
+// Of several steps and nodes of a job only one writes in each half of interval.
+func (r *Registrar) Renew(ctx context.Context, regs []*Registration, interval time.Duration) error {
+	var failed []error
+	for _, namespace := range namespaces(regs) {
+		if err := r.renew(ctx, namespace, regs, interval); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (r *Registrar) renew(ctx context.Context, namespace string, regs []*Registration, interval time.Duration) error {
+	lease, err := anchor.Get(ctx, r.Kube, namespace, r.Job)
+	if err != nil {
+		return err
+	}
+	at, fresh := anchor.Renewed(lease, r.Job, time.Now())
+	var owner map[string]any
+	if fresh && time.Since(at) < interval/2 {
+		owner = anchor.OwnerReference(lease.GetName(), lease.GetUID())
+	} else if owner, err = r.keeper().Apply(ctx, namespace); err != nil {
+		return err
+	}
+	var failed []error
+	for _, reg := range regs {
+		if reg.Namespace != namespace || reg.Shared || reg.lost {
+			continue
+		}
+		if err := r.restore(ctx, reg, owner); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// restore makes again what is missing of a service. If somebody else has its name
+// by now, this node's endpoint is withdrawn: it would answer in their name.
+func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[string]any) error {
+	p, err := r.judge(ctx, reg.Spec)
+	var taken *ConflictError
+	if errors.As(err, &taken) {
+		r.Log.Errorf("lost: %v", err)
+		reg.lost = true
+		return r.withdraw(ctx, reg)
+	}
+	if err != nil {
+		return err
+	}
+	if (p.mine || p.shared) && p.found != nil && reg.owner["uid"] == owner["uid"] {
+		return nil
+	}
+	r.Log.Warnf("%s: somebody removed it or its lease: making it again", reg.Object())
+	reg.owner = owner
+	return r.make(ctx, reg, p)
+}
+
+// Deregister takes the services away: first to terminating, then endpoint,
+// Service and, if nothing else of the job is there, the Lease. What is not this
+// run's any more stays.
+func (r *Registrar) Deregister(ctx context.Context, regs []*Registration) error {
+	failed := make([]error, len(regs))
+	var group sync.WaitGroup
+	for i, reg := range regs { // all at once: the end of a step has little time
+		if reg.Shared || reg.lost || reg.owner == nil {
+			continue
+		}
+		group.Go(func() { failed[i] = r.deregister(ctx, reg) })
+	}
+	group.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return err // the Lease stays, so that it is seen that something is left
+	}
+	for _, namespace := range namespaces(regs) {
+		if err := r.api().releaseLease(ctx, namespace, r.Job); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (r *Registrar) deregister(ctx context.Context, reg *Registration) error {
+	// Best effort: what is about to be deleted need not be told so.
+	if reg.condition == Ready {
+		if err := r.Terminating(ctx, reg); err != nil {
+			r.Log.Warn(err)
+		}
+	}
+	if err := r.withdraw(ctx, reg); err != nil {
+		return err
+	}
+	var pauses kube.Pauses
+	for {
+		err := r.removeService(ctx, reg)
+		if !kube.Is(err, kube.Conflict) || pauses.Wait(ctx) != nil {
+			return err
+		}
+	}
+}
+
+// withdraw deletes this node's endpoint.
+func (r *Registrar) withdraw(ctx context.Context, reg *Registration) error {
+	if reg.Internal() {
+		return nil
+	}
+	if err := r.removeMine(ctx, EndpointSlices, reg.Namespace, r.maker().sliceName(reg.Spec)); err != nil {
+		return err
+	}
+	if !reg.Endpoints {
+		return nil
+	}
+	return r.removeMine(ctx, Endpoints, reg.Namespace, reg.Name)
+}
+
+// removeService deletes the Service unless another node of the job still serves it.
+func (r *Registrar) removeService(ctx context.Context, reg *Registration) error {
+	found, err := r.api().get(ctx, Services, reg.Namespace, reg.Name)
+	if err != nil || found == nil {
+		return err
+	}
+	claim, ours := claimOf(found, r.Job.Cluster)
+	if !ours || !sameRun(claim.Job, r.Job) {
+		return nil
+	}
+	if reg.AllNodes {
+		selector := r.Job.Selector() + "," + labels.Set{labelServiceName: reg.Name}.String()
+		others, err := r.api().list(ctx, EndpointSlices, reg.Namespace, selector)
+		if err != nil || len(others) > 0 {
+			return err
+		}
+	}
+	return r.api().remove(ctx, Services, found)
+}
+
+// namespaces are those in which something is this step's, in a fixed order.
+func namespaces(regs []*Registration) []string {
+	var names []string
+	for _, reg := range regs {
+		if !reg.Shared && reg.owner != nil && !slices.Contains(names, reg.Namespace) {
+			names = append(names, reg.Namespace)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Summary is one line about what a step has registered, for the log.
+func Summary(regs []*Registration) string {
+	text := ""
+	for _, reg := range regs {
+		state := reg.condition.String()
+		if reg.Shared {
+			state = "of another step"
+		}
+		text += fmt.Sprintf(" %s/%s (%s)", reg.Namespace, reg.Name, state)
+	}
+	return text
+}

@@ -1,0 +1,125 @@
+package service
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+const dnsRule = `at most 63 lower-case letters, digits and "-", a letter or digit first and last`
+
+var (
+	serviceName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`) // DNS-1035
+	label       = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	qualified   = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+)
+
+const maxLabelBytes = 63
+
+func isLabel(s string) bool { return len(s) <= maxLabelBytes && label.MatchString(s) }
+
+// checkName wants a DNS-1035 label, since a Service is a host name.
+func checkName(name string) error {
+	if len(name) > maxLabelBytes || !serviceName.MatchString(name) {
+		return fmt.Errorf("name %s: at most 63 lower-case letters, digits and \"-\", a letter first", quote(name))
+	}
+	return nil
+}
+
+// CheckNamespace refuses what cannot be the name of a namespace.
+func CheckNamespace(name string) error {
+	if !isLabel(name) {
+		return fmt.Errorf("namespace %s: %s", quote(name), dnsRule)
+	}
+	return nil
+}
+
+// checkLabelKey refuses the domains of Kubernetes and of the bridge: labels there
+// mean something to controllers.
+func checkLabelKey(key string) error {
+	prefix, name, has := strings.Cut(key, "/")
+	if !has {
+		prefix, name = "", key
+	}
+	if len(name) > maxLabelBytes || !qualified.MatchString(name) {
+		return fmt.Errorf("%s cannot be the key of a label", quote(key))
+	}
+	if !has {
+		return nil
+	}
+	if len(prefix) > 253 {
+		return fmt.Errorf("%s cannot be the key of a label", quote(key))
+	}
+	for part := range strings.SplitSeq(prefix, ".") {
+		if !isLabel(part) {
+			return fmt.Errorf("%s cannot be the key of a label", quote(key))
+		}
+	}
+	for _, domain := range []string{"kubernetes.io", "k8s.io", "slurmk8s.io"} {
+		if prefix == domain || strings.HasSuffix(prefix, "."+domain) {
+			return fmt.Errorf("labels of %s are not the user's to set: %s", domain, quote(key))
+		}
+	}
+	return nil
+}
+
+func checkLabelValue(value string) error {
+	if value != "" && (len(value) > maxLabelBytes || !qualified.MatchString(value)) {
+		return fmt.Errorf("%s cannot be the value of a label", quote(value))
+	}
+	return nil
+}
+
+// sliceName is the EndpointSlice of a service on one node for one job. The dots
+// keep names apart: no service and no cluster has one.
+func sliceName(service, cluster string, job uint32, node string) string {
+	return strings.Join([]string{service, cluster, strconv.FormatUint(uint64(job), 10), dnsNode(node)}, ".")
+}
+
+// dnsNode makes Slurm's name of a node fit a Kubernetes name; where that changes
+// it, a hash keeps two nodes apart.
+func dnsNode(node string) string {
+	const maxBytes = 100
+	parts := strings.Split(node, ".")
+	valid := len(node) <= maxBytes
+	for _, part := range parts {
+		valid = valid && isLabel(part)
+	}
+	if valid {
+		return node
+	}
+	sum := sha256.Sum256([]byte(node))
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(node))
+	return "n-" + strings.Trim(name[:min(len(name), 40)], "-") + "-" + hex.EncodeToString(sum[:4])
+}
+
+// nodeLabel is Slurm's name of a node as the value of a label.
+func nodeLabel(node string) string {
+	if len(node) <= maxLabelBytes && qualified.MatchString(node) {
+		return node
+	}
+	return dnsNode(node)[:min(len(dnsNode(node)), maxLabelBytes)]
+}
+
+// hostName is the node's DNS name below a headless Service; empty if it has none.
+func hostName(node string) string {
+	short, _, _ := strings.Cut(node, ".")
+	if short = strings.ToLower(short); isLabel(short) {
+		return short
+	}
+	return ""
+}
+
+// Variable is a name of the job's environment made of a Kubernetes name, as
+// Kubernetes does for pods: "dask-web" is DASK_WEB.
+func Variable(name string) string {
+	return strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(name))
+}

@@ -1,0 +1,258 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// Registrar makes the services of one step of a job on one node, and takes them
+// away. Every method may be interrupted at any instant and called again.
+type Registrar struct {
+	Kube    *kube.Client
+	Job     anchor.Job
+	Step    string // "batch", "interactive" or a number
+	Node    string // in Slurm's words
+	Address netip.Addr
+	// LeaseDuration is how long the job counts as alive without renewal; zero: the
+	// Lease does not run out.
+	LeaseDuration time.Duration
+	// Alive tells whether the run of a job that has a name, and the step of it,
+	// still lives. An error means that nobody knows: the name is left to it.
+	Alive func(context.Context, Claim) (bool, error)
+	Log   *logrus.Entry
+}
+
+// Registration is a service of this step.
+type Registration struct {
+	Spec
+	// Shared: another step of the job has the very same service, and nothing of it
+	// is this step's to change.
+	Shared bool
+
+	condition Condition
+	owner     map[string]any // the ownerReference to the job's Lease
+	lost      bool           // somebody else has the name by now
+}
+
+func (r *Registrar) api() api { return api{r.Kube, r.Log} }
+
+func (r *Registrar) maker() maker { return maker{r.Job, r.Step, r.Node, r.Address} }
+
+func (r *Registrar) keeper() *anchor.Keeper {
+	return &anchor.Keeper{Kube: r.Kube, Job: r.Job, Duration: r.LeaseDuration, Log: r.Log}
+}
+
+// Register makes the services, none of them ready yet. All names are judged before
+// anything is written. On an error what was made so far is returned, for
+// Deregister.
+func (r *Registrar) Register(ctx context.Context, specs []Spec) ([]*Registration, error) {
+	plans := make([]plan, len(specs))
+	for i, s := range specs {
+		p, err := r.judge(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		plans[i] = p
+	}
+	var made []*Registration
+	owners := map[string]map[string]any{}
+	for i, s := range specs {
+		reg := &Registration{Spec: s}
+		made = append(made, reg)
+		if plans[i].shared && !s.AllNodes {
+			reg.Shared = true
+			continue
+		}
+		if owners[s.Namespace] == nil {
+			owner, err := r.keeper().Apply(ctx, s.Namespace)
+			if err != nil {
+				return made, noNamespace(err, s.Namespace)
+			}
+			owners[s.Namespace] = owner
+		}
+		reg.owner = owners[s.Namespace]
+		if err := r.make(ctx, reg, plans[i]); err != nil {
+			return made, noNamespace(err, s.Namespace)
+		}
+	}
+	return made, nil
+}
+
+// noNamespace says so when it is the namespace that was not found: one can write
+// into nothing else that is not there.
+func noNamespace(err error, namespace string) error {
+	if kube.Is(err, kube.NotFound) {
+		return fmt.Errorf("namespace %q does not exist: %w", namespace, err)
+	}
+	return err
+}
+
+// make brings one service to what it should be, whatever is there.
+func (r *Registrar) make(ctx context.Context, reg *Registration, p plan) error {
+	var pauses kube.Pauses
+	for {
+		err := r.claim(ctx, reg, p)
+		if err == nil {
+			break
+		}
+		// Somebody was faster, or what was there is on its way out: look again.
+		if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
+			return err
+		}
+		if pauses.Wait(ctx) != nil {
+			return err
+		}
+		if p, err = r.judge(ctx, reg.Spec); err != nil {
+			return err
+		}
+		if p.shared && !reg.AllNodes {
+			reg.Shared = true
+			return nil
+		}
+	}
+	if p.found != nil && !p.mine && !p.shared && !reg.Endpoints {
+		// Of a job that is over: the address of a node that may be another's now.
+		if err := r.removeStale(ctx, Endpoints, reg.Namespace, reg.Name); err != nil {
+			return err
+		}
+	}
+	if reg.Internal() {
+		return nil
+	}
+	if err := r.clear(ctx, reg); err != nil || reg.Shared {
+		return err
+	}
+	return r.publish(ctx, reg)
+}
+
+// claim gets the Service. It is created, not applied: an apply cannot say "only if
+// there is none", and of two jobs that want one name at once both would win.
+func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error {
+	wanted := r.maker().service(reg.Spec, reg.owner)
+	if p.found == nil {
+		_, err := r.api().create(ctx, Services, wanted)
+		return err
+	}
+	if p.found.GetDeletionTimestamp() != nil {
+		return &kube.RequestError{What: "create " + reg.Object(), Tries: 1, Err: deleting(reg.Object())}
+	}
+	if (p.mine || p.shared) && ownedBy(p.found, reg.owner) {
+		return nil
+	}
+	if p.shared {
+		wanted.SetAnnotations(p.found.GetAnnotations()) // the other step's, with the new owner
+	}
+	if !p.mine && !p.shared {
+		r.Log.Infof("%s: job %d left it behind: taking it over", reg.Object(), p.holder.ID)
+	}
+	if kindOf(p.found) == kindOf(wanted) {
+		_, err := r.api().update(ctx, Services, adopt(p.found, wanted))
+		return err
+	}
+	if err := r.api().remove(ctx, Services, p.found); err != nil {
+		return err
+	}
+	_, err := r.api().create(ctx, Services, wanted)
+	return err
+}
+
+// ownedBy tells whether the object belongs to the Lease that is there now.
+func ownedBy(u *unstructured.Unstructured, owner map[string]any) bool {
+	for _, reference := range u.GetOwnerReferences() {
+		if string(reference.UID) == owner["uid"] {
+			return true
+		}
+	}
+	return false
+}
+
+// adopt makes the found Service the wanted one; what Kubernetes assigned, as the
+// cluster IP and a load balancer's address, stays.
+func adopt(found, wanted *unstructured.Unstructured) *unstructured.Unstructured {
+	u := found.DeepCopy()
+	u.SetLabels(wanted.GetLabels())
+	notes := u.GetAnnotations()
+	if notes == nil {
+		notes = map[string]string{}
+	}
+	for key, value := range wanted.GetAnnotations() {
+		notes[key] = value
+	}
+	u.SetAnnotations(notes)
+	u.SetOwnerReferences(wanted.GetOwnerReferences())
+	nodePorts := map[int64]any{}
+	before, _, _ := unstructured.NestedSlice(found.Object, "spec", "ports")
+	for _, p := range before {
+		if port, ok := p.(map[string]any); ok {
+			if number, ok := port["port"].(int64); ok && port["nodePort"] != nil {
+				nodePorts[number] = port["nodePort"]
+			}
+		}
+	}
+	ports, _, _ := unstructured.NestedSlice(wanted.Object, "spec", "ports")
+	for _, p := range ports {
+		port := p.(map[string]any)
+		if assigned := nodePorts[port["port"].(int64)]; assigned != nil {
+			port["nodePort"] = assigned
+		}
+	}
+	spec, _, _ := unstructured.NestedMap(u.Object, "spec")
+	spec["ports"] = ports
+	if selector, ok, _ := unstructured.NestedMap(wanted.Object, "spec", "selector"); ok {
+		spec["selector"] = selector
+	}
+	u.Object["spec"] = spec
+	return u
+}
+
+// clear removes the endpoints that earlier jobs left under the name, and finds out
+// whether another step of this job publishes this node already.
+func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
+	selector := anchor.ClusterSelector(r.Job.Cluster) + "," + labels.Set{labelServiceName: reg.Name}.String()
+	slices, err := r.api().list(ctx, EndpointSlices, reg.Namespace, selector)
+	if err != nil {
+		return err
+	}
+	for i := range slices {
+		claim, ours := claimOf(&slices[i], r.Job.Cluster)
+		switch {
+		case !ours:
+		case sameRun(claim.Job, r.Job):
+			if slices[i].GetName() == r.maker().sliceName(reg.Spec) && claim.Step != r.Step && reg.AllNodes {
+				claim.Node, claim.Renewed = r.Node, true
+				if reg.Shared, err = r.Alive(ctx, claim); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := r.api().remove(ctx, EndpointSlices, &slices[i]); err != nil && !kube.Is(err, kube.Conflict) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// publish writes this node's endpoint in its present condition.
+func (r *Registrar) publish(ctx context.Context, reg *Registration) error {
+	m := r.maker()
+	if _, err := r.api().apply(ctx, EndpointSlices, m.slice(reg.Spec, reg.owner, reg.condition), r.Job.Cluster); err != nil {
+		return err
+	}
+	if reg.Endpoints {
+		if _, err := r.api().apply(ctx, Endpoints, m.endpoints(reg.Spec, reg.owner, reg.condition), r.Job.Cluster); err != nil {
+			return err
+		}
+	}
+	r.Log.Infof("%s: %s at %s", reg.Object(), reg.condition, r.Address)
+	return nil
+}

@@ -1,0 +1,253 @@
+// Package service publishes a Slurm job as Kubernetes Services: what the user may
+// write, the objects that come of it, and their life from registered to gone.
+package service
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// Spec is one service that a job asks for, a part of --k8s-register.
+type Spec struct {
+	Name      string
+	Namespace string // empty: --k8s-namespace, else the first of the user's rule
+	App       string // value of the label app of the pods that an internal Service selects
+	Ports     []Port
+	AllNodes  bool   // every node of the step, else its first
+	Expose    string // slurmconf.ExposeClusterIP and so on; ExposeInternal selects pods
+	Ready     Probe
+	// ReadyTimeout is how long the service may take; zero: by configuration.
+	ReadyTimeout time.Duration
+	Endpoints    bool // also the Endpoints object that old clients read
+	Labels       map[string]string
+}
+
+// Port is a port of a Service. Name is empty only if it is the only one.
+type Port struct {
+	Name         string
+	Port, Target uint16 // of the Service, of the node
+}
+
+// The kinds of a Probe.
+const (
+	ReadyTCP  = "tcp"  // the first target port takes a connection
+	ReadyHTTP = "http" // it answers a GET of Path below 400
+	ReadyFile = "file" // the user can open the file Path
+	ReadyNone = "none" // at once
+)
+
+// Probe says when a service is ready.
+type Probe struct{ Kind, Path string }
+
+func (p Probe) String() string {
+	if p.Path != "" {
+		return p.Kind + ":" + p.Path
+	}
+	return p.Kind
+}
+
+// Internal tells whether the Service selects pods and has no endpoint of ours.
+func (s Spec) Internal() bool { return s.Expose == slurmconf.ExposeInternal }
+
+// Object names the Service, "service NAMESPACE/NAME".
+func (s Spec) Object() string { return "service " + s.Namespace + "/" + s.Name }
+
+// Host is the name by which pods reach the service.
+func (s Spec) Host() string { return s.Name + "." + s.Namespace + ".svc" }
+
+// String is the long form, always the same for the same service.
+func (s Spec) String() string {
+	parts := []string{"name=" + s.Name}
+	for _, p := range s.Ports {
+		text := fmt.Sprintf("%d:%d", p.Port, p.Target)
+		if p.Name != "" {
+			text = p.Name + ":" + text
+		}
+		parts = append(parts, "port="+text)
+	}
+	if s.Namespace != "" {
+		parts = append(parts, "ns="+s.Namespace)
+	}
+	if s.Internal() {
+		parts = append(parts, "type=internal", "app="+s.App)
+	} else {
+		host := "batch"
+		if s.AllNodes {
+			host = "all"
+		}
+		parts = append(parts, "host="+host, "expose="+s.Expose, "ready="+s.Ready.String())
+	}
+	if s.ReadyTimeout > 0 {
+		parts = append(parts, "ready-timeout="+s.ReadyTimeout.String())
+	}
+	if s.Endpoints {
+		parts = append(parts, "endpoints=both")
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Labels)) {
+		parts = append(parts, "label="+key+"="+s.Labels[key])
+	}
+	return strings.Join(parts, ",")
+}
+
+// Bounds of what a user may write.
+const (
+	maxTextBytes = 8 << 10
+	maxSpecs     = 64
+	maxPorts     = 32
+	maxLabels    = 16
+	maxPathBytes = 1 << 10
+	maxReady     = 24 * time.Hour
+)
+
+// RefusedError is the user's mistake. Its text is for the user, one line.
+type RefusedError struct {
+	Text string
+	Err  error // the cause, or nil
+}
+
+func (e *RefusedError) Error() string { return e.Text }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+func refused(format string, args ...any) error {
+	return &RefusedError{Text: fmt.Sprintf(format, args...)}
+}
+
+// Parse reads the value of --k8s-register: services apart by ";", each short
+// (NAME:PORT[:TARGET]), long (name=N,port=...,...) or "env", which takes Arkouda's
+// variables from env. The error is a *RefusedError.
+func Parse(text string, env map[string]string) ([]Spec, error) {
+	if err := checkText(text); err != nil {
+		return nil, err
+	}
+	var specs []Spec
+	for part := range strings.SplitSeq(text, ";") {
+		part = strings.TrimSpace(part)
+		some, err := parsePart(part, env)
+		if err != nil {
+			return nil, &RefusedError{Text: fmt.Sprintf("--k8s-register: %s: %v", quote(part), err), Err: err}
+		}
+		specs = append(specs, some...)
+		if len(specs) > maxSpecs {
+			return nil, refused("--k8s-register: more than %d services", maxSpecs)
+		}
+	}
+	for i, s := range specs {
+		if slices.ContainsFunc(specs[:i], func(o Spec) bool { return o.Name == s.Name && o.Namespace == s.Namespace }) {
+			return nil, refused("--k8s-register: the service %s is there twice", s.Name)
+		}
+	}
+	return specs, nil
+}
+
+// checkText refuses at once what no part of a specification has.
+func checkText(text string) error {
+	if text == "" {
+		return refused("--k8s-register: empty: write NAME:PORT, for example jupyter:8888")
+	}
+	if len(text) > maxTextBytes {
+		return refused("--k8s-register: longer than %d KiB", maxTextBytes>>10)
+	}
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return refused("--k8s-register: %s holds a character that cannot be in it (byte %d)", quote(text), i+1)
+		}
+	}
+	return nil
+}
+
+func parsePart(part string, env map[string]string) ([]Spec, error) {
+	word, options, _ := strings.Cut(part, ",")
+	var specs []Spec
+	var err error
+	switch {
+	case part == "":
+		return nil, fmt.Errorf("empty")
+	case word == "env":
+		specs, err = parseEnv(env, options)
+	case strings.HasPrefix(part, "name=") || strings.Contains(word, "="):
+		specs, err = parseLong(part)
+	case part == word:
+		specs, err = parseShort(part)
+	default:
+		return nil, fmt.Errorf("options need the long form, name=NAME,port=PORT,...")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range specs {
+		if err := specs[i].complete(); err != nil {
+			return nil, err
+		}
+	}
+	return specs, nil
+}
+
+func parseShort(part string) ([]Spec, error) {
+	name, ports, ok := strings.Cut(part, ":")
+	if !ok {
+		return nil, fmt.Errorf("no port: write NAME:PORT, for example %s:8888", quoteName(name))
+	}
+	port, err := parsePort(ports)
+	if err == nil && port.Name != "" {
+		err = fmt.Errorf("%s is not a port from 1 to 65535", quote(port.Name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []Spec{{Name: name, Ports: []Port{port}}}, nil
+}
+
+// quoteName keeps an example readable when the name is none.
+func quoteName(name string) string {
+	if checkName(name) != nil {
+		return "jupyter"
+	}
+	return name
+}
+
+// parsePort reads [NAME:]PORT[:TARGET].
+func parsePort(text string) (Port, error) {
+	fields := strings.Split(text, ":")
+	var p Port
+	if len(fields) > 1 && !isNumber(fields[0]) {
+		p.Name, fields = fields[0], fields[1:]
+	}
+	if len(fields) > 2 {
+		return p, fmt.Errorf("%s has too many \":\", a port is [NAME:]PORT[:TARGET]", quote(text))
+	}
+	var err error
+	if p.Port, err = portNumber(fields[0]); err != nil {
+		return p, err
+	}
+	p.Target = p.Port
+	if len(fields) == 2 {
+		p.Target, err = portNumber(fields[1])
+	}
+	return p, err
+}
+
+func isNumber(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+func portNumber(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 || s[0] == '0' || !isNumber(s) {
+		return 0, fmt.Errorf("%s is not a port from 1 to 65535", quote(s))
+	}
+	return uint16(n), nil
+}
+
+// quote is text in quotes, shortened: an error is one line for a person.
+func quote(text string) string {
+	if len(text) > 60 {
+		text = strings.ToValidUTF8(text[:57], "") + "..."
+	}
+	return strconv.QuoteToASCII(text)
+}

@@ -1,0 +1,221 @@
+package service
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParse(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"short", "jupyter:8888", "name=jupyter,port=8888:8888,host=batch,expose=clusterip,ready=tcp"},
+		{"short with target", "jupyter:80:8888", "name=jupyter,port=80:8888,host=batch,expose=clusterip,ready=tcp"},
+		{"several", "a:1; b:2", "name=a,port=1:1,host=batch,expose=clusterip,ready=tcp;name=b,port=2:2,host=batch,expose=clusterip,ready=tcp"},
+		{"long, all of it",
+			"name=n,port=web:80:8080,port=9090,ns=team-a,type=external,host=all,ready=http:/health?x=1,ready-timeout=90,expose=nodeport,endpoints=slice,label=b=2,label=example.org/a=1",
+			"name=n,port=web:80:8080,port=port-9090:9090:9090,ns=team-a,host=all,expose=nodeport,ready=http:/health?x=1,ready-timeout=1m30s,label=b=2,label=example.org/a=1"},
+		{"host=all is headless", "name=n,port=1,host=all", "name=n,port=1:1,host=all,expose=headless,ready=tcp"},
+		{"internal", "name=n,port=80,type=internal,app=web", "name=n,port=80:80,type=internal,app=web"},
+		{"both", "name=n,port=1,endpoints=both,ready=none", "name=n,port=1:1,host=batch,expose=clusterip,ready=none,endpoints=both"},
+		{"file", "name=n,port=1,ready=file:/home/u/ready", "name=n,port=1:1,host=batch,expose=clusterip,ready=file:/home/u/ready"},
+		{"dask: a name without target", "name=d,port=dask-scheduler:8786,port=dask-webui:80:8787",
+			"name=d,port=dask-scheduler:8786:8786,port=dask-webui:80:8787,host=batch,expose=clusterip,ready=tcp"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			specs, err := Parse(tt.text, nil)
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, canonical(specs))
+		})
+	}
+}
+
+func canonical(specs []Spec) string {
+	var parts []string
+	for _, s := range specs {
+		parts = append(parts, s.String())
+	}
+	return strings.Join(parts, ";")
+}
+
+func TestParseRefuses(t *testing.T) {
+	long := strings.Repeat("a", 64)
+	tests := []struct{ name, text, want string }{
+		{"nothing", "", "empty: write NAME:PORT"},
+		{"nothing between", "a:1;;b:2", `"": empty`},
+		{"no port", "jupyter", "no port: write NAME:PORT, for example jupyter:8888"},
+		{"port 0", "a:0", `"0" is not a port from 1 to 65535`},
+		{"port 65536", "a:65536", `"65536" is not a port`},
+		{"negative port", "a:-1", `is not a port`},
+		{"port with a sign", "a:+1", `is not a port`},
+		{"port as octal", "a:010", `"010" is not a port`},
+		{"too many colons", "a:1:2:3", "too many"},
+		{"port name in the short form", "a:web:1", `"web" is not a port`},
+		{"digit first", "1a:1", `name "1a": at most 63 lower-case letters`},
+		{"capitals", "Jupyter:1", `name "Jupyter"`},
+		{"hyphen last", "a-:1", `name "a-"`},
+		{"64 bytes", long + ":1", "name "},
+		{"dot", "a.b:1", `name "a.b"`},
+		{"path", "../x:1", `name "../x"`},
+		{"newline", "a:1\nb:2", "holds a character that cannot be in it (byte 4)"},
+		{"NUL", "a:1\x00", "holds a character"},
+		{"escape", "a:1\x1b[2J", "holds a character"},
+		{"homoglyph", "jupytеr:1", "holds a character"},
+		{"10 KB", strings.Repeat("a:1;", 2500), "longer than 8 KiB"},
+		{"many services", strings.Repeat("a:1;", 65) + "a:1", "more than 64 services"},
+		{"twice", "a:1;a:2", "the service a is there twice"},
+		{"unknown field", "name=a,port=1,ip=10.0.0.1", `unknown field "ip", known are app, endpoints`},
+		{"the user's address", "name=a,port=1,address=127.0.0.1", `unknown field "address"`},
+		{"externalIPs", "name=a,port=1,externalIPs=1.2.3.4", `unknown field "externalIPs"`},
+		{"options on the short form", "a:1,ns=b", "options need the long form"},
+		{"no name", "port=1", "name= is missing"},
+		{"no port in the long form", "name=a", "port= is missing"},
+		{"name twice", "name=a,name=b,port=1", "name= is there twice"},
+		{"port twice", "name=a,port=1,port=1", `is there twice`},
+		{"port name twice", "name=a,port=x:1,port=x:2", `is there twice`},
+		{"port name that is none", "name=a,port=X_Y:1", `port name "X_Y"`},
+		{"namespace with a slash", "name=a,port=1,ns=../kube-system", `ns=: namespace "../kube-system"`},
+		{"empty namespace", "name=a,port=1,ns=", `ns=: namespace ""`},
+		{"unknown type", "name=a,port=1,type=both", `type=: "both" is none of external, internal`},
+		{"internal without app", "name=a,port=1,type=internal", "needs app="},
+		{"internal that probes", "name=a,port=1,type=internal,app=x,ready=tcp", "selects pods"},
+		{"internal with a node port", "name=a,port=1,type=internal,expose=nodeport,app=x", "expose= is for type=external"},
+		{"app of an external one", "name=a,port=1,app=x", "app= is for type=internal"},
+		{"all with endpoints", "name=a,port=1,host=all,endpoints=both", "does not go with host=all"},
+		{"host by name", "name=a,port=1,host=c2", `host=: "c2" is none of batch, all`},
+		{"relative file", "name=a,port=1,ready=file:ready", "not an absolute path"},
+		{"file with ..", "name=a,port=1,ready=file:/home/../etc/shadow", "not an absolute path"},
+		{"http to elsewhere", "name=a,port=1,ready=http://169.254.169.254/", ""},
+		{"unknown probe", "name=a,port=1,ready=exec:/bin/sh", "is none of tcp"},
+		{"endless patience", "name=a,port=1,ready-timeout=25h", "is not a time from 1s to 24h"},
+		{"our label", "name=a,port=1,label=slurmk8s.io/job-id=1", "are not the user's to set"},
+		{"Kubernetes's label", "name=a,port=1,label=kubernetes.io/service-name=x", "are not the user's to set"},
+		{"a label of a sub-domain", "name=a,port=1,label=service.kubernetes.io/headless=", "are not the user's to set"},
+		{"label value that is none", "name=a,port=1,label=a=b c", "cannot be the value of a label"},
+		{"label without value", "name=a,port=1,label=a", "label=KEY=VALUE"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			specs, err := Parse(tt.text, nil)
+			if tt.want == "" { // a path like any other: it is asked of the node itself
+				require.NoError(t, err)
+				return
+			}
+			var wrong *RefusedError
+			require.ErrorAs(t, err, &wrong)
+			assert.ErrorContains(t, err, tt.want)
+			assert.Nil(t, specs)
+		})
+	}
+}
+
+// arkouda are the values of Arkouda's example job.
+func arkouda() map[string]string {
+	return map[string]string{
+		"NAMESPACE": "arkouda", "ENDPOINT_NAME": "arkouda-on-slurm", "ENDPOINT_PORT": "5555",
+		"EXTERNAL_SERVICE_NAME": "arkouda-on-slurm", "EXTERNAL_SERVICE_PORT": "5555", "EXTERNAL_SERVICE_TARGET_PORT": "5555",
+		"METRICS_SERVICE_NAME": "arkouda-on-slurm-metrics", "METRICS_SERVICE_PORT": "5556", "METRICS_SERVICE_TARGET_PORT": "5556",
+		"K8S_HOST": "https://ace:6443", "KEY_FILE": "/opt/arkouda.key", "CERT_FILE": "/opt/arkouda.crt",
+	}
+}
+
+func TestArkoudasVariables(t *testing.T) {
+	parse := func(text string, change map[string]string) string {
+		env := arkouda()
+		for key, value := range change {
+			env[key] = value
+		}
+		specs, err := Parse(text, env)
+		if err != nil {
+			return err.Error()
+		}
+		return canonical(specs)
+	}
+	assert.Equal(t, "name=arkouda-on-slurm,port=5555:5555,ns=arkouda,host=batch,expose=clusterip,ready=tcp;"+
+		"name=arkouda-on-slurm-metrics,port=5556:5556,ns=arkouda,host=batch,expose=clusterip,ready=tcp", parse("env", nil))
+	assert.Contains(t, parse("env", map[string]string{"EXTERNAL_SERVICE_PORT": "80"}), "port=80:5555",
+		"the target is the endpoint's port, which Arkouda confused")
+	assert.Contains(t, parse("env", map[string]string{"METRICS_SERVICE_PORT": "80", "METRICS_SERVICE_TARGET_PORT": "9000"}), "port=80:9000",
+		"the target did not become the Service's port")
+	assert.Contains(t, parse("env", map[string]string{"METRICS_SERVICE_TARGET_PORT": "", "METRICS_SERVER_PORT": "6000"}), "port=5556:6000",
+		"the port that the metrics listen on")
+	assert.Equal(t, "name=arkouda-on-slurm,port=5555:5555,host=batch,expose=clusterip,ready=tcp", parse("env", map[string]string{
+		"NAMESPACE": "", "EXTERNAL_SERVICE_PORT": "", "EXTERNAL_SERVICE_TARGET_PORT": "", "METRICS_SERVICE_NAME": ""}), "defaults")
+	assert.Contains(t, parse("env,ready=none,endpoints=both,ns=x;b:1", nil), "ns=x,host=batch,expose=clusterip,ready=none,endpoints=both;name=b")
+	assert.Contains(t, parse("env,type=internal", nil), "type=internal,app=arkouda-server")
+	assert.Contains(t, parse("env", map[string]string{"NAMESPACE": "../x"}), `NAMESPACE: namespace "../x"`)
+	assert.Contains(t, parse("env", map[string]string{"EXTERNAL_SERVICE_NAME": "a b"}), `EXTERNAL_SERVICE_NAME: name "a b"`)
+	assert.Contains(t, parse("env", map[string]string{"METRICS_SERVICE_PORT": "5556;x"}), `METRICS_SERVICE_PORT: "5556;x" is not a port`)
+	assert.Contains(t, parse("env,name=x", nil), "comes from the environment")
+	_, err := Parse("env", nil)
+	assert.ErrorIs(t, err, ErrNoVariables)
+}
+
+func TestExportsOfAScript(t *testing.T) {
+	got := Exports([]byte(`#!/bin/bash
+#SBATCH --k8s-register=env
+export NAMESPACE=arkouda
+ export EXTERNAL_SERVICE_NAME="arkouda-on-slurm" EXTERNAL_SERVICE_PORT=5555
+export METRICS_SERVICE_NAME='m' # why
+export KEY_FILE=/opt/arkouda.key LD_PRELOAD=/tmp/x.so
+export METRICS_SERVICE_PORT=$PORT
+export EXTERNAL_SERVICE_TARGET_PORT=$(id)
+METRICS_SERVER_PORT=7
+export METRICS_SERVICE_TARGET_PORT="1` + "`id`" + `"
+`))
+	assert.Equal(t, map[string]string{
+		"NAMESPACE": "arkouda", "EXTERNAL_SERVICE_NAME": "arkouda-on-slurm", "EXTERNAL_SERVICE_PORT": "5555", "METRICS_SERVICE_NAME": "m",
+	}, got)
+}
+
+func TestNamesOfNodes(t *testing.T) {
+	for _, node := range []string{"c1", "node10", "c1.example.org"} {
+		assert.Equal(t, node, dnsNode(node), "is not mangled")
+	}
+	for _, node := range []string{"C1", "c_1", "-", "c1.", strings.Repeat("c", 255)} {
+		assert.Regexp(t, `^n-[a-z0-9-]*[a-z0-9]$`, dnsNode(node))
+	}
+	assert.NotEqual(t, dnsNode("C1"), dnsNode("c1"))
+	assert.NotEqual(t, dnsNode("c_1"), dnsNode("c.1"))
+	assert.LessOrEqual(t, len(sliceName(strings.Repeat("a", 63), strings.Repeat("b", 40), 1<<32-1, strings.Repeat("C", 255))), 253)
+	assert.LessOrEqual(t, len(nodeLabel(strings.Repeat("c", 255))), 63)
+	assert.Equal(t, "DASK_WEB", Variable("dask-web"))
+}
+
+func FuzzSpec(f *testing.F) {
+	for _, seed := range []string{
+		"jupyter:8888", "a:80:8888;b:1", "env", "env,ready=none", "name=a,port=x:1:2,ns=b,label=k=v,host=all,ready=http:/x",
+		"name=a,port=1,type=internal,app=x", "a:1;;", "\x00", "name=a,ready-timeout=1h,port=9", "=,=;:", "name=a,port=1,label=a.b/c=d",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		specs, err := Parse(text, arkouda())
+		if err != nil {
+			s := err.Error()
+			if len(s) > 600 || strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
+				t.Fatalf("not one short line: %q", s)
+			}
+			return
+		}
+		again, err := Parse(canonical(specs), nil)
+		if err != nil || canonical(again) != canonical(specs) {
+			t.Fatalf("%q reads as %q, which reads as %q, %v", text, canonical(specs), canonical(again), err)
+		}
+		for _, s := range specs {
+			if checkName(s.Name) != nil || len(s.Ports) == 0 || s.Expose == "" || s.Ready.Kind == "" ||
+				s.ReadyTimeout < 0 || s.ReadyTimeout > 24*time.Hour || s.Namespace != "" && CheckNamespace(s.Namespace) != nil {
+				t.Fatalf("%q became %+v", text, s)
+			}
+			for _, p := range s.Ports {
+				if p.Port == 0 || p.Target == 0 || len(s.Ports) > 1 && p.Name == "" {
+					t.Fatalf("%q became %+v", text, s)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,161 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/sirupsen/logrus"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// removeMine deletes an object by name if it is of this run of the job.
+func (r *Registrar) removeMine(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) error {
+	return r.removeIf(ctx, gvr, namespace, name, func(job anchor.Job) bool { return sameRun(job, r.Job) })
+}
+
+// removeStale deletes an object by name if it is of another job of this cluster.
+func (r *Registrar) removeStale(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) error {
+	err := r.removeIf(ctx, gvr, namespace, name, func(job anchor.Job) bool { return !sameRun(job, r.Job) })
+	if kube.Is(err, kube.Denied) {
+		return nil // a site without Endpoints gives no right on them
+	}
+	return err
+}
+
+func (r *Registrar) removeIf(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string, whose func(anchor.Job) bool) error {
+	var pauses kube.Pauses
+	for {
+		found, err := r.api().get(ctx, gvr, namespace, name)
+		if err != nil || found == nil {
+			return err
+		}
+		if job, ours := anchor.JobOf(found, r.Job.Cluster); !ours || !whose(job) {
+			return nil
+		}
+		err = r.api().remove(ctx, gvr, found)
+		if !kube.Is(err, kube.Conflict) || pauses.Wait(ctx) != nil {
+			return err
+		}
+	}
+}
+
+// releaseLease deletes a job's Lease once nothing else of the job is in the
+// namespace. A step that registers meanwhile renews it, which keeps it.
+func (a api) releaseLease(ctx context.Context, namespace string, job anchor.Job) error {
+	lease, err := anchor.Get(ctx, a.kube, namespace, job)
+	if err != nil || lease == nil {
+		return err
+	}
+	if found, ours := anchor.JobOf(lease, job.Cluster); !ours || found.ID != job.ID || found.Restarts > job.Restarts {
+		return nil
+	}
+	for _, gvr := range []schema.GroupVersionResource{Services, EndpointSlices} {
+		left, err := a.list(ctx, gvr, namespace, job.Selector())
+		if err != nil || len(left) > 0 {
+			return err
+		}
+	}
+	err = a.remove(ctx, anchor.Leases, lease)
+	if kube.Is(err, kube.Conflict) {
+		return nil
+	}
+	return err
+}
+
+// Sweeper removes what jobs left behind, from outside their steps. It looks for no
+// Endpoints: the API server deletes them with the Service of their name.
+type Sweeper struct {
+	Kube    *kube.Client
+	Cluster string
+	Log     *logrus.Entry
+}
+
+func (s *Sweeper) api() api { return api{s.Kube, s.Log} }
+
+// Job removes what is left of a job on one node in a namespace: its endpoints, and
+// the Services that no other node serves. Runs of the job after job.Restarts are
+// left alone.
+func (s *Sweeper) Job(ctx context.Context, namespace string, job anchor.Job, node string) error {
+	served := map[string]bool{} // by other nodes
+	endpoints, err := s.api().list(ctx, EndpointSlices, namespace, job.Selector())
+	if err != nil {
+		return err
+	}
+	var failed []error
+	remove := func(gvr schema.GroupVersionResource, u *unstructured.Unstructured) {
+		if found, ours := anchor.JobOf(u, s.Cluster); ours && found.Restarts <= job.Restarts {
+			failed = append(failed, s.api().remove(ctx, gvr, u))
+		}
+	}
+	for i := range endpoints {
+		if endpoints[i].GetLabels()[LabelNode] != nodeLabel(node) {
+			served[endpoints[i].GetLabels()[labelServiceName]] = true
+			continue
+		}
+		remove(EndpointSlices, &endpoints[i])
+	}
+	services, err := s.api().list(ctx, Services, namespace, job.Selector())
+	if err != nil {
+		return errors.Join(append(failed, err)...)
+	}
+	for i := range services {
+		u := &services[i]
+		if served[u.GetName()] || hasSelector(u) && u.GetAnnotations()[AnnotationNode] != node {
+			continue
+		}
+		remove(Services, u)
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	return s.api().releaseLease(ctx, namespace, job)
+}
+
+func hasSelector(u *unstructured.Unstructured) bool {
+	selector, _, _ := unstructured.NestedMap(u.Object, "spec", "selector")
+	return len(selector) > 0
+}
+
+// Left is an object of a job.
+type Left struct {
+	anchor.Job
+	gvr    schema.GroupVersionResource
+	object *unstructured.Unstructured
+}
+
+// Object is "service ns/name".
+func (l Left) Object() string { return object(l.gvr, l.object.GetNamespace(), l.object.GetName()) }
+
+// List returns all objects of this cluster's jobs in a namespace ("" is every
+// one), in the order in which they are to be removed: endpoints, Services, Leases.
+func (s *Sweeper) List(ctx context.Context, namespace string) ([]Left, error) {
+	var all []Left
+	for _, gvr := range []schema.GroupVersionResource{EndpointSlices, Services, anchor.Leases} {
+		objects, err := s.api().list(ctx, gvr, namespace, anchor.ClusterSelector(s.Cluster))
+		if err != nil {
+			return nil, err
+		}
+		for i := range objects {
+			if job, ours := anchor.JobOf(&objects[i], s.Cluster); ours {
+				all = append(all, Left{job, gvr, &objects[i]})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Left) int { return cmp.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+// Remove deletes an object as it was listed; one that changed since then lives.
+func (s *Sweeper) Remove(ctx context.Context, l Left) error {
+	err := s.api().remove(ctx, l.gvr, l.object)
+	if kube.Is(err, kube.Conflict) {
+		return nil
+	}
+	return err
+}

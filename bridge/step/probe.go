@@ -1,0 +1,163 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/bridge/service"
+)
+
+// How often a service is asked whether it answers: soon at first, since a job
+// waits for it, and rarely once it has taken longer than it was to.
+const (
+	firstPause = 50 * time.Millisecond
+	longPause  = time.Second
+	latePause  = 5 * time.Second
+
+	probeTimeout = 2 * time.Second
+)
+
+// prober finds out when services answer, where pods would ask: at the address that
+// is published, not at loopback.
+type prober struct{ *session }
+
+// await returns true when the service answers, false when ctx ends before.
+func (p *prober) await(ctx context.Context, s service.Spec) bool {
+	timeout := s.ReadyTimeout
+	if timeout == 0 {
+		timeout = p.cfg.Services.ReadyTimeout.Std()
+	}
+	late := time.Now().Add(timeout)
+	warned := false
+	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
+		err := p.probe(ctx, s)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		if time.Now().After(late) {
+			if !warned {
+				p.log.Warnf("%s: not ready after %s, still asked now and then: %v", s.Object(), timeout, err)
+				warned = true
+			}
+			pause = latePause
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (p *prober) probe(ctx context.Context, s service.Spec) error {
+	target := netip.AddrPortFrom(p.registrar.Address, s.Ports[0].Target)
+	switch s.Ready.Kind {
+	case service.ReadyNone:
+		return nil
+	case service.ReadyFile:
+		return p.file(ctx, s.Ready.Path)
+	case service.ReadyHTTP:
+		return get(ctx, target, s.Ready.Path)
+	}
+	return dial(ctx, target)
+}
+
+func dial(ctx context.Context, target netip.AddrPort) error {
+	d := net.Dialer{Timeout: probeTimeout}
+	conn, err := d.DialContext(ctx, "tcp", target.String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// get follows no redirect: it leads where the user wants.
+func get(ctx context.Context, target netip.AddrPort, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+target.String()+path, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("User-Agent", "slurmk8s-probe")
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 400 {
+		return fmt.Errorf("GET %s: %s", path, response.Status)
+	}
+	return nil
+}
+
+// file waits in a process of the user's until the user can open the file. It lasts
+// as long as the wait does, so that a hanging file system hangs it and not us.
+func (p *prober) file(ctx context.Context, path string) error {
+	groups := p.req.groups
+	if groups == nil {
+		var err error
+		if groups, err = policy.Groups(ctx, p.req.job.User, p.req.gid); err != nil {
+			return err
+		}
+	}
+	cmd := exec.Command(p.options.Program, "await-file", path)
+	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: p.req.job.UID, Gid: p.req.gid, Groups: groups}
+	} else if uint32(os.Geteuid()) != p.req.job.UID {
+		return fmt.Errorf("open %s: not root, and not the user", path)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("open %s as user %s: %w", path, p.req.job.User, err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("open %s as user %s: %w", path, p.req.job.User, err)
+		}
+		return nil
+	case <-ctx.Done():
+		_ = cmd.Process.Kill()
+		return ctx.Err()
+	}
+}
+
+// AwaitFile returns when the file can be opened. It runs as the user.
+func AwaitFile(ctx context.Context, path string) error {
+	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		if err == nil {
+			return f.Close()
+		}
+		if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENAMETOOLONG) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}

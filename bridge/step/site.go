@@ -1,0 +1,216 @@
+package step
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/mark"
+	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
+	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/slurm"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// site is what the step program works with.
+type site struct {
+	cfg       *slurmconf.Config
+	marks     mark.Dir
+	specs     []service.Spec // with their namespaces, whoever registers them
+	registrar *service.Registrar
+	regs      []*service.Registration
+	marked    bool
+}
+
+func (s *session) slurm() slurm.Commands {
+	return slurm.Commands{Dir: s.cfg.SlurmBinDir, Conf: s.cfg.SlurmConf}
+}
+
+// open reads the configuration and begins the log.
+func (s *session) open() error {
+	path := s.fields[hook.KeyConfig]
+	if path == "" {
+		path = slurmconf.DefaultPath
+	}
+	var err error
+	if s.cfg, err = slurmconf.Load(path); err != nil {
+		return err
+	}
+	s.marks = mark.Dir(s.cfg.Services.RunDir)
+	logger, sink, err := logging.New(s.cfg.Log)
+	if err != nil {
+		return err
+	}
+	s.sink = sink
+	s.log = logger.WithFields(logrus.Fields{"hook": "step", "job": s.fields[hook.KeyJobID], "step": s.fields[keyStepID]})
+	if s.options.Hardened != nil {
+		s.log.Warn(s.options.Hardened)
+	}
+	return nil
+}
+
+// register does all that comes before the first task, within the deadline, and
+// returns the variables for the job's environment.
+func (s *session) register(ctx context.Context) (map[string]string, error) {
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.limit(s.cfg.Services.RegisterTimeout, s.fields))
+	defer cancel()
+	var err error
+	if s.req, err = parseRequest(s.fields); err != nil {
+		return nil, err
+	}
+	s.req.job.Cluster = s.cfg.Cluster
+	who, err := s.subject(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := policy.For(ctx, &s.cfg.Services, who)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.req.specs) > 0 {
+		if s.specs, err = rules.Admit(s.req.specs, s.req.namespace); err != nil {
+			return nil, err
+		}
+	}
+	for i := range s.req.imports {
+		if s.req.imports[i].Namespace, err = rules.Namespace(s.req.imports[i].Namespace, s.req.namespace); err != nil {
+			return nil, err
+		}
+	}
+	env := variables(s.specs)
+	mine := s.mine()
+	if len(mine)+len(s.req.imports) == 0 {
+		return env, nil
+	}
+	client, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	resolver := &service.Resolver{Kube: client, Log: s.log}
+	for _, i := range s.req.imports {
+		vars, err := resolver.Resolve(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		for name, value := range vars {
+			env[name] = value
+		}
+	}
+	if len(mine) == 0 {
+		return env, nil
+	}
+	return env, s.registerMine(ctx, client, mine, rules)
+}
+
+// mine are the services that this node registers: those for all nodes, and on the
+// first node of the step the others.
+func (s *session) mine() []service.Spec {
+	var mine []service.Spec
+	for _, spec := range s.specs {
+		if spec.AllNodes || s.req.rank == 0 {
+			mine = append(mine, spec)
+		}
+	}
+	return mine
+}
+
+func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []service.Spec, rules *policy.Policy) error {
+	address, err := nodeaddr.Finder{}.Find(ctx, s.cfg, s.req.node)
+	if err != nil {
+		return err
+	}
+	names := make([]string, len(mine))
+	for i, spec := range mine {
+		names[i] = spec.Namespace + "/" + spec.Name
+	}
+	// The mark is there before the first object, so that the epilog looks for it.
+	err = s.marks.Add(s.req.job.ID, s.req.step, names, func(others []string) error { return rules.Count(mine, others) })
+	if err != nil {
+		return err
+	}
+	s.marked = true
+	s.registrar = &service.Registrar{
+		Kube: client, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address,
+		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Log: s.log,
+	}
+	s.regs, err = s.registrar.Register(ctx, mine)
+	return err
+}
+
+func (s *session) client() (*kube.Client, error) {
+	return kube.New(kube.Options{
+		Kubeconfig:     s.cfg.Services.Kubeconfig,
+		RequestTimeout: s.cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; node %s)", version.Version, s.cfg.Cluster, s.req.job.ID, s.req.node),
+		Log:            s.log,
+	})
+}
+
+// alive tells whether the maker of a service lives: a step of this job by its
+// program or the Lease, another job by Slurm, and by the Lease where Slurm does
+// not answer.
+func (s *session) alive(ctx context.Context, c service.Claim) (bool, error) {
+	if c.ID == s.req.job.ID {
+		switch {
+		case c.UID != s.req.job.UID:
+			return false, nil // ids repeat
+		case c.Restarts > s.req.job.Restarts:
+			return true, nil // we are the run that is over
+		case c.Node == s.req.node:
+			return s.marks.Alive(c.ID, c.Step), nil
+		}
+		return c.Renewed, nil
+	}
+	asking, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	running, err := s.slurm().Running(asking, c.ID)
+	if err != nil {
+		s.log.Warnf("whether job %d is over is told by its lease: %v", c.ID, err)
+		return c.Renewed, nil
+	}
+	return running, nil
+}
+
+// limit is the smaller of ours and what the caller grants.
+func (s *session) limit(ours slurmconf.Duration, fields hook.Fields) time.Duration {
+	limit := ours.Std()
+	if granted := hook.Granted(fields); granted > 0 {
+		limit = min(limit, granted)
+	}
+	return limit
+}
+
+// variables tell the job under which names pods reach it.
+func variables(specs []service.Spec) map[string]string {
+	env := map[string]string{}
+	for _, s := range specs {
+		name := "SLURMK8S_SERVICE_" + service.Variable(s.Name)
+		for _, p := range s.Ports {
+			if p.Name != "" {
+				env[name+"_"+service.Variable(p.Name)] = fmt.Sprintf("%s:%d", s.Host(), p.Port)
+			}
+		}
+	}
+	for _, s := range specs { // after the ports: a service "a-b" comes before the port "b" of "a"
+		env["SLURMK8S_SERVICE_"+service.Variable(s.Name)] = fmt.Sprintf("%s:%d", s.Host(), s.Ports[0].Port)
+	}
+	return env
+}
+
+func (s *session) summary() string {
+	if len(s.regs) == 0 {
+		return " nothing on this node"
+	}
+	return strings.TrimSuffix(service.Summary(s.regs), " ")
+}

@@ -1,0 +1,124 @@
+package step
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/logging"
+)
+
+// Options say how the program runs.
+type Options struct {
+	// Program is the path of slurmk8s, which opens a user's file as the user.
+	Program string
+	// Hardened is Harden's error, for the log.
+	Hardened error
+}
+
+// Run serves one step: the request to register, its reply, the life of the
+// services, and at the request to deregister or at the end of input their end. It
+// returns whether all of that worked.
+func Run(ctx context.Context, in io.Reader, out io.Writer, o Options) bool {
+	frames := bufio.NewReader(in)
+	first, err := readFrame(frames)
+	if err != nil {
+		return errors.Is(err, io.EOF)
+	}
+	// From here on only one thing can come: the end.
+	end := make(chan hook.Fields, 1)
+	go func() {
+		fields, _ := readFrame(frames)
+		end <- fields // nil: slurmstepd died
+		close(end)
+	}()
+	s := &session{fields: first, options: o, out: out, end: end}
+	defer s.close()
+	return s.run(ctx)
+}
+
+// session is one run of the program.
+type session struct {
+	fields  hook.Fields
+	options Options
+	out     io.Writer
+	end     <-chan hook.Fields
+	ended   hook.Fields // what end gave
+
+	req *request
+	site
+	log  *logrus.Entry
+	sink io.Closer
+}
+
+func (s *session) close() {
+	if s.sink != nil {
+		s.sink.Close()
+	}
+}
+
+func (s *session) run(ctx context.Context) bool {
+	live, stop := s.until(ctx)
+	defer stop()
+	begin := time.Now()
+	env, err := s.register(live)
+	if err != nil {
+		stop()
+		// First what is left, then the answer: the step ends at once after it.
+		s.deregister()
+		s.logf(logrus.ErrorLevel, "refused or failed: %v", err)
+		_ = writeFrame(s.out, reply(codeOf(err), err))
+		return false
+	}
+	s.logf(logrus.InfoLevel, "registered in %d ms:%s", time.Since(begin).Milliseconds(), s.summary())
+	answer := reply(hook.OK, nil)
+	for name, value := range env {
+		answer[setPrefix+name] = value
+	}
+	if writeFrame(s.out, answer) == nil {
+		s.live(live)
+	}
+	stop()
+	err = s.deregister()
+	if s.ended != nil { // somebody waits for the answer
+		_ = writeFrame(s.out, reply(codeOf(err), err))
+	}
+	return err == nil
+}
+
+// until is a context that ends when the step does.
+func (s *session) until(ctx context.Context) (context.Context, context.CancelFunc) {
+	live, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case s.ended = <-s.end:
+		case <-live.Done():
+		}
+		cancel()
+		close(done)
+	}()
+	return live, func() { cancel(); <-done }
+}
+
+func (s *session) logf(level logrus.Level, format string, args ...any) {
+	if s.log != nil {
+		s.log.Logf(level, format, args...)
+	}
+}
+
+func reply(code hook.Code, err error) hook.Fields {
+	fields := hook.Fields{keyCode: strconv.Itoa(int(code))}
+	if err != nil {
+		fields[hook.KeyMessage] = logging.OneLine(hook.Line(err.Error()))
+	}
+	return fields
+}
+
+func codeOf(err error) hook.Code { return hook.CodeOf(err) }

@@ -1,0 +1,28 @@
+#!/bin/sh
+# build.sh OUTPUT [RELEASE]: compile the SPANK plugin, for the Slurm whose headers are installed
+# or for RELEASE, such as 24.11 or 24.11.5: Slurm loads a plugin only of its own release, but
+# needs nothing else of it. CC, CFLAGS, SLURM_INCLUDE (a directory that has slurm/spank.h),
+# BINDIR, LIBDIR and SYSCONFDIR are taken from the environment.
+set -eu
+here=$(dirname "$0")
+output=$1
+release=${2:-}
+
+set -- -std=gnu11 -fPIC -Wall -Wextra -Werror -fvisibility=hidden -fstack-protector-strong
+if [ -n "$release" ]; then
+	# 24.05.1 -> 24,5,1: a leading zero would be octal.
+	numbers=$(echo "$release" | awk -F. '{ printf "%d,%d,%d", $1, $2, $3 }')
+	set -- "$@" "-DFOR_SLURM=SLURM_VERSION_NUM($numbers)"
+fi
+[ -z "${BINDIR:-}" ] || set -- "$@" "-DBINDIR=\"$BINDIR\""
+[ -z "${LIBDIR:-}" ] || set -- "$@" "-DLIBDIR=\"$LIBDIR\""
+[ -z "${SYSCONFDIR:-}" ] || set -- "$@" "-DSYSCONFDIR=\"$SYSCONFDIR\""
+[ -z "${SLURM_INCLUDE:-}" ] || set -- "$@" "-I$SLURM_INCLUDE"
+
+mkdir -p "$(dirname "$output")"
+# Under another name first: processes of Slurm may have the old one mapped.
+# shellcheck disable=SC2086 # CFLAGS are words
+"${CC:-cc}" "$@" ${CFLAGS:--O2 -g -D_FORTIFY_SOURCE=2} -shared -pthread \
+	-Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack -Wl,--version-script="$here/slurmk8s_spank.map" \
+	-o "$output.new" "$here"/*.c "$here/../lua/bounded_exec.c" "$here/../goffi/loader.c" -ldl
+mv "$output.new" "$output"

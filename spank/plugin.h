@@ -1,0 +1,44 @@
+/*
+ * plugin.h - what each file of the plugin does in its context. plugin.c only
+ * dispatches. The plugin's name is part of the names of its options in the
+ * environment, and so of an interface: see OPTION_ENVIRONMENT.
+ */
+#ifndef SLURMK8S_SPANK_PLUGIN_H
+#define SLURMK8S_SPANK_PLUGIN_H
+
+#include <stdint.h> /* spank.h needs it and does not include it */
+
+#include <slurm/spank.h>
+
+#include "config.h"
+
+#define PLUGIN_NAME slurmk8s
+
+/* How Slurm names option `k8s_register` in the environment of a job that was
+ * given it: with SLURM_SPANK_ before it in the job's own, with SPANK_ in the
+ * epilog's. */
+#define OPTION_ENVIRONMENT "_SLURM_SPANK_OPTION_slurmk8s_"
+
+/*
+ * client.c: srun, sbatch, salloc, scrun. Has the options judged once they are
+ * all known. Ends the process when they are refused: a message from here and
+ * nothing else, whether plugstack.conf says `required` or `optional`.
+ */
+void client_check_options(const struct config *config);
+
+/*
+ * stepd.c: slurmstepd. Starts the step program (root in every uid), reads its
+ * answer, fails the tasks if there is none, and ends it. They never return an
+ * error to Slurm, which would drain the node.
+ *
+ * `config_problem` is NULL, or why `config` is not valid.
+ */
+void stepd_start(spank_t spank, const struct config *config, const char *config_problem);
+void stepd_await_answer(spank_t spank);
+void stepd_enter_task(spank_t spank);
+void stepd_end(const struct config *config);
+
+/* epilog.c: "slurmstepd spank epilog". The only place that loads libslurmk8s.so. */
+void epilog_run(spank_t spank, const struct config *config);
+
+#endif

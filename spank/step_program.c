@@ -1,0 +1,313 @@
+/*
+ * step_program.c - see step_program.h.
+ */
+#define _GNU_SOURCE
+#include "step_program.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../lua/bounded_exec.h"
+
+#define FIRST_PRIVATE_FD 3
+#define GONE_AFTER_KILL_MS 1000 /* killed, it goes at once, unless its I/O hangs */
+
+/* Have the child close all but stdin, stdout and stderr, and leave slurmstepd's
+ * directory. */
+static int leave_the_rest(posix_spawn_file_actions_t *actions)
+{
+	int rc = 0;
+
+#if __GLIBC_PREREQ(2, 29)
+	rc = posix_spawn_file_actions_addchdir_np(actions, "/");
+#endif
+#if __GLIBC_PREREQ(2, 34) && !defined(SLURMK8S_OLD_SYSTEM)
+	if (rc == 0)
+		rc = posix_spawn_file_actions_addclosefrom_np(actions, FIRST_PRIVATE_FD);
+#else
+	/* One that another thread of slurmstepd opens meanwhile, and without
+	 * O_CLOEXEC, is inherited. */
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *entry;
+
+	while (dir && rc == 0 && (entry = readdir(dir))) {
+		int fd = atoi(entry->d_name);
+
+		if (fd >= FIRST_PRIVATE_FD && fd != dirfd(dir))
+			rc = posix_spawn_file_actions_addclose(actions, fd);
+	}
+	if (dir)
+		closedir(dir);
+#endif
+	return rc;
+}
+
+static int set_attributes(posix_spawnattr_t *attr)
+{
+	sigset_t none, all;
+	int rc;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	if ((rc = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
+							 POSIX_SPAWN_SETSIGDEF)) ||
+	    (rc = posix_spawnattr_setsigmask(attr, &none)))
+		return rc;
+	return posix_spawnattr_setsigdefault(attr, &all);
+}
+
+/* What came of a spawn, over a pipe. */
+struct spawned {
+	int error; /* an errno */
+	pid_t pid;
+};
+
+/* Start it from a child that ends at once, so that init inherits it. */
+static int spawn_orphan(const char *path, const posix_spawn_file_actions_t *actions,
+			const posix_spawnattr_t *attr, pid_t *pid)
+{
+	static char step[] = "step", path_env[] = "PATH=/usr/bin:/bin", lang[] = "LANG=C";
+	char *const argv[] = { (char *)path, step, NULL };
+	char *const env[] = { path_env, lang, NULL };
+	struct spawned spawned = { .error = 0 };
+	int ends[2];
+	pid_t parent;
+	ssize_t got;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return errno;
+	parent = fork();
+	if (parent == 0) {
+		/* slurmstepd has threads: only what is safe after fork(). */
+		spawned.error = posix_spawn(&spawned.pid, path, actions, attr, argv, env);
+		_exit(write(ends[1], &spawned, sizeof(spawned)) != sizeof(spawned));
+	}
+	if (parent < 0)
+		spawned.error = errno;
+	close(ends[1]);
+	if (parent > 0) {
+		do
+			got = read(ends[0], &spawned, sizeof(spawned));
+		while (got < 0 && errno == EINTR);
+		if (got != sizeof(spawned))
+			spawned.error = ECHILD;
+		while (waitpid(parent, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	close(ends[0]);
+	*pid = spawned.pid;
+	return spawned.error;
+}
+
+/* Returns 0 or an errno. */
+static int spawn(const char *path, int socket_fd, pid_t *pid)
+{
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	int rc;
+
+	if ((rc = posix_spawn_file_actions_init(&actions)))
+		return rc;
+	if ((rc = posix_spawnattr_init(&attr))) {
+		posix_spawn_file_actions_destroy(&actions);
+		return rc;
+	}
+	if (!(rc = posix_spawn_file_actions_adddup2(&actions, socket_fd, STDIN_FILENO)) &&
+	    !(rc = posix_spawn_file_actions_adddup2(&actions, socket_fd, STDOUT_FILENO)) &&
+	    !(rc = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0)) &&
+	    !(rc = leave_the_rest(&actions)) && !(rc = set_attributes(&attr)))
+		rc = spawn_orphan(path, &actions, &attr, pid);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	return rc;
+}
+
+/* slurmstepd is exempt from the OOM killer, and what it starts would be too. */
+static void expose_to_oom_killer(pid_t pid)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)pid);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, "0", 1) < 0) {
+		/* It only stays harder to kill than it should be. */
+	}
+	close(fd);
+}
+
+/* Above 0 to 2, which slurmstepd replaces when it connects the tasks. */
+static int move_up(int *fd)
+{
+	int moved;
+
+	if (*fd >= FIRST_PRIVATE_FD)
+		return 0;
+	moved = fcntl(*fd, F_DUPFD_CLOEXEC, FIRST_PRIVATE_FD);
+	if (moved < 0)
+		return -1;
+	close(*fd);
+	*fd = moved;
+	return 0;
+}
+
+int step_program_start(struct step_program *program, const char *path,
+		       char *problem, size_t size)
+{
+	int ends[2] = { -1, -1 }, rc = -1;
+
+	program->fd = -1;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ||
+	    move_up(&ends[0]) < 0 || move_up(&ends[1]) < 0) {
+		snprintf(problem, size, "no socket for %s: %s", path, strerror(errno));
+		goto end;
+	}
+	rc = spawn(path, ends[1], &program->pid);
+	if (rc) {
+		snprintf(problem, size, "%s cannot be run: %s", path, strerror(rc));
+		rc = -1;
+		goto end;
+	}
+	expose_to_oom_killer(program->pid);
+	program->fd = ends[0];
+	ends[0] = -1;
+end:
+	if (ends[0] >= 0)
+		close(ends[0]);
+	if (ends[1] >= 0)
+		close(ends[1]);
+	return rc;
+}
+
+/* Wait for `events`. Returns false at the deadline. */
+static bool await(int fd, short events, double deadline)
+{
+	for (;;) {
+		struct pollfd poller = { .fd = fd, .events = events };
+		double left = deadline - bounded_exec_now_ms();
+
+		if (left <= 0)
+			return false;
+		if (poll(&poller, 1, (int)left + 1) > 0)
+			return true;
+	}
+}
+
+int step_program_send(struct step_program *program, struct fields *request,
+		      double deadline, char *problem, size_t size)
+{
+	const char *next = request->text;
+	size_t left = request->size + 1; /* with the frame's end */
+
+	if (request->overflow) {
+		snprintf(problem, size, "the request is larger than %d KiB", FIELDS_MAX_BYTES >> 10);
+		return -1;
+	}
+	request->text[request->size] = '\0';
+	while (left) {
+		ssize_t sent = send(program->fd, next, left, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (sent > 0) {
+			next += sent;
+			left -= (size_t)sent;
+		} else if (errno != EAGAIN && errno != EINTR) {
+			snprintf(problem, size, "the step program is gone: %s", strerror(errno));
+			return -1;
+		} else if (!await(program->fd, POLLOUT, deadline)) {
+			snprintf(problem, size, "the step program does not read");
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* Read up to the end of a frame, and not beyond: the program speaks only when
+ * asked. Returns the size, or -1. */
+static ssize_t read_frame(int fd, struct fields *reply, double deadline,
+			  char *problem, size_t size)
+{
+	size_t got = 0;
+
+	while (!fields_frame_length(reply->text, got)) {
+		ssize_t n = recv(fd, reply->text + got, sizeof(reply->text) - got, MSG_DONTWAIT);
+
+		if (n > 0) {
+			got += (size_t)n;
+		} else if (n == 0 && got == sizeof(reply->text)) {
+			snprintf(problem, size, "the step program's answer is larger than %d KiB",
+				 FIELDS_MAX_BYTES >> 10);
+			return -1;
+		} else if (n == 0) {
+			snprintf(problem, size, "the step program ended %s its answer",
+				 got ? "in the middle of" : "without giving");
+			return -1;
+		} else if (errno != EAGAIN && errno != EINTR) {
+			snprintf(problem, size, "the step program is gone: %s", strerror(errno));
+			return -1;
+		} else if (!await(fd, POLLIN, deadline)) {
+			snprintf(problem, size, "the step program gave no answer in time");
+			return -1;
+		}
+	}
+	return (ssize_t)got;
+}
+
+int step_program_receive(struct step_program *program, struct fields *reply,
+			 double deadline, char *problem, size_t size)
+{
+	ssize_t got = read_frame(program->fd, reply, deadline, problem, size);
+
+	if (got >= 0 && fields_frame_length(reply->text, (size_t)got) == (size_t)got &&
+	    fields_check(reply, (size_t)got) == 0)
+		return 0;
+	if (got >= 0)
+		snprintf(problem, size, "the step program's answer makes no sense: is it of another version?");
+	fields_clear(reply);
+	return -1;
+}
+
+/* Its end of the socket is closed when it is gone, and not before. */
+static bool await_end(int fd, double deadline)
+{
+	char ignored[4096];
+
+	for (;;) {
+		ssize_t n = recv(fd, ignored, sizeof(ignored), MSG_DONTWAIT);
+
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return true;
+		if (bounded_exec_now_ms() >= deadline || (n < 0 && !await(fd, POLLIN, deadline)))
+			return false;
+	}
+}
+
+bool step_program_end(struct step_program *program, double deadline)
+{
+	bool killed = false;
+
+	if (program->fd < 0)
+		return false;
+	/* Not close(): it ends the stream even if a fork of slurmstepd has a copy. */
+	shutdown(program->fd, SHUT_WR);
+	if (!await_end(program->fd, deadline)) {
+		/* It has the socket open and so is alive: the number is its own. */
+		kill(-program->pid, SIGKILL);
+		await_end(program->fd, bounded_exec_now_ms() + GONE_AFTER_KILL_MS);
+		killed = true;
+	}
+	close(program->fd);
+	program->fd = -1;
+	return killed;
+}

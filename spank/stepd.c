@@ -1,0 +1,242 @@
+/*
+ * stepd.c - slurmstepd: the step program from before the first task to after
+ * the last one. Plain C: slurmstepd forks its tasks from here.
+ *
+ * In order: stepd_start (slurm_spank_init_post_opt, still root), the answer is
+ * awaited in slurm_spank_user_init, where the job's environment can be set, a
+ * failure shows in slurm_spank_task_init, in each forked task: an error returned
+ * any earlier drains the node, and a batch job would end COMPLETED.
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <slurm/slurm.h>
+
+#include "../lua/bounded_exec.h"
+#include "fields.h"
+#include "options.h"
+#include "plugin.h"
+#include "step_program.h"
+
+/* The program keeps its deadline itself and says what went wrong; only one that
+ * hangs is waited for this much longer. */
+#define MARGIN_MS 500
+
+#define SETENV "SETENV_"
+
+static struct {
+	bool wanted;	/* this step was given an option */
+	pid_t owner;	/* the slurmstepd that started the program */
+	struct step_program program;
+	double deadline; /* of the answer */
+	char failure[1024]; /* "": the tasks may start */
+} step = { .program = { .fd = -1 } };
+
+static struct fields message; /* one at a time, a request or its reply */
+
+__attribute__((format(printf, 1, 2)))
+static void fail(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(step.failure, sizeof(step.failure), format, args);
+	va_end(args);
+	/* Not slurm_error(): srun would show it beside what the task says. */
+	slurm_info("slurmk8s: %s", step.failure);
+}
+
+static void add_step_id(struct fields *fields, uint32_t id)
+{
+	if (id == SLURM_BATCH_SCRIPT)
+		fields_add(fields, "STEP_ID", "batch");
+	else if (id == SLURM_INTERACTIVE_STEP)
+		fields_add(fields, "STEP_ID", "interactive");
+	else
+		fields_add_number(fields, "STEP_ID", id);
+}
+
+/* A variable of the job's environment, which is the user's to write. */
+static void add_job_variable(spank_t spank, struct fields *fields, const char *key,
+			     const char *variable)
+{
+	char value[8192];
+
+	if (spank_getenv(spank, variable, value, sizeof(value)) == ESPANK_SUCCESS &&
+	    !options_flaw(value, sizeof(value)))
+		fields_add(fields, key, value);
+}
+
+/* The batch script's copy in slurmd's spool directory. */
+static void add_script(spank_t spank, struct fields *fields)
+{
+	char **argv = NULL;
+	int argc = 0;
+
+	if (spank_get_item(spank, S_JOB_ARGV, &argc, &argv) == ESPANK_SUCCESS && argc > 0 &&
+	    argv && !options_flaw(argv[0], 4096))
+		fields_add(fields, "SCRIPT", argv[0]);
+}
+
+static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
+			const struct config *config)
+{
+	uint32_t job = 0, rank = 0, restarts;
+	uid_t uid = (uid_t)-1;
+	gid_t gid = (gid_t)-1;
+
+	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_UID, &uid) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_GID, &gid) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_NODEID, &rank) != ESPANK_SUCCESS)
+		return -1;
+	fields_clear(fields);
+	fields_add(fields, "CONFIG", config->file);
+	fields_add_number(fields, "DEADLINE_MS", (unsigned long)config->register_timeout_ms);
+	fields_add_number(fields, "JOB_ID", job);
+	add_step_id(fields, step_id);
+	fields_add_number(fields, "UID", uid);
+	fields_add_number(fields, "GID", gid);
+	/* slurmstepd's own environment: slurmd's word. In the job's a user can
+	 * write SLURMD_NODENAME, and at this point Slurm has not yet corrected it. */
+	fields_add(fields, "NODE", getenv("SLURMD_NODENAME"));
+	fields_add_number(fields, "NODE_RANK", rank);
+	/* slurmstepd has put this one into a batch script's environment itself. In
+	 * an srun step it is what srun sent, and so the user's word. */
+	add_job_variable(spank, fields, "NODELIST", "SLURM_JOB_NODELIST");
+	if (spank_get_item(spank, S_SLURM_RESTART_COUNT, &restarts) == ESPANK_SUCCESS)
+		fields_add_number(fields, "RESTART_COUNT", restarts);
+	if (step_id == SLURM_BATCH_SCRIPT)
+		add_script(spank, fields);
+	options_add_to(fields);
+	for (int i = 0; options_want_environment() && options_environment[i]; i++) {
+		char key[64];
+
+		snprintf(key, sizeof(key), "ENV_%s", options_environment[i]);
+		add_job_variable(spank, fields, key, options_environment[i]);
+	}
+	return 0;
+}
+
+void stepd_start(spank_t spank, const struct config *config, const char *config_problem)
+{
+	uint32_t id = SLURM_EXTERN_CONT;
+	char problem[512];
+
+	/* The extern step is Slurm's own and is given no options; never there. */
+	if ((!options_given() && !options_problem()) ||
+	    spank_get_item(spank, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id == SLURM_EXTERN_CONT)
+		return;
+	step.wanted = true;
+	step.owner = getpid();
+	step.deadline = bounded_exec_now_ms() + config->register_timeout_ms + MARGIN_MS;
+	if (options_problem())
+		fail("%s", options_problem());
+	else if (config_problem)
+		fail("%s: tell the administrator", config_problem);
+	else if (make_request(spank, &message, id, config) < 0)
+		fail("Slurm does not say which job this is");
+	else if (step_program_start(&step.program, config->program, problem, sizeof(problem)) < 0 ||
+		 step_program_send(&step.program, &message, step.deadline, problem, sizeof(problem)) < 0)
+		fail("%s: tell the administrator", problem);
+}
+
+static bool is_variable_name(const char *name, size_t length)
+{
+	if (!length || isdigit((unsigned char)name[0]))
+		return false;
+	for (size_t i = 0; i < length; i++)
+		if (!isalnum((unsigned char)name[i]) && name[i] != '_')
+			return false;
+	return true;
+}
+
+static void set_job_environment(spank_t spank, const struct fields *reply)
+{
+	for (const char *f = NULL; (f = fields_next(reply, f));) {
+		const char *name = f + strlen(SETENV), *equals = strchr(f, '=');
+		char copy[256];
+		size_t length;
+
+		if (strncmp(f, SETENV, strlen(SETENV)) != 0)
+			continue;
+		length = (size_t)(equals - name);
+		snprintf(copy, sizeof(copy), "%.*s", (int)length, name);
+		if (length >= sizeof(copy) || !is_variable_name(name, length) ||
+		    spank_setenv(spank, copy, equals + 1, 1) != ESPANK_SUCCESS) {
+			fail("the environment cannot have a variable \"%s\"", copy);
+			return;
+		}
+	}
+}
+
+void stepd_await_answer(spank_t spank)
+{
+	char problem[512];
+	const char *code;
+
+	if (!step.wanted || step.failure[0])
+		return;
+	if (step_program_receive(&step.program, &message, step.deadline, problem, sizeof(problem)) < 0) {
+		fail("%s: tell the administrator", problem);
+		return;
+	}
+	code = fields_get(&message, "CODE");
+	if (code && strcmp(code, "0") == 0) {
+		set_job_environment(spank, &message);
+		return;
+	}
+	fields_message(&message, "the step program failed and gave no reason", problem, sizeof(problem));
+	fail("%s", problem);
+}
+
+/*
+ * In the forked task, as the user, just before exec. Ends it here, as Slurm would
+ * for an error of a `required` plugin: an `optional` one's is ignored, and the job
+ * would run unregistered. One task of a node says why.
+ */
+void stepd_enter_task(spank_t spank)
+{
+	int task = 0;
+
+	if (!step.wanted || !step.failure[0])
+		return;
+	if (spank_get_item(spank, S_TASK_ID, &task) != ESPANK_SUCCESS || task == 0)
+		dprintf(STDERR_FILENO, "slurmk8s: %s\n", step.failure);
+	_exit(EXIT_FAILURE);
+}
+
+/*
+ * Right after this, Slurm kills what is left of the step without asking, so the
+ * program has to be done. What it could not do, the epilog does.
+ */
+void stepd_end(const struct config *config)
+{
+	double deadline = bounded_exec_now_ms() + config->deregister_timeout_ms + MARGIN_MS;
+	char problem[512];
+	const char *code;
+
+	/* A forked child has the same memory, but not the program. */
+	if (!step.wanted || getpid() != step.owner)
+		return;
+	if (!step.failure[0]) {
+		fields_clear(&message);
+		fields_add(&message, "ACTION", "deregister");
+		fields_add_number(&message, "DEADLINE_MS", (unsigned long)config->deregister_timeout_ms);
+		if (step_program_send(&step.program, &message, deadline, problem, sizeof(problem)) < 0 ||
+		    step_program_receive(&step.program, &message, deadline, problem, sizeof(problem)) < 0) {
+			slurm_info("slurmk8s: %s; the epilog deregisters", problem);
+		} else if (!(code = fields_get(&message, "CODE")) || strcmp(code, "0") != 0) {
+			fields_message(&message, "could not deregister", problem, sizeof(problem));
+			slurm_info("slurmk8s: %s; the epilog tries again", problem);
+		}
+	}
+	if (step_program_end(&step.program, deadline))
+		slurm_info("slurmk8s: the step program hung and was killed");
+	step.wanted = false;
+}

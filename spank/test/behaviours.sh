@@ -1,0 +1,389 @@
+# behaviours.sh - what slurm_test.sh tests; its functions are used here.
+# shellcheck shell=bash
+# shellcheck disable=SC2016,SC2154 # the scripts' variables are the job's; release is the caller's
+
+help_names_the_options() {
+	local command option text
+	for command in srun sbatch salloc; do
+		text=$(n1 "$command" --help)
+		for option in --k8s-register=SPEC --k8s-namespace=NAMESPACE --k8s-import=; do
+			[[ $text == *"$option"* ]] || fail "$command --help has no $option"
+		done
+	done
+}
+
+a_job_without_the_option_costs_nothing() {
+	local id maps pid node
+	id=$(submit -N2 -- 'srun sleep 4')
+	eventually 10 n2 pgrep sleep
+	for node in n1 n2; do
+		for pid in $("$node" pgrep slurmstepd); do
+			maps=$("$node" cat "/proc/$pid/maps")
+			[[ $maps == *slurmk8s_spank.so* && $maps != *stub_library* ]] || fail "$node: $maps"
+			[ "$("$node" sh -c "cat /proc/$pid/maps | grep slurmk8s | awk '{ print \$6 }' | sort -u")" = /build/slurmk8s_spank.so ] ||
+				fail "$node: more than the plugin is mapped"
+		done
+		[[ $("$node" cat "/proc/$("$node" pgrep -o slurmd)/maps") != *stub_library* ]] || fail "slurmd has the library"
+	done
+	ends "$id" COMPLETED 0:0
+	n1 sh -c '[ ! -s /tmp/step_program.log ] && [ ! -s /tmp/library.log ]' || fail "something was run"
+	n2 sh -c '[ ! -s /tmp/step_program.log ] && [ ! -s /tmp/library.log ]' || fail "something was run on n2"
+}
+
+a_batch_job_is_registered_while_it_runs() {
+	local id want out
+	id=$(submit -N2 --k8s-register=jup:8888 --k8s-namespace=team -- 'echo "<$SLURMK8S_SERVICE_JUP> <$DB_SERVICE_HOST>"; sleep 2')
+	eventually 10 runs "$id"
+	eventually 3 logged n1 "step STEP_ID=batch"
+	n1 pgrep -f 'step_program step' >/dev/null || fail "the program does not live as long as the job"
+	ends "$id" COMPLETED 0:0
+	out=$(n1 cat "/tmp/$id.out")
+	[[ $out =~ ^'<10.9.8.7:'[0-9]+"> <a b'c>"$ ]] || fail "$out"
+	for want in "JOB_ID=$id" UID=1001 GID=1001 NODE=n1 'NODELIST=n[1-2]' NODE_RANK=0 RESTART_COUNT=0 K8S_REGISTER=jup:8888 \
+		K8S_NAMESPACE=team "SCRIPT=/var/spool/slurmd/job$(printf '%05d' "$id")/slurm_script" DEADLINE_MS=2000 'uid=0 '; do
+		logged n1 "step $want"
+	done
+	logged n1 'end done'
+	n2 sh -c '! grep -q step /tmp/step_program.log' || fail "the extern step of n2 registered"
+	[ "$(n1 grep -c 'step JOB_ID' /tmp/step_program.log)" = 1 ] || fail "the extern step registered"
+}
+
+an_srun_step_is_registered_on_each_node_while_it_runs() {
+	local id
+	id=$(submit -N2 -- 'srun --k8s-register=web:80 sleep 1; sleep 3')
+	eventually 10 logged n2 'end done'
+	eventually 2 logged n1 'end done'
+	runs "$id" || fail "the step's end is not the job's"
+	logged n1 'step NODE_RANK=0'
+	logged n2 'step NODE_RANK=1' 'step NODE=n2' 'step STEP_ID=0'
+	ends "$id" COMPLETED 0:0
+}
+
+srun_in_a_script_inherits_the_option_unchecked() {
+	local id
+	id=$(submit -N1 --k8s-register=jup:8888 -- 'srun true')
+	ends "$id" COMPLETED 0:0
+	logged n1 'step STEP_ID=batch' 'step STEP_ID=0'
+	[ "$(n1 grep -c 'check K8S_REGISTER' /tmp/step_program.log)" = 1 ] || fail "srun checked again"
+}
+
+salloc_registers_with_its_steps() {
+	alice salloc --quiet -N1 --k8s-register=jup:8888 sh -c 'sleep 1; srun env' >/tmp/salloc.$$ 2>&1 || fail "$(cat /tmp/salloc.$$)"
+	grep -q '^SLURMK8S_SERVICE_JUP=' /tmp/salloc.$$ || fail "$(cat /tmp/salloc.$$)"
+	rm -f /tmp/salloc.$$
+	logged n1 'step STEP_ID=0' 'end done'
+	[ "$(n1 grep -c 'step JOB_ID' /tmp/step_program.log)" = 1 ] || fail "more than the step registered"
+}
+
+imports_set_the_environment() {
+	local id
+	id=$(submit -N1 --k8s-import=db/mysql:3306 -- 'echo "$DB_SERVICE_HOST"')
+	ends "$id" COMPLETED 0:0
+	[ "$(n1 cat "/tmp/$id.out")" = "a b'c" ] || fail "$(n1 cat "/tmp/$id.out")"
+}
+
+# What must be true of a job whose registration fails.
+job_fails_with() { # SPEC MESSAGE
+	local id out
+	id=$(submit -N1 "--k8s-register=$1" -- 'echo the job must not run')
+	ends "$id" FAILED 1:0
+	out=$(n1 cat "/tmp/$id.out")
+	[ "$out" = "slurmk8s: $2" ] || fail "$1: $out"
+}
+
+a_failed_registration_fails_the_job() {
+	local hint=': tell the administrator'
+	job_fails_with refused:1 'service refused: namespace kube-system is not open to alice'
+	job_fails_with fails:1 'service fails: API server at 10.0.0.1:6443 does not answer'
+	job_fails_with silent:1 "the step program gave no answer in time$hint"
+	job_fails_with crash:1 "the step program ended without giving its answer$hint"
+	job_fails_with garbage:1 "the step program's answer makes no sense: is it of another version?$hint"
+	job_fails_with giant:1 "the step program's answer is larger than 64 KiB$hint"
+}
+
+a_failed_registration_fails_the_step() {
+	local out
+	out=$(alice srun -N2 -n4 --k8s-register=refused:1 echo must not run 2>&1) && fail "srun succeeded: $out"
+	[ "$(grep -c 'slurmk8s: service refused' <<<"$out")" = 2 ] || fail "not once a node: $out"
+	[[ $out != *'must not run'* ]] || fail "$out"
+}
+
+optional_does_not_let_a_failed_job_run() {
+	plugstack n1 "$(n1 sed 's/required/optional/' /etc/slurm/plugstack.usual)"
+	a_batch_job_is_registered_while_it_runs
+	job_fails_with refused:1 'service refused: namespace kube-system is not open to alice'
+	alice sbatch --k8s-register=refused-at-prompt:1 --wrap true && fail "accepted"
+	usual_plugstack
+}
+
+optional_and_missing_is_harmless() {
+	local id
+	plugstack n1 'optional /build/no_such_plugin.so'
+	id=$(submit -N1 -- 'srun echo works')
+	ends "$id" COMPLETED 0:0
+	usual_plugstack
+	# Slurm itself complains in each command.
+	[ "$(n1 tail -n1 "/tmp/$id.out")" = works ] || fail "$(n1 cat "/tmp/$id.out")"
+}
+
+bad_arguments_on_a_node_fail_only_jobs_with_the_option() {
+	local id
+	plugstack n2 'required /build/slurmk8s_spank.so programme=/x'
+	id=$(submit -w n2 -- true)
+	ends "$id" COMPLETED 0:0
+	id=$(submit -w n2 --k8s-register=a:1 -- true)
+	ends "$id" FAILED 1:0
+	[[ $(n2 cat "/tmp/$id.out") == 'slurmk8s: plugstack.conf: unknown argument "programme=/x"'*'tell the administrator' ]] ||
+		fail "$(n2 cat "/tmp/$id.out")"
+	usual_plugstack
+}
+
+bad_arguments_at_the_prompt_are_an_error() {
+	local out
+	plugstack n1 'required /build/slurmk8s_spank.so check_timeout=3'
+	out=$(alice sbatch --wrap true 2>&1) && fail "accepted"
+	usual_plugstack
+	[[ $out == *'slurmk8s: plugstack.conf: unknown argument "check_timeout=3"; known are program='* ]] || fail "$out"
+}
+
+a_missing_program_fails_the_job() {
+	local id
+	plugstack n2 'required /build/slurmk8s_spank.so program=/no/such/program'
+	id=$(submit -w n2 --k8s-register=a:1 -- true)
+	ends "$id" FAILED 1:0
+	usual_plugstack
+	[[ $(n2 cat "/tmp/$id.out") == 'slurmk8s: /no/such/program cannot be run: No such file or directory: tell the administrator' ]] ||
+		fail "$(n2 cat "/tmp/$id.out")"
+}
+
+errors_appear_at_the_prompt() {
+	local command out value
+	for command in 'sbatch --wrap true' 'srun true' 'salloc true'; do
+		# shellcheck disable=SC2086 # words
+		out=$(alice ${command%% *} --k8s-register=refused-at-prompt:1 ${command#* } 2>&1) && fail "$command: accepted"
+		[ "$out" = "${command%% *}: error: slurmk8s: service name \"refused-at-prompt\" is not allowed for you" ] || fail "$out"
+	done
+	for value in '' $'a\nb' $'a\x1b[31m' "$(head -c 10000 /dev/zero | tr '\0' x)"; do
+		out=$(alice sbatch "--k8s-register=$value" --wrap true 2>&1) && fail "accepted: $value"
+		[[ $out == *'error: slurmk8s: --k8s-register '* ]] || fail "$out"
+	done
+	out=$(alice sbatch --k8s-namespace="$(head -c 64 /dev/zero | tr '\0' n)" --wrap true 2>&1) && fail "accepted"
+	[[ $out == *'--k8s-namespace is too long (at most 63 bytes)'* ]] || fail "$out"
+	[ -z "$(n1 squeue -h)" ] || fail "a job was submitted"
+}
+
+a_check_that_cannot_be_made_is_a_warning() {
+	local out spec
+	for spec in check-fails check-hangs check-crashes; do
+		out=$(alice timeout 5 srun -N1 "--k8s-register=$spec:1" echo went on 2>&1) || fail "$out"
+		[[ $out == *'slurmk8s: the options could not be checked here, the node will do it: '*'went on' ]] || fail "$out"
+	done
+}
+
+# Forged by hand in the environment, past all checks at the prompt.
+forged_values_reach_the_program_only_when_harmless() {
+	local id
+	id=$(docker exec --user alice --workdir /tmp --env $'_SLURM_SPANK_OPTION_slurmk8s_k8s_register=a\nb' "spank-$release-n1" \
+		sbatch --parsable -w n1 --output '/tmp/%j.out' --wrap true)
+	ends "$id" FAILED 1:0
+	[[ $(n1 cat "/tmp/$id.out") == 'slurmk8s: --k8s-register has a control character in it'* ]] || fail "$(n1 cat "/tmp/$id.out")"
+	n1 sh -c '! grep step /tmp/step_program.log' || fail "the program was run"
+	id=$(docker exec --user alice --workdir /tmp --env SLURMD_NODENAME=evil --env 'SLURM_JOB_NODELIST=evil' --env SLURM_RESTART_COUNT=9 \
+		--env SLURM_JOB_UID=0 --env SLURM_JOB_ID=1 "spank-$release-n1" \
+		sbatch --parsable -w n1 --output '/tmp/%j.out' --k8s-register=a:1 --wrap true)
+	ends "$id" COMPLETED 0:0
+	logged n1 'step NODE=n1' 'step NODELIST=n1' "step JOB_ID=$id" 'step UID=1001' 'step RESTART_COUNT=0'
+}
+
+env_takes_arkoudas_variables() {
+	local id
+	id=$(docker exec --user alice --workdir /tmp --env EXTERNAL_SERVICE_NAME=arkouda --env SSL_TOKEN=secret "spank-$release-n1" \
+		sbatch --parsable --output '/tmp/%j.out' --k8s-register=env --wrap 'METRICS_SERVICE_NAME=m srun --k8s-register="env;x:1" true')
+	ends "$id" COMPLETED 0:0
+	logged n1 'check ENV_EXTERNAL_SERVICE_NAME=arkouda' 'step ENV_EXTERNAL_SERVICE_NAME=arkouda' 'step ENV_METRICS_SERVICE_NAME=m'
+	n1 sh -c '! grep secret /tmp/step_program.log' || fail "a secret was sent"
+}
+
+the_program_is_out_of_the_users_reach() {
+	local id pid out
+	id=$(submit -w n1 --k8s-register=jup:1 -- 'pid=$(pgrep -f "step_program step"); for signal in TERM KILL STOP; do kill -$signal $pid 2>&1; done
+		cat /proc/$pid/environ /proc/$pid/mem 2>&1; ls /proc/$pid/fd 2>&1; echo "user $(id -u)"')
+	ends "$id" COMPLETED 0:0
+	out=$(n1 cat "/tmp/$id.out")
+	[ "$(grep -c 'Operation not permitted' <<<"$out")" = 3 ] || fail "$out"
+	[ "$(grep -c 'Permission denied' <<<"$out")" = 3 ] || fail "$out"
+	logged n1 'end done'
+}
+
+scancel_deregisters() {
+	local id
+	id=$(submit -w n1 --k8s-register=jup:1 -- 'srun sleep 100')
+	eventually 10 n1 pgrep -x sleep
+	alice scancel "$id"
+	eventually 10 logged n1 'end done'
+	eventually 10 is_over "$id"
+	[ "$(n1 grep -c 'end done' /tmp/step_program.log)" = 2 ] || fail "$(n1 cat /tmp/step_program.log)"
+}
+
+scancel_kill_deregisters() {
+	local id
+	id=$(submit -w n1 --k8s-register=jup:1 -- 'sleep 100')
+	eventually 10 n1 pgrep -x sleep
+	alice scancel --full -s KILL "$id"
+	eventually 10 is_over "$id"
+	eventually 5 logged n1 'end done'
+}
+
+signals_do_not_reach_the_program() {
+	local id
+	id=$(submit -w n1 --k8s-register=jup:1 -- 'trap "" USR1; sleep 3; sleep 1')
+	eventually 10 n1 pgrep -x sleep
+	alice scancel --full -s USR1 "$id"
+	alice scancel --full -s STOP "$id"
+	alice scancel --full -s CONT "$id"
+	ends "$id" COMPLETED 0:0
+	logged n1 'end done'
+}
+
+requeue_registers_again() {
+	local id
+	id=$(submit -w n1 --requeue --k8s-register=jup:1 -- '[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || sleep 100')
+	eventually 10 n1 pgrep -x sleep
+	n1 scontrol requeue "$id"
+	eventually 10 logged n1 'end done'
+	# Slurm would wait two minutes.
+	eventually 10 n1 scontrol update JobId="$id" StartTime=now
+	eventually 20 logged n1 'step RESTART_COUNT=1'
+	ends "$id" COMPLETED 0:0
+	[ "$(n1 grep -c 'end done' /tmp/step_program.log)" = 2 ] || fail "$(n1 cat /tmp/step_program.log)"
+}
+
+the_time_limit_deregisters() {
+	local id
+	id=$(submit -w n1 -t 1 --k8s-register=jup:1 -- 'sleep 200')
+	eventually 150 is_over "$id"
+	ends "$id" TIMEOUT 0:15
+	eventually 5 logged n1 'end done'
+}
+
+a_program_killed_in_mid_life_leaves_the_job_alone() {
+	local id
+	id=$(submit -w n1 --k8s-register=jup:1 -- 'sleep 2; echo done')
+	eventually 10 n1 pgrep -x sleep
+	n1 sh -c 'kill -9 $(pgrep -f "step_program step")'
+	ends "$id" COMPLETED 0:0
+	[ "$(n1 cat "/tmp/$id.out")" = 'done' ] || fail "$(n1 cat "/tmp/$id.out")"
+	n1 grep -q 'slurmk8s: .*the epilog deregisters' /var/log/slurm/slurmd.log || fail "not logged"
+	eventually 5 n1 grep -q "JOB_ID=$id" /tmp/library.log
+}
+
+a_deaf_program_is_killed() {
+	local id
+	id=$(submit -w n1 --k8s-register=deaf:1 -- true)
+	ends "$id" COMPLETED 0:0
+	eventually 8 n1 grep -q 'slurmk8s: the step program hung and was killed' /var/log/slurm/slurmd.log
+}
+
+the_program_outlives_no_slurmstepd() {
+	local id
+	id=$(submit -w n1 --no-requeue --k8s-register=jup:1 -- 'sleep 3')
+	eventually 10 n1 pgrep -x sleep
+	n1 sh -c 'kill -9 $(pgrep -f "slurmstepd: .*batch")'
+	eventually 3 logged n1 "end without a request, job $id"
+	n1 sh -c 'pkill -x sleep; true'
+	n1 scancel "$id"
+}
+
+the_epilog_deregisters_on_every_node() {
+	local id node
+	id=$(submit -N2 --k8s-register=jup:1 -- true)
+	ends "$id" COMPLETED 0:0
+	for node in n1 n2; do
+		eventually 5 "$node" grep -q "JOB_ID=$id" /tmp/library.log
+		[[ $("$node" cat /tmp/library.log) == *" NODE=$node"*"NODELIST=n[1-2]"*"RESTART_COUNT=0"* ]] ||
+			fail "$("$node" cat /tmp/library.log)"
+	done
+	# A step's option is not the job's: there the program's mark tells.
+	clear_logs
+	n1 rm -rf /run/slurmk8s
+	n2 rm -rf /run/slurmk8s
+	id=$(submit -N2 -- 'srun -N1 -w n2 --k8s-register=jup:1 true')
+	ends "$id" COMPLETED 0:0
+	eventually 5 n2 grep -q "JOB_ID=$id" /tmp/library.log
+	n1 sh -c '[ ! -s /tmp/library.log ]' || fail "loaded on n1 for nothing"
+}
+
+# The stub library hangs for job ids that end with 8, and fails for those with 7.
+a_bad_epilog_drains_nothing() {
+	local id node=n1
+	until id=$(submit -w n1 --k8s-register=jup:1 -- true) && [[ $id == *8 ]]; do
+		ends "$id" COMPLETED 0:0
+	done
+	eventually 8 n1 grep -q "slurmk8s: job $id: deregistration hangs, left to reconcile" /var/log/slurm/slurmd.log
+	n1 grep -q 'slurmk8s: job .*7: not deregistered, left to reconcile: the API server does not answer' /var/log/slurm/slurmd.log ||
+		fail "$(n1 grep slurmk8s /var/log/slurm/slurmd.log)"
+}
+
+reconfigure() { # LINES for extra.conf
+	local node
+	eventually 15 nodes_are_idle
+	# Let it save its state, which a killed one would not.
+	n1 sh -c 'kill $(pgrep -x -o slurmctld)'
+	eventually 10 n1 sh -c '! pgrep -x slurmctld'
+	for node in n1 n2; do
+		printf '%s\n' "$@" | docker exec --interactive "spank-$release-$node" sh -c 'cat >/etc/slurm/extra.conf'
+		docker restart --time 2 "spank-$release-$node" >/dev/null
+	done
+	eventually 30 nodes_are_idle
+}
+
+# Another way to find the processes of a step: the program must not be among them.
+it_works_with_proctrack_pgid() {
+	reconfigure ProctrackType=proctrack/pgid SlurmdParameters=config_overrides
+	a_batch_job_is_registered_while_it_runs
+	a_failed_registration_fails_the_job
+	clear_logs
+	scancel_deregisters
+}
+
+it_works_with_contain_spank() {
+	reconfigure ProctrackType=proctrack/linuxproc SlurmdParameters=config_overrides,contain_spank
+	a_batch_job_is_registered_while_it_runs
+	an_srun_step_is_registered_on_each_node_while_it_runs
+	a_failed_registration_fails_the_job
+	reconfigure ProctrackType=proctrack/linuxproc SlurmdParameters=config_overrides
+}
+
+all_behaviours() {
+	behaviour "help names the options" help_names_the_options
+	behaviour "a job without the option costs nothing" a_job_without_the_option_costs_nothing
+	behaviour "a batch job is registered while it runs" a_batch_job_is_registered_while_it_runs
+	behaviour "an srun step is registered on each node while it runs" an_srun_step_is_registered_on_each_node_while_it_runs
+	behaviour "srun in a script inherits the option unchecked" srun_in_a_script_inherits_the_option_unchecked
+	behaviour "salloc registers with its steps" salloc_registers_with_its_steps
+	behaviour "imports set the environment" imports_set_the_environment
+	behaviour "a failed registration fails the job, not the node" a_failed_registration_fails_the_job
+	behaviour "a failed registration fails the step, said once a node" a_failed_registration_fails_the_step
+	behaviour "optional does not let a failed job run" optional_does_not_let_a_failed_job_run
+	behaviour "optional and missing is harmless" optional_and_missing_is_harmless
+	behaviour "bad arguments on a node fail only jobs with the option" bad_arguments_on_a_node_fail_only_jobs_with_the_option
+	behaviour "bad arguments at the prompt are an error" bad_arguments_at_the_prompt_are_an_error
+	behaviour "a missing program fails the job" a_missing_program_fails_the_job
+	behaviour "errors appear at the prompt" errors_appear_at_the_prompt
+	behaviour "a check that cannot be made is a warning" a_check_that_cannot_be_made_is_a_warning
+	behaviour "forged values reach the program only when harmless" forged_values_reach_the_program_only_when_harmless
+	behaviour "env takes Arkouda's variables" env_takes_arkoudas_variables
+	behaviour "the program is out of the user's reach" the_program_is_out_of_the_users_reach
+	behaviour "scancel deregisters" scancel_deregisters
+	behaviour "scancel -s KILL deregisters" scancel_kill_deregisters
+	behaviour "scancel's signals do not reach the program" signals_do_not_reach_the_program
+	behaviour "a program killed in mid-life leaves the job alone" a_program_killed_in_mid_life_leaves_the_job_alone
+	behaviour "a deaf program is killed" a_deaf_program_is_killed
+	behaviour "the program outlives no slurmstepd" the_program_outlives_no_slurmstepd
+	behaviour "the epilog deregisters on every node" the_epilog_deregisters_on_every_node
+	behaviour "a bad epilog drains nothing" a_bad_epilog_drains_nothing
+	behaviour "works with proctrack/pgid" it_works_with_proctrack_pgid
+	[ "$release" = bookworm ] || behaviour "works with contain_spank" it_works_with_contain_spank
+		behaviour "requeue registers again" requeue_registers_again
+		behaviour "the time limit deregisters" the_time_limit_deregisters
+}

@@ -1,0 +1,97 @@
+#!/bin/bash
+# run.sh [PLUGIN]: unit tests of the SPANK plugin, and checks of PLUGIN (or one built here).
+# Needs root and Slurm's headers (libslurm-dev). Output: one line a behaviour, then "N passed,
+# M failed". slurm_test.sh runs the plugin in real Slurm.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+out=$PWD/build/test/spank/unit
+tests=spank/test
+results=$out/results
+mkdir -p "$out"
+: >"$results"
+plugin=${1:-}
+sources=(spank/*.c lua/bounded_exec.c goffi/loader.c)
+fakes=("$tests/fake_spank.c")
+warnings=(-std=gnu11 -g -Wall -Wextra -Werror)
+# shellcheck disable=SC2054 # the commas are gcc's
+sanitize=("${warnings[@]}" -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
+
+if [ -z "$plugin" ]; then
+	plugin=$out/slurmk8s_spank.so
+	spank/build.sh "$plugin"
+fi
+cp "$tests/step_program" "$out/"
+gcc "${warnings[@]}" -O2 -shared -fPIC -DLOG="\"$out/library.log\"" -o "$out/stub_library.so" "$tests/stub_library.c"
+for name in parts stepd ends; do
+	gcc "${sanitize[@]}" -o "$out/test_$name" "$tests/test_$name.c" "${fakes[@]}" "${sources[@]}" -ldl -lpthread
+done
+gcc "${warnings[@]}" -O2 -DSLURMK8S_OLD_SYSTEM -o "$out/test_stepd_old" "$tests/test_stepd.c" "${fakes[@]}" \
+	"${sources[@]}" -ldl -lpthread
+
+# report NAME COMMAND...: one behaviour that a shell command proves; what the command prints
+# is the reason when it fails.
+report() {
+	local name=$1 reason
+	shift
+	if reason=$("$@" 2>&1); then
+		echo "ok - $name${reason:+ ($reason)}"
+	else
+		echo "not ok - $name: $reason"
+	fi
+}
+
+exports_only_slurms_symbols() {
+	local foreign
+	foreign=$(nm -D --defined-only "$plugin" | awk '{ print $3 }' |
+		grep -vxE 'plugin_(name|type|version)|spank_plugin_version|slurm_spank_[a-z_]+' || true)
+	[ -z "$foreign" ] || { echo "$foreign"; return 1; }
+}
+
+is_hardened() {
+	readelf -dW "$plugin" | grep -q BIND_NOW && readelf -lW "$plugin" | grep -q GNU_RELRO &&
+		readelf -lW "$plugin" | grep GNU_STACK | grep -q 'RW ' && readelf -dW "$plugin" | grep -q NODELETE
+}
+
+needs_only_libc() {
+	local needed
+	needed=$(readelf -dW "$plugin" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -vxE 'libc\.so\.6|libdl\.so\.2|libpthread\.so\.0' || true)
+	[ -z "$needed" ] || { echo "$needed"; return 1; }
+}
+
+is_small() {
+	local kib
+	kib=$(($(size "$plugin" | awk 'NR == 2 { print $1 + $2 }') / 1024))
+	echo "$kib KiB of code and data"
+	[ "$kib" -le 64 ]
+}
+
+# Each release wants a plugin that says it is its own.
+is_made_for_each_release() {
+	local release number
+	while read -r release number; do
+		spank/build.sh "$out/release.so" "$release" || return
+		gcc "${warnings[@]}" -o "$out/plugin_version" "$tests/plugin_version.c" -ldl || return
+		[ "$("$out/plugin_version" "$out/release.so")" = "$number" ] || { echo "$release"; return 1; }
+	done <<-END
+		22.05.8 1605
+		24.11.5 180b
+		26.05 1a05
+	END
+}
+
+{
+	report "plugin: exports only what Slurm looks for" exports_only_slurms_symbols
+	report "plugin: NOW, RELRO, NODELETE, no executable stack" is_hardened
+	report "plugin: needs only libc" needs_only_libc
+	report "plugin: is small" is_small
+	report "plugin: is made for each release of Slurm" is_made_for_each_release
+	"$out/test_parts" || true
+	"$out/test_stepd" "$out/step_program" || true
+	"$out/test_ends" "$out/step_program" "$out/stub_library.so" "$out/library.log" || true
+	"$out/test_stepd_old" "$out/step_program" | sed 's/stepd: /stepd as on RHEL 8: /' || true
+} 2>&1 | tee "$results"
+
+passed=$(grep -c '^ok - ' "$results" || true)
+failed=$(grep -vc '^ok - ' "$results" || true)
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,227 @@
+/*
+ * test_parts.c - what the plugin parses: plugstack.conf's arguments, options, fields.
+ */
+#define _GNU_SOURCE
+#include "../../goffi/test/check.h"
+
+#include "../config.h"
+#include "../fields.h"
+#include "../options.h"
+#include "fake_spank.h"
+
+static char problem[CONFIG_PROBLEM_MAX];
+
+/* Parse one or two arguments, whichever are not NULL. */
+static int parse(struct config *config, const char *first, const char *second)
+{
+	char *argv[] = { (char *)first, (char *)second };
+
+	return config_parse(config, first ? second ? 2 : 1 : 0, argv, problem);
+}
+
+static void config_has_defaults(void)
+{
+	struct config config;
+
+	CHECK(parse(&config, NULL, NULL) == 0, "%s", problem);
+	CHECK(strcmp(config.program, "/opt/slurmk8s/bin/slurmk8s") == 0, "%s", config.program);
+	CHECK(strcmp(config.file, "/etc/slurm/slurmk8s.toml") == 0, "%s", config.file);
+	CHECK(config.register_timeout_ms == 15000);
+}
+
+static void config_takes_every_key(void)
+{
+	char *argv[] = { (char *)"program=/p", (char *)"library=/l", (char *)"config=/c=d",
+		(char *)"check_timeout_ms=100", (char *)"register_timeout_ms=200",
+		(char *)"deregister_timeout_ms=300", (char *)"epilog_timeout_ms=600000" };
+	struct config config;
+
+	CHECK(config_parse(&config, 7, argv, problem) == 0, "%s", problem);
+	CHECK(strcmp(config.program, "/p") == 0 && strcmp(config.library, "/l") == 0);
+	CHECK(strcmp(config.file, "/c=d") == 0, "%s", config.file);
+	CHECK(config.check_timeout_ms == 100 && config.register_timeout_ms == 200);
+	CHECK(config.deregister_timeout_ms == 300 && config.epilog_timeout_ms == 600000);
+}
+
+static void config_is_strict(void)
+{
+	static const struct { const char *first, *second, *says; } wrong[] = {
+		{ "programme=/p", NULL, "unknown argument \"programme=/p\"; known are program=, library=" },
+		{ "prog=/p", NULL, "unknown" }, { "program", NULL, "unknown" },
+		{ "", NULL, "unknown" }, { "=", NULL, "unknown" }, { "program =/p", NULL, "unknown" },
+		{ "program=/a", "program=/a", "program= is there twice" },
+		{ "config=slurmk8s.toml", NULL, "not an absolute path" }, { "library=", NULL, "not an absolute" },
+		{ "check_timeout_ms=", NULL, "not a number" }, { "check_timeout_ms=1s", NULL, "not a number" },
+		{ "check_timeout_ms=99", NULL, "from 100 to 600000" }, { "check_timeout_ms=-500", NULL, "not a number" },
+		{ "check_timeout_ms=600001", NULL, "not a number" },
+		{ "check_timeout_ms=99999999999999999999", NULL, "not a number" },
+		{ "program=/good", "x=1", "unknown argument \"x=1\"" },
+	};
+	struct config config;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		CHECK(parse(&config, wrong[i].first, wrong[i].second) == -1, "%s", wrong[i].first);
+		CHECK(strstr(problem, wrong[i].says), "%s", problem);
+		CHECK(strcmp(config.program, "/opt/slurmk8s/bin/slurmk8s") == 0, "not the defaults after an error");
+	}
+}
+
+static void options_are_carried_only_when_harmless(void)
+{
+	CHECK(!options_flaw("jupyter:8888", 12));
+	CHECK(!options_flaw("caf\xc3\xa9", 8), "what is not ASCII is for Go to judge");
+	CHECK(strstr(options_flaw("jupyter:88889", 12), "long"));
+	CHECK(strstr(options_flaw("", 9), "empty") && strstr(options_flaw(NULL, 9), "empty"));
+	for (int c = 1; c < 128; c++) {
+		const char text[] = { 'a', (char)c, 'b', '\0' };
+
+		CHECK(!!options_flaw(text, 9) == (c < ' ' || c == 127), "character %d", c);
+	}
+}
+
+static void the_last_value_of_an_option_counts(void)
+{
+	static struct fields fields;
+
+	slurm.context = S_CTX_ALLOCATOR;
+	CHECK(options_register(fake_handle) == 0);
+	CHECK(fake_option("k8s-namespace", "first", 0) == 0 && fake_option("k8s-namespace", "last", 0) == 0);
+	CHECK(!options_given(), "a namespace alone is nothing to do");
+	CHECK(fake_option("k8s-import", "db", 0) == 0 && options_given());
+	fields_clear(&fields);
+	options_add_to(&fields);
+	CHECK(strcmp(fields_get(&fields, "K8S_NAMESPACE"), "last") == 0);
+	CHECK(strcmp(fields_get(&fields, "K8S_IMPORT"), "db") == 0 && !fields_get(&fields, "K8S_REGISTER"));
+}
+
+static void an_error_names_the_option(void)
+{
+	char label[65];
+
+	slurm.context = S_CTX_ALLOCATOR;
+	options_register(fake_handle);
+	memset(label, 'n', 64);
+	label[64] = '\0';
+	CHECK(fake_option("k8s-namespace", label, 0) == -1);
+	CHECK(strstr(slurm.log, "slurmk8s: --k8s-namespace is too long (at most 63 bytes)"), "%s", slurm.log);
+	CHECK(slurm.errors == 1);
+	CHECK(fake_option("k8s-register", "a\nb", 1) == 0, "in slurmstepd the tasks say it");
+	CHECK(strstr(options_problem(), "--k8s-register has a control character"));
+}
+
+static void arkoudas_variables_are_asked_for_by_env(void)
+{
+	static const struct { const char *spec; bool wants; } specs[] = {
+		{ "env", true }, { "a:1;env", true }, { "a:1; env", true }, { "env;b:2", true },
+		{ "env,ns=x", true }, { "environment:1", false }, { "env:80", false },
+		{ "name=env,port=1", false }, { "a:1", false }, { "a;b;;", false },
+	};
+
+	slurm.context = S_CTX_REMOTE;
+	options_register(fake_handle);
+	CHECK(!options_want_environment());
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
+		fake_option("k8s-register", specs[i].spec, 1);
+		CHECK(options_want_environment() == specs[i].wants, "%s", specs[i].spec);
+	}
+}
+
+static void an_inherited_option_is_known_by_its_value(void)
+{
+	slurm.context = S_CTX_LOCAL;
+	options_register(fake_handle);
+	fake_option("k8s-register", "a:1", 0);
+	unsetenv("SLURM_JOB_ID");
+	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register", "a:1", 1);
+	CHECK(!options_inherited(), "outside a job it is the user's default");
+	setenv("SLURM_JOB_ID", "42", 1);
+	CHECK(options_inherited());
+	fake_option("k8s-namespace", "x", 0);
+	CHECK(!options_inherited(), "srun --k8s-namespace is new");
+	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_namespace", "x", 1);
+	CHECK(options_inherited());
+	fake_option("k8s-register", "b:1", 0);
+	CHECK(!options_inherited());
+}
+
+static void frames_end_with_an_empty_string(void)
+{
+	CHECK(fields_frame_length("A=1\0B=2\0", 9) == 9, "the literal ends with a zero byte of its own");
+	CHECK(fields_frame_length("A=1\0B=2\0", 8) == 0);
+	CHECK(fields_frame_length("A=1\0B=", 6) == 0);
+	CHECK(fields_frame_length("A=1", 3) == 0 && fields_frame_length("", 0) == 0);
+	CHECK(fields_frame_length("", 1) == 1, "an empty frame");
+	CHECK(fields_frame_length("A=1\0\0C=3\0", 10) == 5);
+}
+
+static void replies_are_made_of_fields(void)
+{
+	static const struct { const char *text; size_t size; int rc; } replies[] = {
+		{ "CODE=0\0", 8, 0 }, { "CODE=0", 7, 0 }, { "", 0, 0 }, { "", 1, 0 }, { "A=", 3, 0 },
+		{ "CODE=0", 6, -1 }, { "CODE", 5, -1 }, { "=0", 3, -1 }, { "A=1\0B\0", 7, -1 },
+	};
+	static struct fields fields;
+
+	for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
+		memcpy(fields.text, replies[i].text, replies[i].size);
+		CHECK(fields_check(&fields, replies[i].size) == replies[i].rc, "reply %zu", i);
+	}
+	memset(fields.text, 'x', sizeof(fields.text));
+	CHECK(fields_check(&fields, sizeof(fields.text)) == -1);
+	CHECK(fields_frame_length(fields.text, sizeof(fields.text)) == 0);
+}
+
+static void a_request_that_is_too_large_says_so(void)
+{
+	static struct fields fields;
+	static char value[FIELDS_MAX_BYTES];
+
+	memset(value, 'v', sizeof(value) - 1);
+	fields_clear(&fields);
+	fields_add(&fields, "SMALL", "1");
+	fields_add(&fields, "LARGE", value);
+	CHECK(fields.overflow);
+	CHECK(strcmp(fields_get(&fields, "SMALL"), "1") == 0 && !fields_get(&fields, "LARGE"));
+	fields_clear(&fields);
+	for (int i = 0; !fields.overflow; i++) {
+		fields_add_number(&fields, "N", (unsigned long)i);
+		CHECK(fields.size < FIELDS_MAX_BYTES);
+	}
+	CHECK(fields.text[fields.size] == '\0', "no room for the frame's end");
+}
+
+static void a_message_is_one_printable_line(void)
+{
+	static struct fields fields;
+	char line[64];
+
+	fields_clear(&fields);
+	fields_add(&fields, "MESSAGE", "one\ntwo\x1b[31m \xc3\xa9\x7f");
+	fields_message(&fields, "none", line, sizeof(line));
+	CHECK(strcmp(line, "one two [31m \xc3\xa9 ") == 0, "%s", line);
+	fields_message(&fields, "none", line, 4);
+	CHECK(strcmp(line, "one") == 0);
+	fields_clear(&fields);
+	fields_message(&fields, "none", line, sizeof(line));
+	CHECK(strcmp(line, "none") == 0);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "config: no argument is needed", config_has_defaults },
+		{ "config: takes every key", config_takes_every_key },
+		{ "config: unknown, repeated and bad arguments are errors", config_is_strict },
+		{ "options: empty, long and unprintable values are refused", options_are_carried_only_when_harmless },
+		{ "options: the last value of one counts", the_last_value_of_an_option_counts },
+		{ "options: an error names the option", an_error_names_the_option },
+		{ "options: env asks for Arkouda's variables", arkoudas_variables_are_asked_for_by_env },
+		{ "options: an inherited one is known by its value", an_inherited_option_is_known_by_its_value },
+		{ "fields: a frame ends with an empty string", frames_end_with_an_empty_string },
+		{ "fields: a reply is made of fields", replies_are_made_of_fields },
+		{ "fields: a request that is too large says so", a_request_that_is_too_large_says_so },
+		{ "fields: a message is one printable line", a_message_is_one_printable_line },
+	};
+
+	return run_tests(tests, sizeof(tests) / sizeof(tests[0])) ? 1 : 0;
+}

@@ -1,0 +1,252 @@
+package services
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slurmk8s.io/slurmk8s/bridge/service"
+)
+
+// freePort listens on the node's address, and on nothing until listen is called.
+func (n *node) freePort() (port int, listen func() net.Listener) {
+	n.t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(n.address.String(), "0"))
+	require.NoError(n.t, err)
+	port = l.Addr().(*net.TCPAddr).Port
+	require.NoError(n.t, l.Close())
+	return port, func() net.Listener {
+		l, err := net.Listen("tcp", net.JoinHostPort(n.address.String(), strconv.Itoa(port)))
+		require.NoError(n.t, err)
+		n.t.Cleanup(func() { l.Close() })
+		return l
+	}
+}
+
+func (n *node) isReady(slice string) bool {
+	u, err := n.admin.Resource(service.EndpointSlices).Namespace(n.namespace).Get(n.t.Context(), slice, metav1.GetOptions{})
+	return err == nil && strings.Contains(fmt.Sprint(u.Object["endpoints"]), "ready:true")
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, 10*time.Second, 20*time.Millisecond, what)
+}
+
+func TestAStepFromBeginToEnd(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	port, listen := n.freePort()
+	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=jupyter:80:%d;name=two,port=web:%d,port=9000", port, port)))
+	assert.Equal(t, []string{"CODE=0",
+		"SETENV_SLURMK8S_SERVICE_JUPYTER=jupyter." + n.namespace + ".svc:80",
+		fmt.Sprintf("SETENV_SLURMK8S_SERVICE_TWO=two.%s.svc:%d", n.namespace, port),
+		"SETENV_SLURMK8S_SERVICE_TWO_PORT_9000=two." + n.namespace + ".svc:9000",
+		fmt.Sprintf("SETENV_SLURMK8S_SERVICE_TWO_WEB=two.%s.svc:%d", n.namespace, port),
+	}, s.reply())
+	assert.True(t, n.marked(12))
+	assert.Equal(t, n.address.String()+" ready=false serving=false terminating=false", w.endpoint("jupyter.alps.12.c1"))
+	time.Sleep(300 * time.Millisecond)
+	assert.False(t, n.isReady("jupyter.alps.12.c1"), "before the port listens")
+	listen()
+	eventually(t, "ready", func() bool { return n.isReady("jupyter.alps.12.c1") && n.isReady("two.alps.12.c1") })
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+	assert.Empty(t, w.names())
+	assert.False(t, n.marked(12))
+}
+
+func TestEveryEndOfAStep(t *testing.T) {
+	for name, end := range map[string]func(*step){
+		"slurmstepd is killed":           func(s *step) { _ = s.in.Close() },
+		"half a request":                 func(s *step) { _, _ = s.in.Write([]byte("ACT")); _ = s.in.Close() },
+		"garbage":                        func(s *step) { s.send("no field") },
+		"an end that nobody waits for":   func(s *step) { s.send("ACTION=deregister"); _ = s.in.Close() },
+		"a reply that nobody can read":   func(s *step) { s.closeOut(); s.send("ACTION=deregister") },
+		"both ends of the pipe are gone": func(s *step) { s.closeOut(); _ = s.in.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			n := w.newNode(site{})
+			s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"))
+			assert.Contains(t, s.reply(), "CODE=0")
+			eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+			end(s)
+			s.gone()
+			assert.Empty(t, w.names())
+			assert.False(t, n.marked(12))
+		})
+	}
+}
+
+func TestSignalsDoNotEndAStep(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"))
+	s.reply()
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGALRM} {
+		require.NoError(t, s.cmd.Process.Signal(signal))
+	}
+	time.Sleep(200 * time.Millisecond)
+	assert.Len(t, w.names(), 3, "scancel --signal is for the job's own processes")
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+	assert.Empty(t, w.names())
+}
+
+func TestAKilledStepProgramIsTheEpilogs(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"))
+	s.reply()
+	require.NoError(t, s.cmd.Process.Kill())
+	_ = s.cmd.Wait()
+	assert.Len(t, w.names(), 3)
+	assert.True(t, n.marked(12))
+	out := n.run("hook", "k8s_job_epilog", "CONFIG="+n.config, "JOB_ID=12", "UID=0", "GID=0", "NODE=c1")
+	assert.Equal(t, "0 ", out)
+	assert.Empty(t, w.names())
+	assert.False(t, n.marked(12))
+	assert.Equal(t, "0 ", n.run("hook", "k8s_job_epilog", "CONFIG="+n.config, "JOB_ID=12", "UID=0", "GID=0", "NODE=c1"), "again")
+}
+
+func TestTheNextStepTakesOverWhatAKilledOneLeft(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	dead := n.start(n.fields("STEP_ID=0", "K8S_REGISTER=name=a,port=8888,ready=none"))
+	dead.reply()
+	require.NoError(t, dead.cmd.Process.Kill())
+	_ = dead.cmd.Wait()
+	next := n.start(n.fields("STEP_ID=1", "K8S_REGISTER=name=a,port=8888,ready=none"))
+	assert.Contains(t, next.reply(), "CODE=0")
+	assert.Equal(t, []string{"CODE=0"}, next.end())
+	assert.Empty(t, w.names())
+}
+
+func TestSrunInABatchScriptCountsOnce(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	batch := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"))
+	batch.reply()
+	srun := n.start(n.fields("STEP_ID=0", "K8S_REGISTER=name=a,port=8888,ready=none"))
+	assert.Equal(t, []string{"CODE=0", "SETENV_SLURMK8S_SERVICE_A=a." + n.namespace + ".svc:8888"}, srun.reply())
+	assert.Equal(t, []string{"CODE=0"}, srun.end())
+	eventually(t, "still there", func() bool { return n.isReady("a.alps.12.c1") })
+	other := n.start(n.fields("STEP_ID=1", "K8S_REGISTER=name=a,port=9999,ready=none"))
+	assert.Equal(t, []string{"CODE=2", "MESSAGE=service " + n.namespace + "/a: step batch of this job has it with other options"}, other.reply())
+	other.gone()
+	assert.Equal(t, []string{"CODE=0"}, batch.end())
+	assert.Empty(t, w.names())
+}
+
+func TestOnlyTheFirstNodeRegisters(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	s := n.start(n.fields("NODE_RANK=1", "K8S_REGISTER=a:8888"))
+	assert.Equal(t, []string{"CODE=0", "SETENV_SLURMK8S_SERVICE_A=a." + n.namespace + ".svc:8888"}, s.reply())
+	assert.Empty(t, w.names())
+	assert.False(t, n.marked(12))
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+	all := n.start(n.fields("NODE_RANK=1", "K8S_REGISTER=name=a,port=8888,host=all,ready=none"))
+	all.reply()
+	assert.Len(t, w.names(), 3)
+	assert.Equal(t, []string{"CODE=0"}, all.end())
+	assert.Empty(t, w.names())
+}
+
+func TestHTTPAndFileProbes(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	port, listen := n.freePort()
+	healthy := make(chan bool)
+	file := filepath.Join(t.TempDir(), "ready")
+	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=name=h,port=%d,ready=http:/health;name=f,port=%d,ready=file:%s", port, port, file)))
+	s.reply()
+	go func() {
+		_ = http.Serve(listen(), http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			select {
+			case <-healthy:
+				assert.Equal(t, "/health", r.URL.Path)
+			default:
+				http.Error(rw, "starting", 503)
+			}
+		}))
+	}()
+	time.Sleep(500 * time.Millisecond)
+	assert.False(t, n.isReady("h.alps.12.c1"), "503 is not ready")
+	assert.False(t, n.isReady("f.alps.12.c1"), "no file yet")
+	close(healthy)
+	eventually(t, "http", func() bool { return n.isReady("h.alps.12.c1") })
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	eventually(t, "file", func() bool { return n.isReady("f.alps.12.c1") })
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+	assert.Empty(t, w.names())
+}
+
+func TestAFileIsOpenedAsTheUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	nobody, err := user.Lookup("nobody")
+	require.NoError(t, err)
+	w := newWorld(t)
+	n := w.newNode(site{})
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, nil, 0o600))
+	s := n.start(n.fields("UID="+nobody.Uid, "GID="+nobody.Gid, "K8S_REGISTER=name=f,port=8888,ready=file:"+secret))
+	assert.Contains(t, s.reply(), "CODE=0")
+	time.Sleep(700 * time.Millisecond)
+	assert.False(t, n.isReady("f.alps.12.c1"), "root could have opened it")
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+}
+
+func TestTheProcessIsNotTheJobs(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"), "LD_PRELOAD=/nonexistent", "SECRET=x")
+	s.reply()
+	proc := fmt.Sprintf("/proc/%d/", s.cmd.Process.Pid)
+	text := func(name string) string {
+		data, err := os.ReadFile(proc + name)
+		require.NoError(t, err)
+		return strings.TrimSpace(string(data))
+	}
+	assert.Equal(t, "0", text("oom_score_adj"))
+	assert.Regexp(t, `Max core file size +0 +0 `, text("limits"))
+	cwd, err := os.Readlink(proc + "cwd")
+	require.NoError(t, err)
+	assert.Equal(t, "/", cwd)
+	info, err := os.Stat(proc + "environ")
+	require.NoError(t, err)
+	assert.Equal(t, uint32(0), info.Sys().(*syscall.Stat_t).Uid)
+	s.end()
+}
+
+func TestAnAPIServerThatIsDown(t *testing.T) {
+	w := newWorld(t)
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, dead.Close())
+	kubeconfig, err := os.ReadFile(w.server.Kubeconfig())
+	require.NoError(t, err)
+	n := w.newNode(site{})
+	path := n.write("dead.kubeconfig", 0o600, strings.ReplaceAll(string(kubeconfig), w.server.URL, "https://"+dead.Addr().String()))
+	n = w.newNode(site{kubeconfig: path})
+	begin := time.Now()
+	s := n.start(n.fields("K8S_REGISTER=a:8888", "DEADLINE_MS=700"))
+	answer := s.reply()
+	assert.Equal(t, "CODE=3", answer[0])
+	assert.Contains(t, answer[1], "connection refused")
+	assert.Less(t, time.Since(begin), 6*time.Second)
+	s.gone()
+}
