@@ -14,6 +14,7 @@ struct config {
 	const char *program;	/* the slurmk8s program */
 	const char *library;	/* libslurmk8s.so */
 	const char *file;	/* slurmk8s.toml */
+	const char *run_dir;	/* as in slurmk8s.toml: a mark for each job with services */
 	int check_timeout_ms;	/* at the prompt */
 	int register_timeout_ms; /* before the first task */
 	int deregister_timeout_ms; /* after the last one */

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,11 +20,6 @@
 #include "../goffi/slurmk8s.h"
 #include "fields.h"
 #include "plugin.h"
-
-/* Where the step program leaves a mark for each job that it registers. */
-#ifndef RUN_DIR
-#define RUN_DIR "/run/slurmk8s"
-#endif
 
 #define HOOK "k8s_job_epilog"
 #define MARGIN_MS 1000 /* for a hook that does not keep its own deadline */
@@ -39,14 +35,14 @@ static struct hook_call {
 } call;
 
 /* An option of the job itself shows in the environment. One of an srun step in
- * it does not: then there is the mark. */
-static bool job_has_services(uint32_t job)
+ * it does not: then there is the mark that the step program has left. */
+static bool job_has_services(uint32_t job, const char *run_dir)
 {
-	char mark[64];
+	char mark[PATH_MAX];
 
 	if (getenv("SPANK_" OPTION_ENVIRONMENT "k8s_register"))
 		return true;
-	snprintf(mark, sizeof(mark), RUN_DIR "/job.%u", (unsigned)job);
+	snprintf(mark, sizeof(mark), "%s/job.%u", run_dir, (unsigned)job);
 	return access(mark, F_OK) == 0;
 }
 
@@ -128,7 +124,7 @@ void epilog_run(spank_t spank, const struct config *config)
 	const char *message;
 	uint32_t job;
 
-	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS || !job_has_services(job))
+	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS || !job_has_services(job, config->run_dir))
 		return;
 	occupy_standard_descriptors();
 	if (slurmk8s_load(config->library, &call.library, problem, sizeof(problem)) != SLURMK8S_OK) {

@@ -37,7 +37,8 @@ bool options_inherited(void);
 bool options_want_environment(void);
 
 /* Names of those variables, NULL after the last. Of all that Arkouda reads, the
- * ones that describe services: no credentials, no addresses, no paths. */
+ * ones that describe services: no credentials, no addresses, no paths. The list is
+ * that of bridge/service/env.go. */
 extern const char *const options_environment[];
 
 /* Add what was given: K8S_REGISTER=..., K8S_NAMESPACE=..., K8S_IMPORT=... */

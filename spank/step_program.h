@@ -7,8 +7,8 @@
  * both one end of a stream socket, 2 is /dev/null. Over the socket frames go
  * (fields.h), a reply to each request:
  *
- *   first  CONFIG DEADLINE_MS JOB_ID STEP_ID UID GID NODE NODELIST NODE_RANK
- *          RESTART_COUNT SCRIPT K8S_REGISTER K8S_NAMESPACE K8S_IMPORT ENV_<NAME>
+ *   first  CONFIG DEADLINE_MS JOB_ID STEP_ID UID GID GIDS NODE NODELIST
+ *          NODE_RANK RESTART_COUNT SCRIPT K8S_REGISTER K8S_NAMESPACE K8S_IMPORT ENV_<NAME>
  *          -> CODE=0|2|3 MESSAGE=... SETENV_<NAME>=...
  *   last   ACTION=deregister DEADLINE_MS
  *          -> CODE=0|3 MESSAGE=...

@@ -83,6 +83,24 @@ static void add_script(spank_t spank, struct fields *fields)
 		fields_add(fields, "SCRIPT", argv[0]);
 }
 
+/* Groups as Slurm has them; it may not tell. */
+static void add_groups(spank_t spank, struct fields *fields)
+{
+	char text[FIELDS_MAX_BYTES / 4];
+	gid_t *gids = NULL;
+	size_t used = 0;
+	int count = 0;
+
+	if (spank_get_item(spank, S_JOB_SUPPLEMENTARY_GIDS, &gids, &count) != ESPANK_SUCCESS || !gids)
+		return;
+	for (int i = 0; i < count && used < sizeof(text); i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%u", i ? "," : "",
+					 (unsigned)gids[i]);
+	/* Half a list would be another one. */
+	if (count > 0 && used < sizeof(text))
+		fields_add(fields, "GIDS", text);
+}
+
 static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
 			const struct config *config)
 {
@@ -102,6 +120,7 @@ static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
 	add_step_id(fields, step_id);
 	fields_add_number(fields, "UID", uid);
 	fields_add_number(fields, "GID", gid);
+	add_groups(spank, fields);
 	/* slurmstepd's own environment: slurmd's word. In the job's a user can
 	 * write SLURMD_NODENAME, and at this point Slurm has not yet corrected it. */
 	fields_add(fields, "NODE", getenv("SLURMD_NODENAME"));

@@ -131,9 +131,7 @@ func check(ctx context.Context, c *call) error {
 	var imports []service.Import
 	var err error
 	if text, given := c.request[KeyRegister]; given {
-		specs, err = service.Parse(text, Variables(c.request))
-		// A batch script may set the variables itself.
-		if err != nil && !errors.Is(err, service.ErrNoVariables) {
+		if specs, err = service.ParseEarly(text, Variables(c.request)); err != nil {
 			return err
 		}
 	}

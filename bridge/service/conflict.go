@@ -14,18 +14,33 @@ import (
 // ConflictError is a name that is somebody else's.
 type ConflictError struct {
 	Object string // "service ns/name"
-	Claim  Claim  // the zero Claim: the bridge of this cluster did not make it
-	Same   bool   // it is another step of the same job
+	// Claim is the job that has it; nil: this cluster's bridge did not make it.
+	Claim *Claim
+	Same  bool // it is another step of the same job
+	// Cluster is the other cluster whose bridge made it; empty: none did.
+	Cluster string
 }
 
 func (e *ConflictError) Error() string {
 	switch {
-	case e.Claim.ID == 0:
+	case e.Cluster != "":
+		return fmt.Sprintf("%s belongs to %s, which shares this Kubernetes: choose another name", e.Object, e.Cluster)
+	case e.Claim == nil:
 		return fmt.Sprintf("%s exists and is not of slurmk8s: choose another name", e.Object)
 	case e.Same:
 		return fmt.Sprintf("%s: step %s of this job has it with other options", e.Object, e.Claim.Step)
 	}
 	return fmt.Sprintf("%s belongs to job %d, which is running: choose another name or wait for its end", e.Object, e.Claim.ID)
+}
+
+// foreign is the error for an object that is not of this cluster's bridge.
+func foreign(object string, u *unstructured.Unstructured, cluster string) error {
+	e := &ConflictError{Object: object}
+	marks := u.GetLabels()
+	if other := marks[anchor.LabelCluster]; marks[anchor.LabelManagedBy] == anchor.ManagedBy && other != cluster && isLabel(other) {
+		e.Cluster = "cluster " + other
+	}
+	return e
 }
 
 // Claim is what an object of the bridge says of its maker.
@@ -69,7 +84,7 @@ func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
 	}
 	claim, ours := claimOf(found, r.Job.Cluster)
 	if !ours {
-		return plan{}, &ConflictError{Object: s.Object()}
+		return plan{}, foreign(s.Object(), found, r.Job.Cluster)
 	}
 	p := plan{found: found, holder: claim}
 	same := sameRun(claim.Job, r.Job)
@@ -95,7 +110,7 @@ func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
 		p.shared = true
 		return p, nil
 	}
-	return plan{}, &ConflictError{Object: s.Object(), Claim: p.holder, Same: same}
+	return plan{}, &ConflictError{Object: s.Object(), Claim: &p.holder, Same: same}
 }
 
 // foreignEndpoints is an error if somebody has Endpoints of the name without a
@@ -109,7 +124,7 @@ func (r *Registrar) foreignEndpoints(ctx context.Context, s Spec) error {
 		return err
 	}
 	if _, ours := anchor.JobOf(found, r.Job.Cluster); !ours {
-		return &ConflictError{Object: object(Endpoints, s.Namespace, s.Name)}
+		return foreign(object(Endpoints, s.Namespace, s.Name), found, r.Job.Cluster)
 	}
 	return nil
 }

@@ -104,6 +104,35 @@ func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[st
 	return r.make(ctx, reg, p)
 }
 
+// Adopt returns the registrations that an earlier process made for the same step,
+// for Deregister.
+func (r *Registrar) Adopt(ctx context.Context, specs []Spec) ([]*Registration, error) {
+	owners := map[string]map[string]any{}
+	var regs []*Registration
+	for _, s := range specs {
+		if owners[s.Namespace] == nil {
+			lease, err := anchor.Get(ctx, r.Kube, s.Namespace, r.Job)
+			if err != nil {
+				return nil, err
+			}
+			if lease == nil {
+				continue // nothing without it
+			}
+			owners[s.Namespace] = anchor.OwnerReference(lease.GetName(), lease.GetUID())
+		}
+		reg := &Registration{Spec: s, owner: owners[s.Namespace]}
+		found, err := r.api().get(ctx, EndpointSlices, s.Namespace, r.maker().sliceName(s))
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			reg.condition = Ready // as far as one can tell: it is closed before it is removed
+		}
+		regs = append(regs, reg)
+	}
+	return regs, nil
+}
+
 // Deregister takes the services away: first to terminating, then endpoint,
 // Service and, if nothing else of the job is there, the Lease. What is not this
 // run's any more stays.

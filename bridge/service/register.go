@@ -218,28 +218,32 @@ func adopt(found, wanted *unstructured.Unstructured) *unstructured.Unstructured 
 // whether another step of this job publishes this node already.
 func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
 	selector := anchor.ClusterSelector(r.Job.Cluster) + "," + labels.Set{labelServiceName: reg.Name}.String()
-	slices, err := r.api().list(ctx, EndpointSlices, reg.Namespace, selector)
+	slices, err := r.api().listCached(ctx, EndpointSlices, reg.Namespace, selector)
 	if err != nil {
 		return err
 	}
 	for i := range slices {
 		claim, ours := claimOf(&slices[i], r.Job.Cluster)
-		switch {
-		case !ours:
-		case sameRun(claim.Job, r.Job):
-			if slices[i].GetName() == r.maker().sliceName(reg.Spec) && claim.Step != r.Step && reg.AllNodes {
-				claim.Node, claim.Renewed = r.Node, true
-				if reg.Shared, err = r.Alive(ctx, claim); err != nil {
-					return err
-				}
-			}
-		default:
-			if err := r.api().remove(ctx, EndpointSlices, &slices[i]); err != nil && !kube.Is(err, kube.Conflict) {
-				return err
-			}
+		if !ours || sameRun(claim.Job, r.Job) {
+			continue
+		}
+		if err := r.api().remove(ctx, EndpointSlices, &slices[i]); err != nil && !kube.Is(err, kube.Conflict) {
+			return err
 		}
 	}
-	return nil
+	if !reg.AllNodes {
+		return nil
+	}
+	found, err := r.api().get(ctx, EndpointSlices, reg.Namespace, r.maker().sliceName(reg.Spec))
+	if err != nil || found == nil {
+		return err
+	}
+	claim, ours := claimOf(found, r.Job.Cluster)
+	if ours && sameRun(claim.Job, r.Job) && claim.Step != r.Step {
+		claim.Node, claim.Renewed = r.Node, true
+		reg.Shared, err = r.Alive(ctx, claim)
+	}
+	return err
 }
 
 // publish writes this node's endpoint in its present condition.

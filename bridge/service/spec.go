@@ -3,6 +3,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -122,6 +123,16 @@ func refused(format string, args ...any) error {
 // (NAME:PORT[:TARGET]), long (name=N,port=...,...) or "env", which takes Arkouda's
 // variables from env. The error is a *RefusedError.
 func Parse(text string, env map[string]string) ([]Spec, error) {
+	return parse(text, env, false)
+}
+
+// ParseEarly is Parse where the variables may be set later, by a batch script for
+// its srun: "env" stands for nothing then.
+func ParseEarly(text string, env map[string]string) ([]Spec, error) {
+	return parse(text, env, true)
+}
+
+func parse(text string, env map[string]string, early bool) ([]Spec, error) {
 	if err := checkText(text); err != nil {
 		return nil, err
 	}
@@ -129,6 +140,9 @@ func Parse(text string, env map[string]string) ([]Spec, error) {
 	for part := range strings.SplitSeq(text, ";") {
 		part = strings.TrimSpace(part)
 		some, err := parsePart(part, env)
+		if early && errors.Is(err, ErrNoVariables) {
+			continue
+		}
 		if err != nil {
 			return nil, &RefusedError{Text: fmt.Sprintf("--k8s-register: %s: %v", quote(part), err), Err: err}
 		}

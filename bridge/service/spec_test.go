@@ -153,6 +153,9 @@ func TestArkoudasVariables(t *testing.T) {
 	assert.Contains(t, parse("env,name=x", nil), "comes from the environment")
 	_, err := Parse("env", nil)
 	assert.ErrorIs(t, err, ErrNoVariables)
+	specs, err := ParseEarly("env;a:1", nil)
+	require.NoError(t, err)
+	assert.Len(t, specs, 1)
 }
 
 func TestExportsOfAScript(t *testing.T) {

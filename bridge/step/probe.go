@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/bridge/probe"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
@@ -24,8 +21,6 @@ const (
 	firstPause = 50 * time.Millisecond
 	longPause  = time.Second
 	latePause  = 5 * time.Second
-
-	probeTimeout = 2 * time.Second
 )
 
 // prober finds out when services answer, where pods would ask: at the address that
@@ -71,42 +66,9 @@ func (p *prober) probe(ctx context.Context, s service.Spec) error {
 	case service.ReadyFile:
 		return p.file(ctx, s.Ready.Path)
 	case service.ReadyHTTP:
-		return get(ctx, target, s.Ready.Path)
+		return probe.HTTP(ctx, target, s.Ready.Path)
 	}
-	return dial(ctx, target)
-}
-
-func dial(ctx context.Context, target netip.AddrPort) error {
-	d := net.Dialer{Timeout: probeTimeout}
-	conn, err := d.DialContext(ctx, "tcp", target.String())
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
-
-// get follows no redirect: it leads where the user wants.
-func get(ctx context.Context, target netip.AddrPort, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+target.String()+path, nil)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("User-Agent", "slurmk8s-probe")
-	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode >= 400 {
-		return fmt.Errorf("GET %s: %s", path, response.Status)
-	}
-	return nil
+	return probe.TCP(ctx, target)
 }
 
 // file waits in a process of the user's until the user can open the file. It lasts
@@ -147,9 +109,9 @@ func (p *prober) file(ctx context.Context, path string) error {
 // AwaitFile returns when the file can be opened. It runs as the user.
 func AwaitFile(ctx context.Context, path string) error {
 	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
-		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		err := probe.File(path)
 		if err == nil {
-			return f.Close()
+			return nil
 		}
 		if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENAMETOOLONG) {
 			return err

@@ -2,7 +2,6 @@ package step
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -89,12 +88,11 @@ func (r *request) parseOptions(fields hook.Fields) (err error) {
 				return err
 			}
 		}
-		r.specs, err = service.Parse(text, env)
-		// The script may set the variables later, for its srun.
-		if errors.Is(err, service.ErrNoVariables) && r.allocationWide() && text == "env" {
-			err = nil
+		parse := service.Parse
+		if r.allocationWide() {
+			parse = service.ParseEarly
 		}
-		if err != nil {
+		if r.specs, err = parse(text, env); err != nil {
 			return err
 		}
 	}

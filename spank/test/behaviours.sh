@@ -39,7 +39,7 @@ a_batch_job_is_registered_while_it_runs() {
 	ends "$id" COMPLETED 0:0
 	out=$(n1 cat "/tmp/$id.out")
 	[[ $out =~ ^'<10.9.8.7:'[0-9]+"> <a b'c>"$ ]] || fail "$out"
-	for want in "JOB_ID=$id" UID=1001 GID=1001 NODE=n1 'NODELIST=n[1-2]' NODE_RANK=0 RESTART_COUNT=0 K8S_REGISTER=jup:8888 \
+	for want in "JOB_ID=$id" UID=1001 GID=1001 GIDS=1001 NODE=n1 'NODELIST=n[1-2]' NODE_RANK=0 RESTART_COUNT=0 K8S_REGISTER=jup:8888 \
 		K8S_NAMESPACE=team "SCRIPT=/var/spool/slurmd/job$(printf '%05d' "$id")/slurm_script" DEADLINE_MS=2000 'uid=0 '; do
 		logged n1 "step $want"
 	done
@@ -245,6 +245,8 @@ signals_do_not_reach_the_program() {
 	logged n1 'end done'
 }
 
+waits_for_its_time() { [[ $(job "$1") == *Reason=BeginTime* ]]; }
+
 requeue_registers_again() {
 	local id
 	id=$(submit -w n1 --requeue --k8s-register=jup:1 -- '[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || sleep 100')
@@ -252,7 +254,8 @@ requeue_registers_again() {
 	n1 scontrol requeue "$id"
 	eventually 10 logged n1 'end done'
 	# Slurm would wait two minutes.
-	eventually 10 n1 scontrol update JobId="$id" StartTime=now
+	eventually 10 waits_for_its_time "$id"
+	n1 scontrol update JobId="$id" StartTime=now
 	eventually 20 logged n1 'step RESTART_COUNT=1'
 	ends "$id" COMPLETED 0:0
 	[ "$(n1 grep -c 'end done' /tmp/step_program.log)" = 2 ] || fail "$(n1 cat /tmp/step_program.log)"
@@ -384,6 +387,6 @@ all_behaviours() {
 	behaviour "a bad epilog drains nothing" a_bad_epilog_drains_nothing
 	behaviour "works with proctrack/pgid" it_works_with_proctrack_pgid
 	[ "$release" = bookworm ] || behaviour "works with contain_spank" it_works_with_contain_spank
-		behaviour "requeue registers again" requeue_registers_again
-		behaviour "the time limit deregisters" the_time_limit_deregisters
+	behaviour "requeue registers again" requeue_registers_again
+	behaviour "the time limit deregisters" the_time_limit_deregisters
 }

@@ -107,6 +107,10 @@ spank_err_t spank_get_item(spank_t spank, spank_item_t item, ...)
 		*va_arg(args, int *) = slurm.script ? 1 : 0;
 		*va_arg(args, char ***) = slurm.script ? (char **)&slurm.script : NULL;
 		break;
+	case S_JOB_SUPPLEMENTARY_GIDS:
+		*va_arg(args, gid_t **) = slurm.groups;
+		*va_arg(args, int *) = slurm.group_count;
+		break;
 	default: rc = ESPANK_BAD_ARG;
 	}
 	va_end(args);

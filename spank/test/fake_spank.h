@@ -15,7 +15,8 @@ extern struct fake_slurm {
 	spank_context_t context;
 	uint32_t job, step, rank, restarts;
 	uid_t uid;
-	gid_t gid;
+	gid_t gid, *groups;
+	int group_count;
 	int task;
 	const char *script;	/* argv[0] of the step, or NULL */
 	char *environment[64];	/* the job's; NULL-terminated */

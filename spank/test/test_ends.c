@@ -1,6 +1,6 @@
 /*
  * test_ends.c STEP_PROGRAM STUB_LIBRARY LOG - the two ends of a job: the check at the
- * prompt, and job_epilog. Needs root, for /run/slurmk8s.
+ * prompt, and job_epilog. Needs root, as the loader trusts only root's files.
  */
 #define _GNU_SOURCE
 #include "../../goffi/test/check.h"
@@ -146,8 +146,8 @@ static void bad_arguments_end_the_command(void)
 /* The epilog of job `id`. */
 static void end_job(uint32_t id, int timeout_ms)
 {
-	static char path[512], timeout[64];
-	char *arguments[] = { path, timeout };
+	static char path[512], timeout[64], directory[] = "run_dir=/tmp/slurmk8s-test-run";
+	char *arguments[] = { path, timeout, directory };
 
 	snprintf(path, sizeof(path), "library=%s", library);
 	snprintf(timeout, sizeof(timeout), "epilog_timeout_ms=%d", timeout_ms);
@@ -157,7 +157,7 @@ static void end_job(uint32_t id, int timeout_ms)
 	setenv("SLURMD_NODENAME", "n1", 1);
 	setenv("SLURM_NODELIST", "n[1-2]", 1);
 	setenv("SLURM_JOB_RESTART_COUNT", "2", 1);
-	CHECK(slurm_spank_job_epilog(fake_handle, 2, arguments) == 0);
+	CHECK(slurm_spank_job_epilog(fake_handle, 3, arguments) == 0);
 }
 
 static void with_option(void)
@@ -197,10 +197,11 @@ static void the_epilog_deregisters(void)
 
 static void a_mark_is_as_good_as_the_option(void)
 {
-	mkdir("/run/slurmk8s", 0755);
-	CHECK(creat("/run/slurmk8s/job.4000000001", 0600) >= 0);
+	mkdir("/tmp/slurmk8s-test-run", 0700);
+	CHECK(creat("/tmp/slurmk8s-test-run/job.4000000001", 0600) >= 0);
 	end_job(4000000001U, 1000);
-	unlink("/run/slurmk8s/job.4000000001");
+	unlink("/tmp/slurmk8s-test-run/job.4000000001");
+	rmdir("/tmp/slurmk8s-test-run");
 	CHECK(is_loaded() && strstr(read_all(log_path), "JOB_ID=4000000001"));
 }
 

@@ -31,14 +31,14 @@ static void config_has_defaults(void)
 
 static void config_takes_every_key(void)
 {
-	char *argv[] = { (char *)"program=/p", (char *)"library=/l", (char *)"config=/c=d",
+	char *argv[] = { (char *)"program=/p", (char *)"library=/l", (char *)"config=/c=d", (char *)"run_dir=/r",
 		(char *)"check_timeout_ms=100", (char *)"register_timeout_ms=200",
 		(char *)"deregister_timeout_ms=300", (char *)"epilog_timeout_ms=600000" };
 	struct config config;
 
-	CHECK(config_parse(&config, 7, argv, problem) == 0, "%s", problem);
+	CHECK(config_parse(&config, 8, argv, problem) == 0, "%s", problem);
 	CHECK(strcmp(config.program, "/p") == 0 && strcmp(config.library, "/l") == 0);
-	CHECK(strcmp(config.file, "/c=d") == 0, "%s", config.file);
+	CHECK(strcmp(config.file, "/c=d") == 0 && strcmp(config.run_dir, "/r") == 0, "%s", config.file);
 	CHECK(config.check_timeout_ms == 100 && config.register_timeout_ms == 200);
 	CHECK(config.deregister_timeout_ms == 300 && config.epilog_timeout_ms == 600000);
 }

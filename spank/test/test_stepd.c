@@ -168,6 +168,8 @@ static void a_step_is_registered_and_deregistered(void)
 	slurm.environment[1] = (char *)"SLURMD_NODENAME=forged";
 	slurm.script = "/var/spool/slurmd/job00042/slurm_script";
 	slurm.restarts = 3;
+	slurm.groups = (gid_t[]){ 1002, 27 };
+	slurm.group_count = 2;
 	setenv("SLURMD_NODENAME", "n1", 1);
 	start_step(SLURM_BATCH_SCRIPT, "k8s-register", "jup:8888");
 	CHECK(fake_variable("SLURMK8S_SERVICE_JUP"), "%s", slurm.log);
@@ -178,11 +180,24 @@ static void a_step_is_registered_and_deregistered(void)
 	CHECK(strstr(program_log(), "end done") && gone(program_pid()));
 	CHECK(open_descriptors() == before && wait(NULL) < 0 && errno == ECHILD);
 	for (const char *const *field = (const char *const[]){ "JOB_ID=42\n", "STEP_ID=batch\n", "UID=1001\n",
-		"GID=1002\n", "NODE=n1\n", "NODE_RANK=0\n", "NODELIST=n[1-2]\n", "RESTART_COUNT=3\n",
+		"GID=1002\n", "GIDS=1002,27\n", "NODE=n1\n", "NODE_RANK=0\n", "NODELIST=n[1-2]\n", "RESTART_COUNT=3\n",
 		"DEADLINE_MS=1200\n", "CONFIG=/etc/slurm/slurmk8s.toml\n", "K8S_REGISTER=jup:8888\n",
 		"SCRIPT=/var/spool/slurmd/job00042/slurm_script\n", "end ACTION=deregister\n", NULL }; *field; field++)
 		CHECK(strstr(program_log(), *field), "no %s", *field);
 	CHECK(!strstr(program_log(), "ENV_") && !strstr(program_log(), "forged"));
+}
+
+static void more_groups_than_can_be_carried_are_not_told(void)
+{
+	static gid_t many[65536];
+
+	for (int i = 0; i < 65536; i++)
+		many[i] = 4000000000U + (gid_t)i;
+	slurm.groups = many;
+	slurm.group_count = 65536;
+	start_step(0, "k8s-register", "a:1");
+	end_step();
+	CHECK(strstr(program_log(), "GID=1002\n") && !strstr(program_log(), "GIDS="), "half a list is another one");
 }
 
 static void a_numbered_step_says_its_number(void)
@@ -482,6 +497,7 @@ int main(int argc, char **argv)
 		{ "stepd: the extern step registers nothing", the_extern_step_registers_nothing },
 		{ "stepd: a namespace alone starts nothing", a_namespace_alone_starts_nothing },
 		{ "stepd: a step is registered and deregistered", a_step_is_registered_and_deregistered },
+		{ "stepd: more groups than can be carried are not told", more_groups_than_can_be_carried_are_not_told },
 		{ "stepd: an srun step says its number and rank", a_numbered_step_says_its_number },
 		{ "stepd: the interactive step says so", the_interactive_step_says_so },
 		{ "stepd: env sends Arkouda's variables and no others", env_sends_arkoudas_variables_and_no_others },

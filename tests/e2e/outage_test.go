@@ -32,11 +32,17 @@ func TestAPIServerHangs(t *testing.T) {
 
 func TestAPIServerRefusesConnections(t *testing.T) {
 	alone(t)
-	address := strings.TrimSpace(admin(t, "hostname", "--ip-address"))
+	addresses := strings.Fields(admin(t, "hostname", "--ip-address"))
 	rule := func(operation string) {
-		_, err := bed.Docker(deadline(t, patience), "exec", bed.ControlPlane, "iptables", operation, "INPUT",
-			"--source", address, "--protocol", "tcp", "--dport", "6443", "--jump", "REJECT", "--reject-with", "tcp-reset")
-		require.NoError(t, err)
+		for _, address := range addresses {
+			table := "iptables"
+			if strings.Contains(address, ":") {
+				table = "ip6tables"
+			}
+			_, err := bed.Docker(deadline(t, patience), "exec", bed.ControlPlane, table, operation, "INPUT",
+				"--source", address, "--protocol", "tcp", "--dport", "6443", "--jump", "REJECT", "--reject-with", "tcp-reset")
+			require.NoError(t, err)
+		}
 	}
 	outage(t, func() { rule("--insert") }, func() { rule("--delete") })
 }
@@ -54,8 +60,8 @@ func outage(t *testing.T, begin, end func()) {
 	running.comes("RUNNING")
 
 	// slurmctld stands still for the one submission that finds out.
-	over := prober.Excuse(submissionLimit, "a submission asks an API server that does not answer")
 	begin()
+	over := prober.Excuse(submissionLimit, "a submission asks an API server that does not answer")
 	ended := false
 	stop := func() {
 		if !ended {

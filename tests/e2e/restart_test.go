@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -35,18 +34,23 @@ func TestSlurmctldKilledWhileJobsWait(t *testing.T) {
 	time.Sleep(35 * time.Second)
 	killSlurmctld(t)
 
+	// These go on at once, and what goes on has its hook's minute.
 	for _, state := range dwssim.States {
-		j := waiting[state]
-		if stagesIn(state) {
-			// Slurm does not know how far the stage-in was: it ends the buffer, waits a
-			// minute and begins anew.
-			j.workflowWithin(patienceAfterRestart, "to be made anew", func(w *workflow) bool { return string(w.UID) != uids[state] })
-		}
-		w := j.reachesWithin(patienceAfterRestart, state)
 		if !stagesIn(state) {
-			require.Equal(t, uids[state], string(w.UID), "the Workflow of %s was made anew", state)
+			w := waiting[state].reaches(state)
+			require.Equal(t, uids[state], string(w.UID), "the Workflow in %s was made anew", state)
+			waiting[state].complete(state)
 		}
-		j.complete(state)
+	}
+	// Of these, Slurm does not know how far the stage-in was: it ends the buffer, waits a minute
+	// and begins anew.
+	for _, state := range dwssim.States {
+		if stagesIn(state) {
+			j := waiting[state]
+			j.workflowWithin(patienceAfterRestart, "to be made anew", func(w *workflow) bool { return string(w.UID) != uids[state] })
+			j.reachesWithin(patienceAfterRestart, state)
+			j.complete(state)
+		}
 	}
 	for _, j := range waiting {
 		j.endsWithin(patienceAfterRestart, "COMPLETED")
@@ -68,34 +72,29 @@ func submitWaiting(t *testing.T) map[string]*job {
 	return waiting
 }
 
-// Jobs so young that Slurm may not have written them down, nor that they have a buffer: whatever
-// it makes of them, they can be cancelled, and one reconcile later nothing is left.
+// Jobs so young that Slurm has not written down their buffers, nor all the jobs themselves:
+// whatever it makes of them, they can be cancelled, and one reconcile later nothing is left.
+// Not for jobs that have run: Slurm would have them stage out for ever, without a hook.
 func TestSlurmctldKilledRightAfterSubmission(t *testing.T) {
 	alone(t)
-	waiting := submitWaiting(t)
-	for state, j := range waiting {
+	var young []*job
+	for _, state := range []string{dwssim.Proposal, dwssim.Setup, dwssim.DataIn, dwssim.PreRun} {
+		j := submit(t, script{directives: []string{state + " action=wait"}})
 		j.mayBeLost = true
 		j.reaches(state)
+		young = append(young, j)
 	}
 	killSlurmctld(t)
-	for state, j := range waiting {
-		_, _ = bed.As(deadline(t, patience), "root", "", "scancel", "--hurry", j.number())
-		// A job that has run is not cancelled, and one in Teardown neither.
-		if !stagesIn(state) {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			_ = dwssim.Complete(ctx, bed.Kube, bed.Namespace, j.workflow, state)
-			cancel()
-		}
+	for _, j := range young {
+		_, _ = bed.As(deadline(t, patience), "root", "", "scancel", "--hurry", j.number()) // it may be unknown
 	}
 	time.Sleep(5 * time.Second)
-	var over []*job
-	for state, j := range waiting {
+	for _, j := range young {
 		seen := jobs.Get(j.id)
-		t.Logf("%s: job %d: %s, buffer %s", state, j.id, seen.State(), seen["BurstBufferState"])
-		over = append(over, j)
+		t.Logf("job %d: state %q, buffer %q", j.id, seen.State(), seen["BurstBufferState"])
 	}
-	t.Log(reconcile(t).Stdout)
-	for _, j := range over {
+	reconcile(t)
+	for _, j := range young {
 		j.gone()
 	}
 }

@@ -214,7 +214,11 @@ func TestAForeignServiceIsUntouched(t *testing.T) {
 			before := w.create(service.Services, foreign)
 			r := w.registrar(12)
 			regs, err := r.Register(t.Context(), w.specs("jupyter:8888"))
-			require.EqualError(t, err, "service "+w.namespace+"/jupyter exists and is not of slurmk8s: choose another name")
+			want := "exists and is not of slurmk8s: choose another name"
+			if name == "another cluster's" {
+				want = "belongs to cluster other, which shares this Kubernetes: choose another name"
+			}
+			require.EqualError(t, err, "service "+w.namespace+"/jupyter "+want)
 			require.NoError(t, r.Deregister(t.Context(), regs))
 			assert.Equal(t, before, w.get(service.Services, "jupyter"))
 			sweeper := &service.Sweeper{Kube: r.Kube, Cluster: cluster, Log: testLog(t)}

@@ -230,8 +230,14 @@ func (s *step) gone() {
 // run runs another command of slurmk8s: its exit status and what it printed.
 func (n *node) run(args ...string) string {
 	n.t.Helper()
+	return n.runWith(nil, args...)
+}
+
+// runWith is run with more variables.
+func (n *node) runWith(env []string, args ...string) string {
+	n.t.Helper()
 	cmd := exec.Command(slurmk8s(n.t), args...)
-	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.Env = append([]string{"PATH=/usr/bin:/bin"}, env...)
 	out, err := cmd.CombinedOutput()
 	status := 0
 	var exit *exec.ExitError

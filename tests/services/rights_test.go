@@ -202,8 +202,8 @@ func TestAStolenCredentialPublishesItsNodeOnly(t *testing.T) {
 
 		{"another node's address", create(service.EndpointSlices, open, slice("IPv4", "10.2.0.7")), `does not give to node "c1": 10.2.0.7`},
 		{"its own and another's", create(service.EndpointSlices, open, slice("IPv4", "10.1.0.1", "10.2.0.7")), "does not give to node"},
-		{"the cloud's metadata", create(service.EndpointSlices, open, slice("IPv4", "169.254.169.254")), "does not give to node"},
-		{"loopback", create(service.EndpointSlices, open, slice("IPv4", "127.0.0.1")), "does not give to node"},
+		{"the cloud's metadata", create(service.EndpointSlices, open, slice("IPv4", "169.254.169.254")), "link-local"},
+		{"loopback", create(service.EndpointSlices, open, slice("IPv4", "127.0.0.1")), "loopback"},
 		{"an address of IPv6", create(service.EndpointSlices, open, slice("IPv6", "fd00::2")), "does not give to node"},
 		{"a host name", create(service.EndpointSlices, open, slice("FQDN", "evil.example.org")), "an endpoint of slurmk8s is an address"},
 		{"another's in the old form", create(service.Endpoints, open, old("addresses", "10.2.0.7")), "does not give to node"},
@@ -267,7 +267,9 @@ func TestAStolenCredentialPublishesItsNodeOnly(t *testing.T) {
 	})
 	t.Run("labels of the namespace open the rest", func(t *testing.T) {
 		w.label(`"slurmk8s.io/selectors":"open","slurmk8s.io/node-ports":"open","slurmk8s.io/load-balancers":"open"`)
-		eventually(t, "opened", func() bool { return create(service.Services, open, spec("selector", map[string]any{"app": "db"})) == nil })
+		eventually(t, "opened", func() bool {
+			return create(service.Services, open, spec("selector", map[string]any{"app": "db"})) == nil
+		})
 		assert.NoError(t, create(service.Services, open, spec("type", "NodePort")))
 		assert.NoError(t, create(service.Services, open, spec("type", "LoadBalancer")))
 		assert.Error(t, create(service.Services, open, spec("externalIPs", []any{"10.0.0.1"})))

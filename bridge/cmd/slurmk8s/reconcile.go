@@ -25,8 +25,10 @@ import (
 const reconcileHelp = `Usage: slurmk8s reconcile [--config FILE] [--dry-run] [--limit 60s]
 
 Ends the Workflows whose Slurm job is over and deletes them: what a cancelled
-hook, an API server that was down, or a failed teardown left behind. When Slurm
-does not answer, nothing is touched.
+hook, an API server that was down, or a failed teardown left behind. With rules for
+services, it also removes the services of jobs that run no more: on the controller
+those of all nodes, on a node what its epilogs could not. When Slurm does not
+answer, nothing is touched.
 
   --dry-run     print what would be done
   --limit TIME  how long one Teardown may take (default 60s)
@@ -66,6 +68,31 @@ func runReconcile(ctx context.Context, args []string) int {
 	}
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "reconcile"})
+	limited, cancel := context.WithTimeout(ctx, *limit)
+	defer cancel()
+	var results []reconcile.Result
+	status := exitOK
+	add := func(some []reconcile.Result, err error) {
+		results = append(results, some...)
+		if err != nil {
+			log.Error(err)
+			status = failed(err)
+		}
+	}
+	d := dutiesOf(cfg)
+	if d.workflows {
+		add(reconcileWorkflows(ctx, cfg, d, *limit, *dryRun, log))
+	}
+	if d.workflows && d.services {
+		add(reconcileServices(limited, cfg, *dryRun, log))
+	}
+	if d.node {
+		add(reconcileNode(limited, cfg, *dryRun, log))
+	}
+	return max(status, report(results, *dryRun, log))
+}
+
+func reconcileWorkflows(ctx context.Context, cfg *slurmconf.Config, d duties, limit time.Duration, dryRun bool, log *logrus.Entry) ([]reconcile.Result, error) {
 	client, err := kube.New(kube.Options{
 		Kubeconfig:     cfg.Kubernetes.Kubeconfig,
 		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
@@ -74,27 +101,27 @@ func runReconcile(ctx context.Context, args []string) int {
 		Log:            log,
 	})
 	if err != nil {
-		return failed(err)
+		return nil, err
 	}
-	listing, cancel := context.WithTimeout(ctx, *limit)
+	listing, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	if d.services {
+		if there, err := hasWorkflows(listing, client); err != nil || !there {
+			return nil, err // a site may have services only
+		}
+	}
 	driver, err := workflow.New(listing, cfg, client, log)
 	if err != nil {
-		return failed(err)
+		return nil, err
 	}
-	results, err := reconcile.Workflows(ctx, reconcile.Options{
+	return reconcile.Workflows(ctx, reconcile.Options{
 		Driver: driver,
 		Slurm:  slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf},
 		Local:  state.Dir(cfg.StateDir),
-		Limit:  *limit,
-		DryRun: *dryRun,
+		Limit:  limit,
+		DryRun: dryRun,
 		Log:    log,
 	})
-	if err != nil {
-		log.Error(err)
-		return failed(err)
-	}
-	return report(results, *dryRun, log)
 }
 
 func report(results []reconcile.Result, dryRun bool, log *logrus.Entry) int {
@@ -104,9 +131,13 @@ func report(results []reconcile.Result, dryRun bool, log *logrus.Entry) int {
 		if dryRun {
 			done = "would be removed"
 		}
-		text := fmt.Sprintf("%s (job %d is over; was in %s): %s", r.Object, r.JobID, r.State, done)
+		was := ""
+		if r.State != "" {
+			was = "; was in " + r.State
+		}
+		text := fmt.Sprintf("%s (job %d is over%s): %s", r.Object, r.JobID, was, done)
 		if r.Err != nil {
-			text = fmt.Sprintf("%s (job %d is over; was in %s): left: %v", r.Object, r.JobID, r.State, r.Err)
+			text = fmt.Sprintf("%s (job %d is over%s): left: %v", r.Object, r.JobID, was, r.Err)
 			status = exitFailed
 		}
 		text = logging.OneLine(text) // it may quote a user's directive

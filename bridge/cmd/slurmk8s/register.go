@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/baremetal"
+	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/probe"
+	"slurmk8s.io/slurmk8s/bridge/service"
+)
+
+const registerHelp = `Usage: slurmk8s %s [options] [SPEC]
+
+Registers services of this host in Kubernetes, outside Slurm, or takes them away.
+SPEC is what --k8s-register takes (jupyter:8888); without it these variables count:
+
+  EXTERNAL_SERVICE_NAME, _PORT (5555), _TARGET_PORT (5555)   the service
+  METRICS_SERVICE_NAME, _PORT (5556), _TARGET_PORT (5556)    that of its metrics
+  NAMESPACE (default)
+
+and the service is ready at once. Kubernetes is reached by
+
+  K8S_HOST                          https://HOST:6443
+  CACERT_FILE                       its authority; its certificate is always verified
+  KEY_FILE, CERT_FILE, KEY_PASSWD   a client certificate, or
+  SSL_TOKEN                         a token
+
+or, where K8S_HOST is not set, by --kubeconfig FILE.
+
+  --address ADDRESS   of this host, by which pods reach it (default: found out)
+  --namespace NS      counts more than NAMESPACE
+  --timeout 10s       how long it may take
+
+Exit status: 0 done, 7 Kubernetes is not reached, 22 it refuses (the line begins
+with the HTTP status: 401 who are you, 403 not allowed, 404 no such namespace,
+409 somebody else's name, 422 not valid), 36 a key or certificate is not usable,
+1 anything else.
+`
+
+// runRegister is the command register, or deregister.
+func runRegister(ctx context.Context, command string, args []string) int {
+	set := flag.NewFlagSet(command, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {}
+	kubeconfig := set.String("kubeconfig", "", "")
+	address := set.String("address", "", "")
+	namespace := set.String("namespace", "", "")
+	timeout := set.Duration("timeout", 10*time.Second, "")
+	switch err := set.Parse(args); {
+	case err == flag.ErrHelp:
+		fmt.Printf(registerHelp, command)
+		return exitOK
+	case err != nil:
+		return usage("%s: %v", command, err)
+	case set.NArg() > 1:
+		return usage("%s takes one SPEC, not also %q", command, set.Arg(1))
+	}
+	spec := "env,ready=none"
+	if set.NArg() == 1 {
+		spec = set.Arg(0)
+	}
+	specs, err := bareSpecs(spec, *namespace)
+	if err != nil {
+		return failed(err)
+	}
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	limit, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	r, err := baremetal.Registrar(limit, baremetal.Options{
+		Kubeconfig: *kubeconfig, Address: *address, Env: os.Getenv, Timeout: min(5*time.Second, *timeout), Log: logrus.NewEntry(logger),
+	})
+	if err != nil {
+		return bareFailure(command, err)
+	}
+	if command == "deregister" {
+		regs, err := r.Adopt(limit, specs)
+		if err == nil {
+			err = r.Deregister(limit, regs)
+		}
+		return bareFailure(command, err)
+	}
+	regs, err := r.Register(limit, specs)
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), *timeout)
+		defer cancel()
+		_ = r.Deregister(undo, regs) // what was made so far; the first error is the one to tell
+		return bareFailure(command, err)
+	}
+	for _, reg := range regs {
+		if err := bareReady(ctx, r, reg); err != nil {
+			return bareFailure(command, err)
+		}
+		fmt.Printf("%s:%d is %s:%d\n", reg.Host(), reg.Ports[0].Port, r.Address, reg.Ports[0].Target)
+	}
+	return exitOK
+}
+
+func bareSpecs(text, namespace string) ([]service.Spec, error) {
+	env := map[string]string{}
+	for _, name := range service.Variables {
+		env[name] = os.Getenv(name)
+	}
+	if namespace != "" {
+		env["NAMESPACE"] = namespace
+	}
+	specs, err := service.Parse(text, env)
+	for i := range specs {
+		if specs[i].Namespace == "" {
+			specs[i].Namespace = env["NAMESPACE"]
+		}
+		if specs[i].Namespace == "" {
+			specs[i].Namespace = "default"
+		}
+		if err := service.CheckNamespace(specs[i].Namespace); err != nil {
+			return nil, err
+		}
+	}
+	return specs, err
+}
+
+// bareReady waits until the service answers, as its specification says, and opens
+// it. One that does not answer in time stays registered, and closed.
+func bareReady(ctx context.Context, r *service.Registrar, reg *service.Registration) error {
+	timeout := reg.ReadyTimeout
+	if timeout == 0 {
+		timeout = time.Minute
+	}
+	limit, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	target := netip.AddrPortFrom(r.Address, reg.Ports[0].Target)
+	for {
+		err := error(nil)
+		switch reg.Ready.Kind {
+		case service.ReadyTCP:
+			err = probe.TCP(limit, target)
+		case service.ReadyHTTP:
+			err = probe.HTTP(limit, target, reg.Ready.Path)
+		case service.ReadyFile:
+			err = probe.File(reg.Ready.Path)
+		}
+		if err == nil {
+			return r.Ready(ctx, reg)
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-limit.Done():
+			return fmt.Errorf("%s is registered but not ready after %s: %w", reg.Object(), timeout, err)
+		}
+	}
+}
+
+func bareFailure(command string, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	code, text := baremetal.Code(err)
+	fmt.Fprintf(os.Stderr, "slurmk8s %s: %s\n", command, logging.OneLine(hook.Line(text)))
+	return code
+}
