@@ -67,12 +67,13 @@ func newCall(name string, request Fields) (*call, error) {
 func (c *call) close() { c.logSink.Close() }
 
 // driver connects to Kubernetes. It is made where a hook needs it, since several
-// can end without.
-func (c *call) driver(ctx context.Context) (*workflow.Driver, error) {
+// can end without. hasty is for the hooks that Slurm waits for under a lock.
+func (c *call) driver(ctx context.Context, hasty bool) (*workflow.Driver, error) {
 	client, err := kube.New(kube.Options{
 		Kubeconfig:     c.cfg.Kubernetes.Kubeconfig,
 		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
 		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d)", version.Version, c.cfg.Cluster, c.job.ID),
+		Hasty:          hasty,
 		Log:            c.log,
 	})
 	if err != nil {

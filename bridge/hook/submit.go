@@ -37,7 +37,7 @@ func jobProcess(ctx context.Context, c *call) error {
 }
 
 func (c *call) judge(ctx context.Context, lines []string) error {
-	d, err := c.driver(ctx)
+	d, err := c.driver(ctx, true)
 	if err != nil {
 		return err
 	}

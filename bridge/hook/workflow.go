@@ -46,7 +46,7 @@ func setup(ctx context.Context, c *call) error {
 	if err != nil || len(lines) == 0 {
 		return err
 	}
-	d, err := c.driver(ctx)
+	d, err := c.driver(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func getStatus(ctx context.Context, c *call) error {
 	if breaker.Tripped() {
 		return errors.New("no answer from Kubernetes a moment ago: try again later")
 	}
-	d, err := c.driver(ctx)
+	d, err := c.driver(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (c *call) jobDriver(ctx context.Context) (*workflow.Driver, error) {
 	if err := c.need(KeyJobID); err != nil {
 		return nil, err
 	}
-	return c.driver(ctx)
+	return c.driver(ctx, false)
 }
 
 // keepEnv leaves the environment that DWS wants for slurm_bb_paths, which may

@@ -41,6 +41,7 @@ type Options struct {
 	RequestTimeout time.Duration // one attempt of one request, watches excepted
 	UserAgent      string        // appears in the API server's audit log
 	AlsoTrusted    []uint32      // owners that secrets may have besides root and ourselves
+	Hasty          bool          // Slurm stands still meanwhile: do not wait for a server that refuses connections
 	Log            *logrus.Entry
 }
 
@@ -49,6 +50,7 @@ type Client struct {
 	Dynamic        dynamic.Interface
 	rest           *rest.RESTClient
 	requestTimeout time.Duration
+	hasty          bool
 	away           atomic.Int64 // when the server was last found away, Unix nanoseconds; 0: never
 	log            *logrus.Entry
 }
@@ -74,7 +76,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
 	}
-	return &Client{Dynamic: dyn, rest: raw, requestTimeout: o.RequestTimeout, log: o.Log}, nil
+	return &Client{Dynamic: dyn, rest: raw, requestTimeout: o.RequestTimeout, hasty: o.Hasty, log: o.Log}, nil
 }
 
 // restConfig turns a kubeconfig into a configuration that takes nothing from

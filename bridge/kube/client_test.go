@@ -3,11 +3,13 @@ package kube
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -241,4 +243,27 @@ func TestOneAttemptThatIsNotAnsweredIsTriedAgain(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.PreferredVersion(t.Context(), group)
 	require.NoError(t, err)
+}
+
+func TestAHastyClientDoesNotWaitForAServerThatRefusesConnections(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	for _, hasty := range []bool{true, false} {
+		o := options(kubeconfig(t))
+		o.Hasty = hasty
+		c, err := New(o)
+		require.NoError(t, err)
+		tries := 0
+		err = c.Do(t.Context(), "get x", func(context.Context) error {
+			if tries++; tries < 3 {
+				return refused
+			}
+			return nil
+		})
+		if hasty {
+			require.ErrorIs(t, err, syscall.ECONNREFUSED)
+			assert.Equal(t, 1, tries)
+		} else {
+			require.NoError(t, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,7 +48,7 @@ func (c *Client) Do(ctx context.Context, what string, request func(context.Conte
 		switch Classify(err) {
 		case Transient:
 			c.away.Store(time.Now().UnixNano())
-			again = true
+			again = !c.hasty || !errors.Is(err, syscall.ECONNREFUSED)
 		case Unauthorized:
 			refused++
 			again = refused < unauthorizedTries || c.starting()
