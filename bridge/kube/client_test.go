@@ -248,7 +248,7 @@ func TestOneAttemptThatIsNotAnsweredIsTriedAgain(t *testing.T) {
 func TestAHastyClientDoesNotWaitForAServerThatRefusesConnections(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	for _, hasty := range []bool{true, false} {
-		o := options(kubeconfig(t))
+		o := options(write(t, "config", kubeconfig(t), 0o600))
 		o.Hasty = hasty
 		c, err := New(o)
 		require.NoError(t, err)
