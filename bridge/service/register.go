@@ -73,6 +73,8 @@ func (r *Registrar) Register(ctx context.Context, specs []Spec) ([]*Registration
 			continue
 		}
 		if owners[s.Namespace] == nil {
+			// If its answer is lost, the Lease may be there: Deregister looks for it.
+			reg.owner = anchor.OwnerReference(r.Job.LeaseName(), "")
 			owner, err := r.keeper().Apply(ctx, s.Namespace)
 			if err != nil {
 				return made, noNamespace(err, s.Namespace)

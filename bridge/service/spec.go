@@ -189,7 +189,7 @@ func parsePart(part string, env map[string]string) ([]Spec, error) {
 	case part == word:
 		specs, err = parseShort(part)
 	default:
-		return nil, fmt.Errorf("options need the long form, name=NAME,port=PORT,...")
+		return nil, fmt.Errorf("options need the long form, such as name=NAME,port=PORT")
 	}
 	if err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func parsePort(text string) (Port, error) {
 		p.Name, fields = fields[0], fields[1:]
 	}
 	if len(fields) > 2 {
-		return p, fmt.Errorf("%s has too many \":\", a port is [NAME:]PORT[:TARGET]", quote(text))
+		return p, fmt.Errorf("%s has too many colons: a port is [NAME:]PORT[:TARGET]", quote(text))
 	}
 	var err error
 	if p.Port, err = portNumber(fields[0]); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -69,11 +70,12 @@ func (s *session) run(ctx context.Context) bool {
 	begin := time.Now()
 	env, err := s.register(live)
 	if err != nil {
-		stop()
-		// First what is left, then the answer: the step ends at once after it.
-		s.deregister()
 		s.logf(logrus.ErrorLevel, "refused or failed: %v", err)
+		// At once, since somebody waits who has a deadline; then what is left. If
+		// that takes longer than the step has, the epilog does it.
 		_ = writeFrame(s.out, reply(codeOf(err), err))
+		stop()
+		_ = s.deregister()
 		return false
 	}
 	s.logf(logrus.InfoLevel, "registered in %d ms:%s", time.Since(begin).Milliseconds(), s.summary())
@@ -86,6 +88,9 @@ func (s *session) run(ctx context.Context) bool {
 	}
 	stop()
 	err = s.deregister()
+	if action, given := s.ended[keyAction]; given && action != actionDeregister {
+		err = errors.Join(err, fmt.Errorf("no such action: %q", action))
+	}
 	if s.ended != nil { // somebody waits for the answer
 		_ = writeFrame(s.out, reply(codeOf(err), err))
 	}

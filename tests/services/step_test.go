@@ -178,7 +178,7 @@ func TestHTTPAndFileProbes(t *testing.T) {
 			case <-healthy:
 				assert.Equal(t, "/health", r.URL.Path)
 			default:
-				http.Error(rw, "starting", 503)
+				http.Error(rw, "starting", http.StatusServiceUnavailable)
 			}
 		}))
 	}()
