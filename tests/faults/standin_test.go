@@ -182,7 +182,7 @@ func standInScenario(t *testing.T, api *fakeAPI, defect string) Scenario {
 	}, 5*time.Second, settleTime)
 	return Scenario{
 		Name:     defect,
-		Deadline: 1500 * time.Millisecond,
+		Deadline: 6 * time.Second, // a machine that does other things too needs seconds for this,
 		Setup:    func(context.Context, *Cell) error { return nil },
 		Command: func(c *Cell) Command {
 			return Command{
