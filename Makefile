@@ -83,7 +83,7 @@ test-c: all
 ## test-api: the hooks against a real etcd and API server on loopback
 test-api: all
 	tests/kubernetes/build.sh kube-apiserver
-	$(GO) test -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/...
+	$(GO) test -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/...
 
 ## test-faults: every fault at every API request of every hook
 test-faults: all

@@ -128,7 +128,9 @@ static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
 	/* slurmstepd has put this one into a batch script's environment itself. In
 	 * an srun step it is what srun sent, and so the user's word. */
 	add_job_variable(spank, fields, "NODELIST", "SLURM_JOB_NODELIST");
-	if (spank_get_item(spank, S_SLURM_RESTART_COUNT, &restarts) == ESPANK_SUCCESS)
+	/* Slurm (22.05 to 26.05) does not tell: 0 also after a requeue. The environment's
+	 * SLURM_RESTART_COUNT comes later, and only from the first requeue on is Slurm's. */
+	if (spank_get_item(spank, S_SLURM_RESTART_COUNT, &restarts) == ESPANK_SUCCESS && restarts)
 		fields_add_number(fields, "RESTART_COUNT", restarts);
 	if (step_id == SLURM_BATCH_SCRIPT)
 		add_script(spank, fields);

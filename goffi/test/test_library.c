@@ -223,14 +223,18 @@ static void leaves_signals_alone(void)
 {
 	static const int signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGCHLD,
 				       SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP };
-	const struct slurmk8s_library *lib = load();
+	const size_t count = sizeof(signals) / sizeof(*signals);
+	struct sigaction before[sizeof(signals) / sizeof(*signals)];
 
-	CHECK(call(lib, "test_echo", echo) == SLURMK8S_OK);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++) {
+	/* Not SIG_DFL for all: who starts the tests in the background ignores some. */
+	for (size_t i = 0; i < count; i++)
+		CHECK(sigaction(signals[i], NULL, &before[i]) == 0);
+	CHECK(call(load(), "test_echo", echo) == SLURMK8S_OK);
+	for (size_t i = 0; i < count; i++) {
 		struct sigaction action;
 
 		CHECK(sigaction(signals[i], NULL, &action) == 0);
-		CHECK(action.sa_handler == SIG_DFL, "signal %d", signals[i]);
+		CHECK(action.sa_handler == before[i].sa_handler, "signal %d", signals[i]);
 	}
 }
 
