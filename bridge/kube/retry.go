@@ -26,11 +26,18 @@ const unauthorizedTries = 3
 // service accounts nor its roles: it answers before it has read them all.
 const settling = 10 * time.Second
 
-// starting reports that the server was away a moment ago.
-func (c *Client) starting() bool {
+// NoteAway remembers that the server was found away: a connection to it ended.
+func (c *Client) NoteAway() { c.away.Store(time.Now().UnixNano()) }
+
+// Starting reports that the server was away a moment ago.
+func (c *Client) Starting() bool {
 	away := c.away.Load()
 	return away != 0 && time.Since(time.Unix(0, away)) < settling
 }
+
+// hastyTries is how often a hasty client asks a server that answers, but not with
+// what was asked for: a webhook that is down stays so for a while.
+const hastyTries = 2
 
 // Do runs one API request until it succeeds, fails for good, or ctx ends. Each
 // attempt gets the request timeout. what names operation and object for the
@@ -39,21 +46,26 @@ func (c *Client) starting() bool {
 // The error keeps the API's own error in its chain, for Classify.
 func (c *Client) Do(ctx context.Context, what string, request func(context.Context) error) error {
 	policy := backoff()
+	var last error
 	for tries, refused := 1, 0; ; tries++ {
 		err := c.once(ctx, request)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil && last != nil {
+			err = last // an answer says more than that the next one was cut off
+		}
+		last = err
 		again := false
 		switch Classify(err) {
 		case Transient:
-			c.away.Store(time.Now().UnixNano())
-			again = !c.hasty || !errors.Is(err, syscall.ECONNREFUSED)
+			c.NoteAway()
+			again = !c.hasty || tries < hastyTries && !errors.Is(err, syscall.ECONNREFUSED)
 		case Unauthorized:
 			refused++
-			again = refused < unauthorizedTries || c.starting()
+			again = refused < unauthorizedTries || c.Starting()
 		case Denied:
-			again = c.starting()
+			again = c.Starting()
 		}
 		if !again {
 			return &RequestError{What: what, Tries: tries, Err: err}

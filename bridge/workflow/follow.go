@@ -69,7 +69,9 @@ func (f *follower) next(ctx context.Context) (*object, error) {
 			case ok && event.Type == watch.Bookmark:
 				continue
 			}
-			// Ended by the server's time limit, cut, or an error such as 410 Gone.
+			// Ended by the server's time limit, cut, or an error such as 410 Gone. It
+			// may be that the server went away and is back before it is asked again.
+			f.d.kube.NoteAway()
 			f.stop()
 			return f.reread(ctx)
 		}
@@ -105,7 +107,7 @@ func (f *follower) open(ctx context.Context) (bool, error) {
 		f.w, f.opened = &cancelled{w, cancel}, time.Now()
 		return true, nil
 	case err := <-failed:
-		if class := kube.Classify(err); class == kube.Denied || class == kube.Final {
+		if class := kube.Classify(err); class == kube.Denied && !f.d.kube.Starting() || class == kube.Final {
 			cancel()
 			return false, &kube.RequestError{What: "watch workflow " + f.d.path(f.name), Tries: 1, Err: err}
 		}
