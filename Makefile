@@ -11,6 +11,7 @@ STATEDIR   ?= /var/spool/slurmk8s
 DESTDIR    ?=
 
 VERSION := 0.1.0
+SLURM_RELEASES := 22.05 24.11 26.05
 GO      ?= go
 LUA_INCLUDE ?= /usr/include/lua5.1
 
@@ -22,7 +23,7 @@ CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -fs
 GO_SOURCES := $(shell find bridge slurmconf -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: all help deps lint test test-unit test-c test-api test-faults test-e2e test-releases test-all \
+.PHONY: all spank help deps lint test test-unit test-c test-api test-faults test-e2e test-releases test-all \
 	fuzz demo bench cluster cluster-down install clean
 
 ## all: build the program, the library and the Lua module into build/
@@ -54,6 +55,12 @@ $(B)/lib/slurmk8s_lua.so: $(wildcard lua/*.c lua/*.h) goffi/loader.c goffi/loade
 $(B)/etc/burst_buffer.lua: lua/burst_buffer.lua.in Makefile
 	@mkdir -p $(@D)
 	sed -e 's|@BINDIR@|$(BINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; s|@STATEDIR@|$(STATEDIR)|g' $< > $@
+
+## spank: the SPANK plugin, for each Slurm release of the test cluster (needs Slurm's headers)
+spank: $(foreach r,$(SLURM_RELEASES),$(B)/lib/spank-$(r)/slurmk8s_spank.so)
+
+$(B)/lib/spank-%/slurmk8s_spank.so: $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh lua/bounded_exec.* goffi/loader.*)
+	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) CC=$(CC) spank/build.sh $@ $*
 
 ## install: copy into DESTDIR; existing configuration is kept
 install: all
