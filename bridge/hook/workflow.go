@@ -30,6 +30,7 @@ func (c *call) directives() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the job script: %w", err)
 	}
+	c.script = script
 	lines, err := workflow.Directives(script, c.cfg.Workflows.Directive)
 	var wrong *workflow.DirectiveError
 	if errors.As(err, &wrong) {
@@ -40,6 +41,9 @@ func (c *call) directives() ([]string, error) {
 
 func setup(ctx context.Context, c *call) error {
 	if err := c.need(KeyJobID, KeyUID, KeyGID); err != nil {
+		return err
+	}
+	if err := c.findScript(ctx); err != nil {
 		return err
 	}
 	lines, err := c.directives()

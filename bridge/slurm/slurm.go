@@ -116,6 +116,23 @@ func (c Commands) Nodes(ctx context.Context, id uint32) ([]string, error) {
 	return slurmconf.ExpandHostlist(r.nodes)
 }
 
+// Array returns the id of the array that a job is a task of, 0 when it is of none.
+func (c Commands) Array(ctx context.Context, id uint32) (uint32, error) {
+	r, err := c.record(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	array, _, isTask := strings.Cut(r.display, "_")
+	if !isTask {
+		return 0, nil
+	}
+	number, err := strconv.ParseUint(array, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("squeue: cannot read the job id %q", r.display)
+	}
+	return uint32(number), nil
+}
+
 // Cancel ends a job. Of an array it ends the one task whose job id it is: the
 // task with the array's own id would otherwise take all others with it. Of a
 // heterogeneous job it ends the whole: Slurm cancels no part of one that is

@@ -64,6 +64,34 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+func TestArray(t *testing.T) {
+	tests := []struct {
+		name, squeue string
+		id           uint32
+		want         uint32
+		fails        string
+	}{
+		{"a plain job", "12|12|", 12, 0, ""},
+		{"a task", "123|120_3|\n120|120_[4-9%2]|", 123, 120, ""},
+		{"the task that has the array's id", "120|120_7|", 120, 120, ""},
+		{"a part of a heterogeneous job", "101|100+1|", 101, 0, ""},
+		{"another job's line only", "13|13|", 12, 0, "no such job"},
+		{"no number", "12|x_1|", 12, 0, "cannot read the job id"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, _ := fake(t, tt.squeue)
+			array, err := c.Array(t.Context(), tt.id)
+			if tt.fails != "" {
+				require.ErrorContains(t, err, tt.fails)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, array)
+		})
+	}
+}
+
 // A job's name is the user's. Whatever it is, it must not reach what we parse.
 func TestWhatIsAskedOfSlurmHoldsNothingThatAUserWrites(t *testing.T) {
 	c, _ := fake(t, "12|12|c1")

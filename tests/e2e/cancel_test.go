@@ -9,6 +9,7 @@ import (
 )
 
 func TestScancelBeforeTheJobRuns(t *testing.T) {
+	leaveOutIfShort(t)
 	for _, state := range []string{dwssim.Proposal, dwssim.Setup, dwssim.DataIn, dwssim.PreRun} {
 		for how, options := range map[string][]string{"": nil, " --hurry": {"--hurry"}} {
 			t.Run("waiting in "+state+how, func(t *testing.T) {
@@ -24,6 +25,7 @@ func TestScancelBeforeTheJobRuns(t *testing.T) {
 }
 
 func TestScancelOfARunningJob(t *testing.T) {
+	leaveOutIfShort(t)
 	for how, options := range map[string][]string{"plain": nil, "--hurry": {"--hurry"}} {
 		t.Run(how, func(t *testing.T) {
 			parallel(t)
@@ -38,6 +40,7 @@ func TestScancelOfARunningJob(t *testing.T) {
 
 // The job has run, so its data are saved all the same; --hurry is what skips that.
 func TestScancelAfterTheJobRanLeavesStageOutAlone(t *testing.T) {
+	leaveOutIfShort(t)
 	for _, state := range []string{dwssim.PostRun, dwssim.DataOut} {
 		t.Run("waiting in "+state, func(t *testing.T) {
 			parallel(t)
@@ -52,6 +55,7 @@ func TestScancelAfterTheJobRanLeavesStageOutAlone(t *testing.T) {
 }
 
 func TestScancelHurryAfterTheJobRanSkipsStageOut(t *testing.T) {
+	leaveOutIfShort(t)
 	for _, state := range []string{dwssim.PostRun, dwssim.DataOut} {
 		t.Run("waiting in "+state, func(t *testing.T) {
 			parallel(t)
@@ -69,6 +73,7 @@ func TestScancelHurryAfterTheJobRanSkipsStageOut(t *testing.T) {
 
 // Teardown is what scancel would ask for: it goes on.
 func TestScancelDuringTeardown(t *testing.T) {
+	leaveOutIfShort(t)
 	for how, options := range map[string][]string{"plain": nil, "--hurry": {"--hurry"}} {
 		t.Run(how, func(t *testing.T) {
 			parallel(t)

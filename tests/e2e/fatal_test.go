@@ -14,6 +14,7 @@ const (
 )
 
 func TestFatalErrorBeforeTheJobRunsCancelsIt(t *testing.T) {
+	leaveOutIfShort(t)
 	for _, state := range []string{dwssim.Proposal, dwssim.Setup, dwssim.DataIn, dwssim.PreRun} {
 		t.Run(state, func(t *testing.T) {
 			parallel(t)
@@ -28,6 +29,7 @@ func TestFatalErrorBeforeTheJobRunsCancelsIt(t *testing.T) {
 }
 
 func TestFatalErrorAfterTheJobIsReportedAndTheJobIsCompleted(t *testing.T) {
+	leaveOutIfShort(t)
 	for _, state := range []string{dwssim.PostRun, dwssim.DataOut} {
 		t.Run(state, func(t *testing.T) {
 			parallel(t)
@@ -67,6 +69,7 @@ func TestFatalErrorInTeardownIsMendedByReconcile(t *testing.T) {
 
 // A driver's TransientCondition has workflows.transient_grace (8 s in the test cluster) to mend itself.
 func TestTransientConditionIsToleratedForAWhile(t *testing.T) {
+	leaveOutIfShort(t)
 	t.Run("mends itself", func(t *testing.T) {
 		parallel(t)
 		j := submit(t, script{directives: []string{dwssim.Setup + " action=error message=busy severity=Major delay=4s"}})

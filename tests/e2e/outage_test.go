@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
@@ -45,6 +50,42 @@ func TestAPIServerRefusesConnections(t *testing.T) {
 		}
 	}
 	outage(t, func() { rule("--insert") }, func() { rule("--delete") })
+}
+
+// The API server answers, but what DWS has to say to a Workflow cannot be asked: no Workflow can
+// be written at all.
+func TestDWSIsDown(t *testing.T) {
+	alone(t)
+	deployments := bed.Kube.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace("dws-system")
+	scale := func(replicas int) {
+		_, err := deployments.Patch(deadline(t, patience), "dwssim", types.MergePatchType,
+			fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas), metav1.PatchOptions{})
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			object, err := deployments.Get(deadline(t, patience), "dwssim", metav1.GetOptions{})
+			available, _, _ := unstructured.NestedInt64(object.Object, "status", "availableReplicas")
+			return err == nil && available == int64(replicas)
+		}, patience, lookAgain)
+	}
+	waiting := submit(t, script{directives: []string{"DataIn action=wait"}})
+	waiting.reaches(dwssim.DataIn)
+	scale(0)
+	// slurmctld stands still for the one submission that finds out.
+	over := prober.Excuse(submissionLimit, "a submission asks a DWS that is away")
+	up := func() { scale(1); over() }
+	defer func() {
+		if up != nil {
+			up()
+		}
+	}()
+	j, took := submitTimed(t)
+	require.Less(t, took, submissionLimit, "sbatch waited for a DWS that is away")
+	time.Sleep(outageTime / 3)
+	up()
+	up = nil
+	j.endsWithin(2*patience, "COMPLETED")
+	waiting.complete(dwssim.DataIn)
+	waiting.ends("COMPLETED")
 }
 
 // outage has jobs of all kinds go through a time without API server.

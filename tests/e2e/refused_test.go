@@ -12,6 +12,7 @@ import (
 )
 
 func TestBadDirectiveIsRefusedAtSubmission(t *testing.T) {
+	leaveOutIfShort(t)
 	for name, c := range map[string]struct{ directive, says string }{
 		"unknown command":  {"nonsense", "invalid directive '#DW nonsense'"},
 		"missing argument": {"copy_in source=/a", "missing required argument 'destination'"},
