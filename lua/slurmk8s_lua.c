@@ -8,6 +8,7 @@
  *	code, reply = module.call(library, hook, fields)
  *	code, reply = module.exec(program, hook, fields, timeout_ms)
  *	ms = module.clock()
+ *	module.mkdir(path)
  *
  * `fields` is a table of [A-Z0-9_]+ to strings or numbers; `reply` is such a
  * table, with strings. `code` is one of slurmk8s.h or bounded_exec.h. On a
@@ -27,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "../goffi/loader.h"
 #include "../goffi/slurmk8s.h"
@@ -268,6 +270,16 @@ static int lua_clock(lua_State *L)
 	return 1;
 }
 
+/* mkdir(path) -> nothing; whether it is there, the next open() tells */
+static int lua_mkdir(lua_State *L)
+{
+	const char *path = lua_tolstring(L, 1, NULL);
+
+	if (path)
+		(void)mkdir(path, 0700);
+	return 0;
+}
+
 EXPORT int luaopen_slurmk8s(lua_State *L);
 
 int luaopen_slurmk8s(lua_State *L)
@@ -279,6 +291,7 @@ int luaopen_slurmk8s(lua_State *L)
 		{ "call", lua_call_hook },
 		{ "exec", lua_exec_hook },
 		{ "clock", lua_clock },
+		{ "mkdir", lua_mkdir },
 	};
 	const size_t count = sizeof(functions) / sizeof(*functions);
 

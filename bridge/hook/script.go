@@ -31,3 +31,17 @@ func (c *call) findScript(ctx context.Context) error {
 	}
 	return nil
 }
+
+// removePaths takes away the directory that slurm_bb_paths had to make for a task
+// of an array. One that Slurm made holds the script and is Slurm's to remove.
+func (c *call) removePaths() {
+	dir, name := filepath.Split(c.job.ScriptPath)
+	if name != "script" || filepath.Base(filepath.Clean(dir)) != fmt.Sprintf("job.%d", c.job.ID) {
+		return
+	}
+	if _, err := os.Stat(c.job.ScriptPath); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	_ = os.Remove(filepath.Join(dir, "path"))
+	_ = os.Remove(dir) // fails where anything else is in it
+}

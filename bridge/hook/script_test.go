@@ -35,3 +35,21 @@ func TestScriptOfAnArrayTaskIsTheArrays(t *testing.T) {
 		})
 	}
 }
+
+func TestTheDirectoryMadeForAnArraysTaskIsRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "job.12")
+	c := &call{job: &workflow.Job{ID: 12, ScriptPath: filepath.Join(dir, "script")}}
+	c.removePaths() // nothing there
+
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "path"), nil, 0o600))
+	c.removePaths()
+	require.NoDirExists(t, dir)
+
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	for _, name := range []string{"script", "path"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	c.removePaths()
+	require.FileExists(t, filepath.Join(dir, "path"), "Slurm's own directory")
+}

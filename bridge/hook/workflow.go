@@ -140,6 +140,7 @@ func teardown(ctx context.Context, c *call) error {
 	if err := c.local.RemoveJob(c.job.ID); err != nil {
 		c.log.Warn(err)
 	}
+	c.removePaths()
 	if result.FailedBeforeRun {
 		if err := c.cancelAfterwards(); err != nil {
 			c.log.Errorf("the job can never run and stays held: %v", err)

@@ -60,6 +60,8 @@ function fake.load(path, version, result)
 			return { call = record("call"), exec = record("exec"), clock = function()
 				now = now + 7
 				return now
+			end, mkdir = function(directory)
+				os.execute("mkdir -m 700 '" .. directory .. "' 2>/dev/null")
 			end }
 		end
 	end

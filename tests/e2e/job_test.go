@@ -276,7 +276,7 @@ func (j *job) cleanUp() {
 		j.await(patience, "to be over at the test's end", func(seen testbed.Job) bool { return isOver(seen.State()) })
 	}
 	j.gone()
-	files := admin(j.t, "find", "/var/spool/slurmk8s/", "-path", fmt.Sprintf("*/job.%d*", j.id))
+	files := admin(j.t, "find", "/var/spool/slurmk8s/", "-name", fmt.Sprintf("job.%d", j.id))
 	require.Empty(j.t, files, "local files of job %d are left", j.id)
 }
 

@@ -119,7 +119,7 @@ func judgeWhole(started time.Time) error {
 // hooksLeft waits until no hook and no slurmk8s runs, and returns those that stay: all that
 // slurmscriptd has made, and what went its own way.
 func hooksLeft(limit time.Duration) string {
-	const list = `for p in $(pgrep -f "^: slurmscriptd|slurmscriptd$"); do pgrep -a -P "$p"; done; pgrep -a -x slurmk8s; true`
+	const list = `for p in $(pgrep -x slurmscriptd); do pgrep -a -P "$p"; done; pgrep -a -x slurmk8s; true`
 	deadline := time.Now().Add(limit)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
