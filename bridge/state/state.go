@@ -65,22 +65,6 @@ func replace(path, content string) error {
 	return err
 }
 
-// maxJudged keeps what slurmctld reads again small.
-const maxJudged = 256 << 10
-
-// WriteJudged leaves a script that was accepted at submission for
-// slurm_bb_job_process, which Slurm runs again for each task of an array.
-func (d Dir) WriteJudged(id uint32, script []byte) error {
-	if len(script) > maxJudged {
-		return nil
-	}
-	dir := d.job(id)
-	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
-		return err
-	}
-	return replace(filepath.Join(dir, "judged"), string(script))
-}
-
 // RemoveJob forgets a job.
 func (d Dir) RemoveJob(id uint32) error { return os.RemoveAll(d.job(id)) }
 

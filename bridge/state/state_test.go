@@ -171,17 +171,3 @@ func TestABreakerWithoutItsDirectoryStaysClosed(t *testing.T) {
 	assert.False(t, b.Open())
 	b.Reset()
 }
-
-func TestAJudgedScriptIsKeptAsItIsUnlessItIsLarge(t *testing.T) {
-	d := Dir(t.TempDir())
-	require.NoError(t, d.WriteJudged(7, []byte("#!/bin/sh\n#DW x\n")))
-	text, err := os.ReadFile(filepath.Join(string(d), "job.7", "judged"))
-	require.NoError(t, err)
-	assert.Equal(t, "#!/bin/sh\n#DW x\n", string(text))
-
-	require.NoError(t, d.WriteJudged(8, make([]byte, maxJudged+1)))
-	assert.NoFileExists(t, filepath.Join(string(d), "job.8", "judged"))
-
-	require.NoError(t, d.RemoveJob(7))
-	assert.NoDirExists(t, filepath.Join(string(d), "job.7"))
-}

@@ -194,24 +194,6 @@ test("job_process: without job.ID in the path, job_info has the job's id", funct
 	equal(fake.called.fields.JOB_ID, nil)
 end)
 
-test("job_process: a script that was accepted under this id is not judged again, a changed one is", function()
-	local path = state_dir .. "/job.77/script"
-	check.write(path, "#!/bin/sh\n#DW x\n")
-	for mark, calls in pairs({ ["#!/bin/sh\n#DW x\n"] = 0, ["#!/bin/sh\n#DW y\n"] = 1, [""] = 1 }) do
-		check.write(state_dir .. "/job.77/judged", mark)
-		fake.load(script, 2205, { 0, {} })
-		local code, text = returned(slurm_bb_job_process(path))
-		equal(code, 0)
-		equal(text, nil)
-		equal(fake.calls, calls, "calls")
-	end
-	os.remove(state_dir .. "/job.77/judged")
-	os.remove(path)
-	fake.load(script, 2205, { 0, {} })
-	returned(slurm_bb_job_process(path))
-	equal(fake.calls, 1, "calls without a mark")
-end)
-
 test("job_process: a refusal or failure is the user's message", function()
 	for _, failure in ipairs({ 2, 3 }) do
 		fake.load(script, 2205, { failure, { MESSAGE = "line 3: unknown #DW command" } })

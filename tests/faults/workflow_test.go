@@ -110,7 +110,7 @@ type situation struct {
 func (w *world) workflowScenarios() []Scenario {
 	var all []Scenario
 	for _, s := range []situation{
-		{name: "job_process", hook: "slurm_bb_job_process", verify: onlyJudged,
+		{name: "job_process", hook: "slurm_bb_job_process", verify: nothingLeft,
 			more: func(s *Scenario) { s.Deadline, s.Hasty = 1500*time.Millisecond, true }},
 		{name: "setup", hook: "slurm_bb_setup", slow: "Setup", verify: leaves("Setup")},
 		{name: "setup after requeue", hook: "slurm_bb_setup", at: "PreRun", earlier: true, verify: leaves("Setup"),
@@ -268,19 +268,6 @@ func hookFields(c *Cell, more map[string]string) map[string]string {
 func breakerRests(c *Cell) error {
 	if err := os.Remove(c.Path("state/breaker")); err != nil && !os.IsNotExist(err) {
 		return err
-	}
-	return nil
-}
-
-// onlyJudged: nothing in Kubernetes, and locally at most the script that was accepted.
-func onlyJudged(_ *Cell, _ *Outcome, end endState) error {
-	for _, file := range end.Files {
-		if !strings.HasPrefix(file, "job.JOB/judged ") {
-			return fmt.Errorf("%s is left", file)
-		}
-	}
-	if end.Exists || len(end.Computes) > 0 {
-		return fmt.Errorf("something is left in Kubernetes")
 	}
 	return nil
 }
