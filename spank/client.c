@@ -3,6 +3,7 @@
  * least. What is refused here is a service to the user, not the protection: the
  * process is the user's. The node judges again.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +14,8 @@
 
 /* The exit status of `slurmk8s hook`, as in goffi/slurmk8s.h. */
 enum { ACCEPTED = 0, REFUSED = 2 };
+
+#define MARGIN_MS 200
 
 static void make_request(struct fields *request, const struct config *config)
 {
@@ -25,12 +28,25 @@ static void make_request(struct fields *request, const struct config *config)
 		char name[64];
 
 		snprintf(name, sizeof(name), "ENV_%s", options_environment[i]);
-		if (!options_flaw(value, 1024))
+		if (!options_flaw(value, OPTIONS_VARIABLE_MAX))
 			fields_add(request, name, value);
 	}
 }
 
-void client_check_options(const struct config *config)
+__attribute__((noreturn, format(printf, 1, 2)))
+static void refuse(const char *format, ...)
+{
+	char line[1280];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	slurm_error("slurmk8s: %s", line);
+	exit(EXIT_FAILURE);
+}
+
+static void have_judged(const struct config *config)
 {
 	static struct fields request, reply;
 	const char *const argv[] = { config->program, "hook", "-0", "k8s_check", NULL };
@@ -38,11 +54,9 @@ void client_check_options(const struct config *config)
 	size_t size = 0;
 	int status;
 
-	if (!options_given() || options_inherited())
-		return;
 	make_request(&request, config);
 	/* The program keeps its deadline itself; the margin is for one that hangs. */
-	status = bounded_exec(argv, request.text, request.size, config->check_timeout_ms + 200,
+	status = bounded_exec(argv, request.text, request.size, config->check_timeout_ms + MARGIN_MS,
 			      reply.text, sizeof(reply.text), &size, problem, sizeof(problem));
 	if (status == ACCEPTED)
 		return;
@@ -50,10 +64,53 @@ void client_check_options(const struct config *config)
 		fields_clear(&reply);
 	fields_message(&reply, status > 0 ? "the options are refused, without a reason" : problem,
 		       message, sizeof(message));
-	if (status == REFUSED) {
-		slurm_error("slurmk8s: %s", message);
-		exit(EXIT_FAILURE);
-	}
+	if (status == REFUSED)
+		refuse("%s", message);
 	slurm_info("slurmk8s: the options could not be checked here, the node will do it: %s",
 		   message);
+}
+
+/* A later component has options of its own. Slurm keeps one value for all. */
+static void check_component(int component, int asked_by, const char *job)
+{
+	if (spank_context() != S_CTX_LOCAL)
+		refuse("component %1$d of a heterogeneous job: its --k8s options have no effect, since "
+		       "the batch script runs on component 0; give them to a step instead: "
+		       "srun --het-group=%1$d --k8s-register=...", component);
+	if (job)
+		refuse("give --k8s options to a step of one component: srun --het-group=%d --k8s-register=...",
+		       component);
+	if (asked_by >= 0)
+		refuse("of one srun only one component can have --k8s options, here components %d and %d do",
+		       asked_by, component);
+}
+
+void client_check_options(const struct config *config)
+{
+	const char *job = getenv("SLURM_JOB_ID"); /* in whose script or shell we run */
+	static int next_component, asked_by = -1;
+	int component = next_component++;
+	char asked[32] = "";
+
+	if (component == 0)
+		unsetenv(ASKED_BY);
+	if (!options_given())
+		return;
+	if (!options_changed()) {
+		/* srun --het-group=0,1: which of them is to be registered? */
+		if (component > 0 && job && spank_context() == S_CTX_LOCAL && !options_inherited())
+			check_component(component, asked_by, job);
+		return;
+	}
+	if (component > 0)
+		check_component(component, asked_by, job);
+	asked_by = component;
+	if (options_inherited())
+		snprintf(asked, sizeof(asked), "job:%s", job);
+	else if (spank_context() == S_CTX_LOCAL && !job)
+		snprintf(asked, sizeof(asked), "component:%d", component);
+	if (asked[0])
+		setenv(ASKED_BY, asked, 1);
+	if (!options_inherited())
+		have_judged(config);
 }

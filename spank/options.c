@@ -56,6 +56,7 @@ const char *const options_environment[] = {
 };
 
 static char problem[256];
+static bool changed;
 
 const char *options_flaw(const char *text, unsigned max)
 {
@@ -78,6 +79,7 @@ static int on_option(int val, const char *value, int remote)
 
 	if (!flaw && !(copy = strdup(value)))
 		flaw = "does not fit into memory";
+	changed = changed || !copy || !option->value || strcmp(copy, option->value) != 0;
 	free(option->value);
 	option->value = copy;
 	if (!flaw)
@@ -110,6 +112,14 @@ bool options_given(void)
 		if (options[i].starts_work && options[i].value)
 			return true;
 	return false;
+}
+
+bool options_changed(void)
+{
+	bool answer = changed;
+
+	changed = false;
+	return answer;
 }
 
 const char *options_problem(void)

@@ -21,6 +21,9 @@ int options_register(spank_t spank);
 /* Was an option given for which there is something to do? */
 bool options_given(void);
 
+/* Has an option got a new value since this was asked last? */
+bool options_changed(void);
+
 /* NULL, or one line: why an option's value is not even carried. In the clients
  * such a value ends the command before this could be asked. */
 const char *options_problem(void);
@@ -35,6 +38,9 @@ bool options_inherited(void);
 
 /* Does --k8s-register ask for Arkouda's environment variables? */
 bool options_want_environment(void);
+
+/* Bytes; they are names and ports. Longer ones are not carried. */
+#define OPTIONS_VARIABLE_MAX 1024
 
 /* Names of those variables, NULL after the last. Of all that Arkouda reads, the
  * ones that describe services: no credentials, no addresses, no paths. The list is

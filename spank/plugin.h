@@ -20,9 +20,22 @@
 #define OPTION_ENVIRONMENT "_SLURM_SPANK_OPTION_slurmk8s_"
 
 /*
+ * Slurm hands an option to the steps of all components of a heterogeneous job,
+ * but only the component that was given it is to be registered. srun says which
+ * in the environment that it sends (under this name also with --export=NONE), and
+ * slurmstepd takes it out again. The user may write it, and will only miss a
+ * registration.
+ *
+ *	job:ID		the job whose script or shell srun runs in
+ *	component:N	of srun's own allocation
+ */
+#define ASKED_BY "SLURM_K8S_ASKED_BY"
+
+/*
  * client.c: srun, sbatch, salloc, scrun. Has the options judged once they are
- * all known. Ends the process when they are refused: a message from here and
- * nothing else, whether plugstack.conf says `required` or `optional`.
+ * all known; called for each component of a heterogeneous job. Ends the process
+ * when they are refused: a message from here and nothing else, whether
+ * plugstack.conf says `required` or `optional`.
  */
 void client_check_options(const struct config *config);
 

@@ -28,6 +28,7 @@
 #define MARGIN_MS 500
 
 #define SETENV "SETENV_"
+#define NODELIST_MAX 8192
 
 static struct {
 	bool wanted;	/* this step was given an option */
@@ -61,14 +62,15 @@ static void add_step_id(struct fields *fields, uint32_t id)
 		fields_add_number(fields, "STEP_ID", id);
 }
 
-/* A variable of the job's environment, which is the user's to write. */
+/* A variable of the job's environment, which is the user's to write; at most `max`
+ * bytes of it. */
 static void add_job_variable(spank_t spank, struct fields *fields, const char *key,
-			     const char *variable)
+			     const char *variable, unsigned max)
 {
-	char value[8192];
+	char value[NODELIST_MAX + 1];
 
 	if (spank_getenv(spank, variable, value, sizeof(value)) == ESPANK_SUCCESS &&
-	    !options_flaw(value, sizeof(value)))
+	    !options_flaw(value, max))
 		fields_add(fields, key, value);
 }
 
@@ -127,7 +129,7 @@ static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
 	fields_add_number(fields, "NODE_RANK", rank);
 	/* slurmstepd has put this one into a batch script's environment itself. In
 	 * an srun step it is what srun sent, and so the user's word. */
-	add_job_variable(spank, fields, "NODELIST", "SLURM_JOB_NODELIST");
+	add_job_variable(spank, fields, "NODELIST", "SLURM_JOB_NODELIST", NODELIST_MAX);
 	/* Slurm (22.05 to 26.05) does not tell: 0 also after a requeue. The environment's
 	 * SLURM_RESTART_COUNT comes later, and only from the first requeue on is Slurm's. */
 	if (spank_get_item(spank, S_SLURM_RESTART_COUNT, &restarts) == ESPANK_SUCCESS && restarts)
@@ -139,9 +141,40 @@ static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
 		char key[64];
 
 		snprintf(key, sizeof(key), "ENV_%s", options_environment[i]);
-		add_job_variable(spank, fields, key, options_environment[i]);
+		add_job_variable(spank, fields, key, options_environment[i], OPTIONS_VARIABLE_MAX);
 	}
 	return 0;
+}
+
+/* The job id of a component, as srun tells its steps; "" if it does not. */
+static void component_job(spank_t spank, const char *component, char *job, int size)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "SLURM_JOB_ID_HET_GROUP_%s", component);
+	if (spank_getenv(spank, name, job, size) == ESPANK_SUCCESS)
+		return;
+	snprintf(name, sizeof(name), "SLURM_JOB_ID_PACK_GROUP_%s", component);
+	if (spank_getenv(spank, name, job, size) != ESPANK_SUCCESS)
+		job[0] = '\0';
+}
+
+/* Is this a step of the component that asked? See ASKED_BY. */
+static bool asked_here(spank_t spank)
+{
+	char asked_by[32], here[16], job[16] = "";
+	uint32_t id = 0;
+
+	if (spank_getenv(spank, ASKED_BY, asked_by, sizeof(asked_by)) != ESPANK_SUCCESS)
+		return true;
+	spank_unsetenv(spank, ASKED_BY);
+	if (strncmp(asked_by, "job:", 4) == 0)
+		snprintf(job, sizeof(job), "%.15s", asked_by + 4);
+	else if (strncmp(asked_by, "component:", 10) == 0)
+		component_job(spank, asked_by + 10, job, sizeof(job));
+	spank_get_item(spank, S_JOB_ID, &id);
+	snprintf(here, sizeof(here), "%u", (unsigned)id);
+	return !job[0] || strcmp(job, here) == 0;
 }
 
 void stepd_start(spank_t spank, const struct config *config, const char *config_problem)
@@ -151,7 +184,8 @@ void stepd_start(spank_t spank, const struct config *config, const char *config_
 
 	/* The extern step is Slurm's own and is given no options; never there. */
 	if ((!options_given() && !options_problem()) ||
-	    spank_get_item(spank, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id == SLURM_EXTERN_CONT)
+	    spank_get_item(spank, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id == SLURM_EXTERN_CONT ||
+	    !asked_here(spank))
 		return;
 	step.wanted = true;
 	step.owner = getpid();

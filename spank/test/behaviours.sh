@@ -1,4 +1,5 @@
-# behaviours.sh - what slurm_test.sh tests; its functions are used here.
+# behaviours.sh - what slurm_test.sh tests, first part: what is registered, and what is refused.
+# slurm_test.sh's functions are used.
 # shellcheck shell=bash
 # shellcheck disable=SC2016,SC2154 # the scripts' variables are the job's; release is the caller's
 
@@ -65,6 +66,33 @@ srun_in_a_script_inherits_the_option_unchecked() {
 	ends "$id" COMPLETED 0:0
 	logged n1 'step STEP_ID=batch' 'step STEP_ID=0'
 	[ "$(n1 grep -c 'check K8S_REGISTER' /tmp/step_program.log)" = 1 ] || fail "srun checked again"
+}
+
+# The steps of all components see the option; their jobs' numbers differ.
+het_jobs_register_the_component_that_asks() {
+	local id out
+	id=$(alice sbatch --parsable -o '/tmp/%j.out' -w n1 --k8s-register=jup:1 : -w n2 --wrap 'srun --quiet --het-group=0,1 hostname; srun --quiet --het-group=1 hostname')
+	ends "$id" COMPLETED 0:0
+	[ "$(n1 sort "/tmp/$id.out" | tr '\n' ' ')" = 'n1 n2 n2 ' ] || fail "$(n1 cat "/tmp/$id.out")"
+	logged n1 'step STEP_ID=batch'
+	n2 sh -c '! grep step /tmp/step_program.log' || fail "component 1 registered what component 0 was given"
+	clear_logs
+	out=$(alice srun --quiet -w n1 env : -w n2 --k8s-register=jup:1 env) || fail "$out"
+	[ "$(grep -c '^SLURMK8S_SERVICE_JUP=' <<<"$out")" = 1 ] || fail "not one component: $out"
+	[[ $out != *ASKED_BY* ]] || fail "$out"
+	logged n2 'end done'
+	n1 sh -c '! grep step /tmp/step_program.log' || fail "component 0 registered what component 1 was given"
+	clear_logs
+	id=$(alice sbatch --parsable -o '/tmp/%j.out' -w n1 : -w n2 --wrap 'srun --het-group=1 --k8s-register=jup:1 true; srun --het-group=0,1 --k8s-register=both:1 true; true')
+	ends "$id" COMPLETED 0:0
+	logged n2 'step K8S_REGISTER=jup:1'
+	[[ $(n1 cat "/tmp/$id.out") == *'give --k8s options to a step of one component: srun --het-group=1 '* ]] ||
+		fail "$(n1 cat "/tmp/$id.out")"
+	n1 sh -c '! grep step /tmp/step_program.log' || fail "component 0 registered"
+	out=$(alice sbatch -w n1 : -w n2 --k8s-register=jup:1 --wrap true 2>&1) && fail "accepted: $out"
+	[[ $out == *'slurmk8s: component 1 of a heterogeneous job: '*'srun --het-group=1 --k8s-register='* ]] || fail "$out"
+	out=$(alice srun -w n1 --k8s-register=a:1 true : -w n2 --k8s-register=b:1 true 2>&1) && fail "accepted: $out"
+	[[ $out == *'components 0 and 1'* ]] || fail "$out"
 }
 
 salloc_registers_with_its_steps() {
@@ -205,166 +233,13 @@ env_takes_arkoudas_variables() {
 	n1 sh -c '! grep secret /tmp/step_program.log' || fail "a secret was sent"
 }
 
-the_program_is_out_of_the_users_reach() {
-	local id pid out
-	id=$(submit -w n1 --k8s-register=jup:1 -- 'pid=$(pgrep -f "step_program step"); for signal in TERM KILL STOP; do kill -$signal $pid 2>&1; done
-		cat /proc/$pid/environ /proc/$pid/mem 2>&1; ls /proc/$pid/fd 2>&1; echo "user $(id -u)"')
-	ends "$id" COMPLETED 0:0
-	out=$(n1 cat "/tmp/$id.out")
-	[ "$(grep -c 'Operation not permitted' <<<"$out")" = 3 ] || fail "$out"
-	[ "$(grep -c 'Permission denied' <<<"$out")" = 3 ] || fail "$out"
-	logged n1 'end done'
-}
-
-scancel_deregisters() {
-	local id
-	id=$(submit -w n1 --k8s-register=jup:1 -- 'srun sleep 100')
-	eventually 10 n1 pgrep -x sleep
-	alice scancel "$id"
-	eventually 10 logged n1 'end done'
-	eventually 10 is_over "$id"
-	[ "$(n1 grep -c 'end done' /tmp/step_program.log)" = 2 ] || fail "$(n1 cat /tmp/step_program.log)"
-}
-
-scancel_kill_deregisters() {
-	local id
-	id=$(submit -w n1 --k8s-register=jup:1 -- 'sleep 100')
-	eventually 10 n1 pgrep -x sleep
-	alice scancel --full -s KILL "$id"
-	eventually 10 is_over "$id"
-	eventually 5 logged n1 'end done'
-}
-
-signals_do_not_reach_the_program() {
-	local id
-	id=$(submit -w n1 --k8s-register=jup:1 -- 'trap "" USR1; sleep 3; sleep 1')
-	eventually 10 n1 pgrep -x sleep
-	alice scancel --full -s USR1 "$id"
-	alice scancel --full -s STOP "$id"
-	alice scancel --full -s CONT "$id"
-	ends "$id" COMPLETED 0:0
-	logged n1 'end done'
-}
-
-waits_for_its_time() { [[ $(job "$1") == *Reason=BeginTime* ]]; }
-
-requeue_registers_again() {
-	local id
-	id=$(submit -w n1 --requeue --k8s-register=jup:1 -- '[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || sleep 100')
-	eventually 10 n1 pgrep -x sleep
-	n1 scontrol requeue "$id"
-	eventually 10 logged n1 'end done'
-	# Slurm would wait two minutes.
-	eventually 10 waits_for_its_time "$id"
-	n1 scontrol update JobId="$id" StartTime=now
-	ends "$id" COMPLETED 0:0
-	[ "$(n1 grep -c 'end done' /tmp/step_program.log)" = 2 ] || fail "$(n1 cat /tmp/step_program.log)"
-	# Only the epilog knows.
-	eventually 5 n1 grep -q RESTART_COUNT=1 /tmp/library.log
-}
-
-the_time_limit_deregisters() {
-	local id
-	id=$(submit -w n1 -t 1 --k8s-register=jup:1 -- 'sleep 200')
-	eventually 150 is_over "$id"
-	ends "$id" TIMEOUT 0:15
-	eventually 5 logged n1 'end done'
-}
-
-a_program_killed_in_mid_life_leaves_the_job_alone() {
-	local id
-	id=$(submit -w n1 --k8s-register=jup:1 -- 'sleep 2; echo done')
-	eventually 10 n1 pgrep -x sleep
-	n1 sh -c 'kill -9 $(pgrep -f "step_program step")'
-	ends "$id" COMPLETED 0:0
-	[ "$(n1 cat "/tmp/$id.out")" = 'done' ] || fail "$(n1 cat "/tmp/$id.out")"
-	n1 grep -q 'slurmk8s: .*the epilog deregisters' /var/log/slurm/slurmd.log || fail "not logged"
-	eventually 5 n1 grep -q "JOB_ID=$id" /tmp/library.log
-}
-
-a_deaf_program_is_killed() {
-	local id
-	id=$(submit -w n1 --k8s-register=deaf:1 -- true)
-	ends "$id" COMPLETED 0:0
-	eventually 8 n1 grep -q 'slurmk8s: the step program hung and was killed' /var/log/slurm/slurmd.log
-}
-
-the_program_outlives_no_slurmstepd() {
-	local id
-	id=$(submit -w n1 --no-requeue --k8s-register=jup:1 -- 'sleep 3')
-	eventually 10 n1 pgrep -x sleep
-	n1 sh -c 'kill -9 $(pgrep -f "slurmstepd: .*batch")'
-	eventually 3 logged n1 "end without a request, job $id"
-	n1 sh -c 'pkill -x sleep; true'
-	n1 scancel "$id"
-}
-
-the_epilog_deregisters_on_every_node() {
-	local id node
-	id=$(submit -N2 --k8s-register=jup:1 -- true)
-	ends "$id" COMPLETED 0:0
-	for node in n1 n2; do
-		eventually 5 "$node" grep -q "JOB_ID=$id" /tmp/library.log
-		[[ $("$node" cat /tmp/library.log) == *" NODE=$node"*"NODELIST=n[1-2]"*"RESTART_COUNT=0"* ]] ||
-			fail "$("$node" cat /tmp/library.log)"
-	done
-	# A step's option is not the job's: there the program's mark tells.
-	clear_logs
-	n1 rm -rf /run/slurmk8s
-	n2 rm -rf /run/slurmk8s
-	id=$(submit -N2 -- 'srun -N1 -w n2 --k8s-register=jup:1 true')
-	ends "$id" COMPLETED 0:0
-	eventually 5 n2 grep -q "JOB_ID=$id" /tmp/library.log
-	n1 sh -c '[ ! -s /tmp/library.log ]' || fail "loaded on n1 for nothing"
-}
-
-# The stub library hangs for job ids that end with 8, and fails for those with 7.
-a_bad_epilog_drains_nothing() {
-	local id node=n1
-	until id=$(submit -w n1 --k8s-register=jup:1 -- true) && [[ $id == *8 ]]; do
-		ends "$id" COMPLETED 0:0
-	done
-	eventually 8 n1 grep -q "slurmk8s: job $id: deregistration hangs, left to reconcile" /var/log/slurm/slurmd.log
-	n1 grep -q 'slurmk8s: job .*7: not deregistered, left to reconcile: the API server does not answer' /var/log/slurm/slurmd.log ||
-		fail "$(n1 grep slurmk8s /var/log/slurm/slurmd.log)"
-}
-
-reconfigure() { # LINES for extra.conf
-	local node
-	eventually 15 nodes_are_idle
-	# Let it save its state, which a killed one would not.
-	n1 sh -c 'kill $(pgrep -x -o slurmctld)'
-	eventually 10 n1 sh -c '! pgrep -x slurmctld'
-	for node in n1 n2; do
-		printf '%s\n' "$@" | docker exec --interactive "spank-$release-$node" sh -c 'cat >/etc/slurm/extra.conf'
-		docker restart --time 2 "spank-$release-$node" >/dev/null
-	done
-	eventually 30 nodes_are_idle
-}
-
-# Another way to find the processes of a step: the program must not be among them.
-it_works_with_proctrack_pgid() {
-	reconfigure ProctrackType=proctrack/pgid SlurmdParameters=config_overrides
-	a_batch_job_is_registered_while_it_runs
-	a_failed_registration_fails_the_job
-	clear_logs
-	scancel_deregisters
-}
-
-it_works_with_contain_spank() {
-	reconfigure ProctrackType=proctrack/linuxproc SlurmdParameters=config_overrides,contain_spank
-	a_batch_job_is_registered_while_it_runs
-	an_srun_step_is_registered_on_each_node_while_it_runs
-	a_failed_registration_fails_the_job
-	reconfigure ProctrackType=proctrack/linuxproc SlurmdParameters=config_overrides
-}
-
 all_behaviours() {
 	behaviour "help names the options" help_names_the_options
 	behaviour "a job without the option costs nothing" a_job_without_the_option_costs_nothing
 	behaviour "a batch job is registered while it runs" a_batch_job_is_registered_while_it_runs
 	behaviour "an srun step is registered on each node while it runs" an_srun_step_is_registered_on_each_node_while_it_runs
 	behaviour "srun in a script inherits the option unchecked" srun_in_a_script_inherits_the_option_unchecked
+	behaviour "het jobs register the component that asks" het_jobs_register_the_component_that_asks
 	behaviour "salloc registers with its steps" salloc_registers_with_its_steps
 	behaviour "imports set the environment" imports_set_the_environment
 	behaviour "a failed registration fails the job, not the node" a_failed_registration_fails_the_job

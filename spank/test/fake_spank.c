@@ -14,7 +14,7 @@ struct fake_slurm slurm = { .job = 42, .uid = 1001, .gid = 1002, .step = SLURM_B
 static int handle;
 spank_t const fake_handle = (spank_t)&handle;
 
-static struct spank_option options[8];
+static struct spank_option options[64]; /* a test may start several steps */
 static int option_count;
 
 static void log_line(const char *format, va_list args)
@@ -144,6 +144,17 @@ spank_err_t spank_getenv(spank_t spank, const char *var, char *buf, int len)
 		return ESPANK_ENV_NOEXIST;
 	snprintf(buf, (size_t)len, "%s", value);
 	return strlen(value) >= (size_t)len ? ESPANK_NOSPACE : ESPANK_SUCCESS;
+}
+
+spank_err_t spank_unsetenv(spank_t spank, const char *var)
+{
+	char **v = find(var);
+
+	if (spank != fake_handle || slurm.context != S_CTX_REMOTE)
+		return ESPANK_NOT_REMOTE;
+	for (; *v; v++)
+		v[0] = v[1];
+	return ESPANK_SUCCESS;
 }
 
 spank_err_t spank_setenv(spank_t spank, const char *var, const char *val, int overwrite)

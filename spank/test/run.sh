@@ -22,11 +22,14 @@ if [ -z "$plugin" ]; then
 fi
 cp "$tests/step_program" "$out/"
 gcc "${warnings[@]}" -O2 -shared -fPIC -DLOG="\"$out/library.log\"" -o "$out/stub_library.so" "$tests/stub_library.c"
-for name in parts stepd ends; do
+for name in parts stepd stepd_faults ends; do
 	gcc "${sanitize[@]}" -o "$out/test_$name" "$tests/test_$name.c" "${fakes[@]}" "${sources[@]}" -ldl -lpthread
 done
-gcc "${warnings[@]}" -O2 -DSLURMK8S_OLD_SYSTEM -o "$out/test_stepd_old" "$tests/test_stepd.c" "${fakes[@]}" \
-	"${sources[@]}" -ldl -lpthread
+for name in stepd stepd_faults; do
+	gcc "${warnings[@]}" -O2 -DSLURMK8S_OLD_SYSTEM -o "$out/test_${name}_old" "$tests/test_$name.c" "${fakes[@]}" \
+		"${sources[@]}" -ldl -lpthread
+done
+gcc "${warnings[@]}" -O2 -rdynamic -o "$out/launch_cost" "$tests/launch_cost.c" "${fakes[@]}" -ldl
 
 # report NAME COMMAND...: one behaviour that a shell command proves; what the command prints
 # is the reason when it fails.
@@ -86,9 +89,13 @@ is_made_for_each_release() {
 	report "plugin: is small" is_small
 	report "plugin: is made for each release of Slurm" is_made_for_each_release
 	"$out/test_parts" || true
+	report "plugin: costs a launch without an option less than 0.5 ms" "$out/launch_cost" "$plugin"
 	"$out/test_stepd" "$out/step_program" || true
+	"$out/test_stepd_faults" "$out/step_program" || true
 	"$out/test_ends" "$out/step_program" "$out/stub_library.so" "$out/library.log" || true
-	"$out/test_stepd_old" "$out/step_program" | sed 's/stepd: /stepd as on RHEL 8: /' || true
+	for name in stepd stepd_faults; do
+		"$out/test_${name}_old" "$out/step_program" | sed 's/stepd: /stepd as on RHEL 8: /' || true
+	done
 } 2>&1 | tee "$results"
 
 passed=$(grep -c '^ok - ' "$results" || true)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # slurm_test.sh RELEASE...: the plugin in real Slurm (slurm.sh), with step_program as the
 # slurmk8s program. Output: one line a behaviour, then "N passed, M failed".
+# ONLY=REGEX: only behaviours with such names. KEEP=1: leave the containers.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 passed=0 failed=0
@@ -46,7 +47,7 @@ submit() {
 }
 
 job() { n1 scontrol show job "$1" -o; }
-state_of() { job "$1" | grep -oE 'JobState=[A-Z]+' | cut -d= -f2; }
+state_of() { job "$1" | head -n1 | grep -oE 'JobState=[A-Z]+' | cut -d= -f2; }
 is_over() { [[ $(state_of "$1") =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT)$ ]]; }
 runs() { [ "$(state_of "$1")" = RUNNING ]; }
 
@@ -70,6 +71,7 @@ nothing_is_left() {
 # behaviour NAME FUNCTION, each with fresh logs, each followed by the same question.
 behaviour() {
 	local reason
+	[[ $1 =~ ${ONLY:-} ]] || return 0
 	clear_logs
 	if reason=$("$2" 2>&1 && nothing_is_left 2>&1); then
 		echo "ok - $release: $1"
@@ -91,6 +93,8 @@ usual_plugstack() {
 
 # shellcheck source-path=SCRIPTDIR source=behaviours.sh
 . "$here/behaviours.sh"
+# shellcheck source-path=SCRIPTDIR source=behaviours_ends.sh
+. "$here/behaviours_ends.sh"
 
 for release in "$@"; do
 	"$here/slurm.sh" "$release" up

@@ -131,7 +131,90 @@ static void an_inherited_option_is_not_checked_again(void)
 	setenv("SLURM_JOB_ID", "42", 1);
 	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register", "jup:8888", 1);
 	CHECK(submit("jup:8888") == 0 && access(check_log, F_OK) < 0);
-	CHECK(submit("other:1") == 0 && access(check_log, F_OK) == 0);
+	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register", "other:1", 1);
+	CHECK(submit("jup:8888") == 0 && access(check_log, F_OK) == 0);
+}
+
+/* Parse the options of one component; NULL for none. Returns whether the command goes on. */
+static bool component(const char *value)
+{
+	pid_t pid;
+	int status;
+
+	if (value)
+		CHECK(fake_option("k8s-register", value, 0) == 0);
+	pid = fork();
+	if (pid == 0) {
+		slurm_spank_init_post_opt(fake_handle, 0, NULL);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	if (status == 0)
+		slurm_spank_init_post_opt(fake_handle, 0, NULL);
+	return status == 0;
+}
+
+static void start_client(spank_context_t context)
+{
+	static char path[512];
+	char *arguments[] = { path };
+
+	snprintf(path, sizeof(path), "program=%s", program);
+	slurm.context = context;
+	CHECK(slurm_spank_init(fake_handle, 1, arguments) == 0);
+}
+
+/* What steps are told about who asked. */
+static const char *asked_by(void)
+{
+	const char *value = getenv("SLURM_K8S_ASKED_BY");
+
+	return value ? value : "none";
+}
+
+static void the_steps_of_srun_know_which_component_asked(void)
+{
+	start_client(S_CTX_LOCAL);
+	setenv("SLURM_K8S_ASKED_BY", "component:7", 1);
+	CHECK(component(NULL) && strcmp(asked_by(), "none") == 0);
+	CHECK(component("a:1") && component(NULL) && strcmp(asked_by(), "component:1") == 0, "%s", asked_by());
+}
+
+static void a_step_in_a_job_can_only_be_of_one_component(void)
+{
+	start_client(S_CTX_LOCAL);
+	setenv("SLURM_JOB_ID", "100", 1);
+	CHECK(component("a:1") && strcmp(asked_by(), "none") == 0);
+	CHECK(!component(NULL), "srun --het-group=0,1");
+}
+
+static void inherited_options_are_those_of_the_script(void)
+{
+	start_client(S_CTX_LOCAL);
+	setenv("SLURM_JOB_ID", "100", 1);
+	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register", "a:1", 1);
+	CHECK(component("a:1") && strcmp(asked_by(), "job:100") == 0, "%s", asked_by());
+	CHECK(component(NULL), "srun --het-group=0,1");
+}
+
+static void sbatch_in_a_job_tells_its_job_nothing(void)
+{
+	start_client(S_CTX_ALLOCATOR);
+	setenv("SLURM_JOB_ID", "100", 1);
+	CHECK(component("a:1") && component("a:1") && strcmp(asked_by(), "none") == 0);
+}
+
+static void two_components_of_srun_cannot_both_ask(void)
+{
+	start_client(S_CTX_LOCAL);
+	CHECK(component("a:1") && !component("b:1"));
+}
+
+static void only_the_first_component_of_a_batch_job_can_ask(void)
+{
+	start_client(S_CTX_ALLOCATOR);
+	CHECK(component("a:1") && component("a:1"), "Slurm repeats the first one's for the others");
+	CHECK(!component("b:1"));
 }
 
 static void bad_arguments_end_the_command(void)
@@ -270,6 +353,12 @@ int main(int argc, char **argv)
 		{ "client: a missing program is a warning", a_missing_program_is_a_warning },
 		{ "client: env brings Arkouda's variables and no secret", env_brings_arkoudas_variables },
 		{ "client: an inherited option is not checked again", an_inherited_option_is_not_checked_again },
+		{ "client: the steps of srun know which component asked", the_steps_of_srun_know_which_component_asked },
+		{ "client: a step in a job can only be of one component", a_step_in_a_job_can_only_be_of_one_component },
+		{ "client: inherited options are those of the script", inherited_options_are_those_of_the_script },
+		{ "client: sbatch in a job tells its job nothing", sbatch_in_a_job_tells_its_job_nothing },
+		{ "client: two components of srun cannot both ask", two_components_of_srun_cannot_both_ask },
+		{ "client: only the first component of a batch job can ask", only_the_first_component_of_a_batch_job_can_ask },
 		{ "client: bad arguments end the command", bad_arguments_end_the_command },
 		{ "epilog: of other jobs loads nothing", the_epilog_of_other_jobs_loads_nothing },
 		{ "epilog: deregisters", the_epilog_deregisters },
