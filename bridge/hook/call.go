@@ -27,6 +27,7 @@ type call struct {
 	burstBuffer *slurmconf.BurstBuffer
 	local       state.Dir
 	job         *workflow.Job
+	script      []byte // the job script, once directives has read it
 	log         *logrus.Entry
 	logSink     io.Closer
 }

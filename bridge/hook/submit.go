@@ -33,6 +33,11 @@ func jobProcess(ctx context.Context, c *call) error {
 		return c.unjudged(err)
 	}
 	breaker.Reset()
+	if err == nil && c.job.ID != 0 {
+		if err := c.local.WriteJudged(c.job.ID, c.script); err != nil {
+			c.log.Warn(err)
+		}
+	}
 	return err
 }
 

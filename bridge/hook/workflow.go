@@ -30,6 +30,7 @@ func (c *call) directives() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the job script: %w", err)
 	}
+	c.script = script
 	lines, err := workflow.Directives(script, c.cfg.Workflows.Directive)
 	var wrong *workflow.DirectiveError
 	if errors.As(err, &wrong) {

@@ -65,6 +65,27 @@ func replace(path, content string) error {
 	return err
 }
 
+// What slurmctld reads again is kept small, and few: Slurm calls no hook for a job
+// that is cancelled while it is pending, so that nothing would remove a file a job.
+const (
+	maxJudged   = 256 << 10
+	judgedFiles = 64
+)
+
+// WriteJudged leaves a script that was accepted at submission for
+// slurm_bb_job_process, which Slurm runs again for each task of an array. It takes
+// the place of a script that was accepted long ago.
+func (d Dir) WriteJudged(id uint32, script []byte) error {
+	if len(script) > maxJudged {
+		return nil
+	}
+	path := filepath.Join(string(d), fmt.Sprintf("judged.%d", id%judgedFiles))
+	if err := replace(path, fmt.Sprintf("%d\n%s", id, script)); err != nil {
+		return fmt.Errorf("keep the script that was accepted: %w", err)
+	}
+	return nil
+}
+
 // RemoveJob forgets a job.
 func (d Dir) RemoveJob(id uint32) error { return os.RemoveAll(d.job(id)) }
 

@@ -164,6 +164,23 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+func TestAnAcceptedScriptIsKeptUntilALaterOneTakesItsPlace(t *testing.T) {
+	d := Dir(t.TempDir())
+	require.NoError(t, d.WriteJudged(7, []byte("#!/bin/sh\n#DW x\n")))
+	text, err := os.ReadFile(filepath.Join(string(d), "judged.7"))
+	require.NoError(t, err)
+	assert.Equal(t, "7\n#!/bin/sh\n#DW x\n", string(text))
+
+	require.NoError(t, d.WriteJudged(7+judgedFiles, []byte("#DW y\n")))
+	text, err = os.ReadFile(filepath.Join(string(d), "judged.7"))
+	require.NoError(t, err)
+	assert.Equal(t, "71\n#DW y\n", string(text))
+
+	require.NoError(t, d.WriteJudged(8, make([]byte, maxJudged+1)))
+	assert.NoFileExists(t, filepath.Join(string(d), "judged.8"))
+	assert.Error(t, Dir("/nonexistent").WriteJudged(8, nil))
+}
+
 func TestABreakerWithoutItsDirectoryStaysClosed(t *testing.T) {
 	b := Dir("/nonexistent/state").Breaker(time.Hour)
 	b.Begin()

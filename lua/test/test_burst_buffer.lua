@@ -194,6 +194,25 @@ test("job_process: without job.ID in the path, job_info has the job's id", funct
 	equal(fake.called.fields.JOB_ID, nil)
 end)
 
+test("job_process: a script that was accepted under this id is not judged again, a changed one is", function()
+	local path = state_dir .. "/job.77/script"
+	local text = "#!/bin/sh\n#DW x\n"
+	check.write(path, text)
+	for mark, calls in pairs({ ["77\n" .. text] = 0, ["77\n#!/bin/sh\n#DW y\n"] = 1, ["141\n" .. text] = 1, [""] = 1 }) do
+		check.write(state_dir .. "/judged.13", mark)
+		fake.load(script, 2205, { 0, {} })
+		local code, why = returned(slurm_bb_job_process(path))
+		equal(code, 0)
+		equal(why, nil)
+		equal(fake.calls, calls, "calls")
+	end
+	os.remove(state_dir .. "/judged.13")
+	fake.load(script, 2205, { 0, {} })
+	returned(slurm_bb_job_process(path))
+	equal(fake.calls, 1, "calls without a file")
+	os.remove(path)
+end)
+
 test("job_process: a refusal or failure is the user's message", function()
 	for _, failure in ipairs({ 2, 3 }) do
 		fake.load(script, 2205, { failure, { MESSAGE = "line 3: unknown #DW command" } })

@@ -264,12 +264,13 @@ func (w *world) endState(ctx context.Context, c *Cell) (any, error) {
 	return end, err
 }
 
-// localFiles is state_dir: names, and of a job's environment the variables.
+// localFiles is state_dir: names, and of a job's environment the variables. Scripts that were
+// accepted are no job's: see bridge/state.
 func localFiles(c *Cell) ([]string, error) {
 	var files []string
 	root := c.Path("state")
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil || entry.IsDir() || strings.HasPrefix(entry.Name(), "judged.") {
 			return err
 		}
 		content, err := os.ReadFile(path)
