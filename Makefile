@@ -1,7 +1,8 @@
 # slurmk8s: `make help` lists what there is to make.
 #
 # Installed layout, below PREFIX: bin/slurmk8s, lib/libslurmk8s.so,
-# lib/slurmk8s_lua.so; and burst_buffer.lua and slurmk8s.toml in SYSCONFDIR.
+# lib/slurmk8s_lua.so and, where Slurm's headers are, lib/slurmk8s_spank.so; and
+# burst_buffer.lua and slurmk8s.toml in SYSCONFDIR.
 
 PREFIX     ?= /opt/slurmk8s
 BINDIR     ?= $(PREFIX)/bin
@@ -14,6 +15,8 @@ VERSION := 0.1.0
 SLURM_RELEASES := 22.05 24.11 26.05
 GO      ?= go
 LUA_INCLUDE ?= /usr/include/lua5.1
+# The directory that has slurm/spank.h of the Slurm that is installed (Debian: libslurm-dev).
+SLURM_INCLUDE ?= /usr/include
 
 B := build
 MODULE  := slurmk8s.io/slurmk8s
@@ -59,14 +62,23 @@ $(B)/etc/burst_buffer.lua: lua/burst_buffer.lua.in Makefile
 ## spank: the SPANK plugin, for each Slurm release of the test cluster (needs Slurm's headers)
 spank: $(foreach r,$(SLURM_RELEASES),$(B)/lib/spank-$(r)/slurmk8s_spank.so)
 
-$(B)/lib/spank-%/slurmk8s_spank.so: $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh lua/bounded_exec.* goffi/loader.*)
+SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh lua/bounded_exec.* goffi/loader.*)
+
+$(B)/lib/spank-%/slurmk8s_spank.so: $(SPANK_SOURCES)
 	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) CC=$(CC) spank/build.sh $@ $*
 
+# For the Slurm whose headers there are: it loads no plugin of another release.
+$(B)/lib/slurmk8s_spank.so: $(SPANK_SOURCES)
+	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) SLURM_INCLUDE=$(SLURM_INCLUDE) CC=$(CC) spank/build.sh $@
+
+INSTALLED_SPANK := $(if $(wildcard $(SLURM_INCLUDE)/slurm/spank.h),$(B)/lib/slurmk8s_spank.so)
+
 ## install: copy into DESTDIR; existing configuration is kept
-install: all
+install: all $(INSTALLED_SPANK)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SYSCONFDIR)
 	install -m 0755 $(B)/bin/slurmk8s $(DESTDIR)$(BINDIR)/
-	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(DESTDIR)$(LIBDIR)/
+	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(INSTALLED_SPANK) $(DESTDIR)$(LIBDIR)/
+	@$(if $(INSTALLED_SPANK),,echo "No $(SLURM_INCLUDE)/slurm/spank.h: the SPANK plugin (--k8s-register) was not built")
 	install -m 0644 $(B)/etc/burst_buffer.lua $(DESTDIR)$(SYSCONFDIR)/burst_buffer.lua
 	test -e $(DESTDIR)$(SYSCONFDIR)/slurmk8s.toml || install -m 0644 packaging/slurmk8s.toml $(DESTDIR)$(SYSCONFDIR)/
 	@echo "Next: the state directory, owned by SlurmUser: install -d -o slurm -m 0700 $(STATEDIR)"
