@@ -55,7 +55,7 @@ func newCall(name string, request Fields) (*call, error) {
 	c := &call{
 		request: request, reply: Fields{}, cfg: cfg, configPath: path,
 		local: state.Dir(cfg.StateDir), job: job,
-		log:     logger.WithFields(logrus.Fields{"hook": name, "job": job.ID}),
+		log:     logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}),
 		logSink: sink,
 	}
 	c.burstBuffer, err = slurmconf.ReadBurstBufferConf(cfg.SlurmConf)

@@ -94,7 +94,7 @@ func nodeCall(name string, request Fields) (*call, error) {
 	}
 	return &call{
 		request: request, reply: Fields{}, cfg: cfg, job: job,
-		log: logger.WithFields(logrus.Fields{"hook": name, "job": job.ID}), logSink: sink,
+		log: logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}), logSink: sink,
 	}, nil
 }
 

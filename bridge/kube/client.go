@@ -61,6 +61,13 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return clientFor(cfg, o)
+}
+
+func clientFor(cfg *rest.Config, o Options) (*Client, error) {
+	if o.Log != nil {
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return auditTransport{next, o.Log} })
+	}
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
@@ -134,32 +141,19 @@ func readKubeconfig(path string, alsoTrusted []uint32) (*clientcmdapi.Config, er
 // trustworthy refuses a kubeconfig that turns verification off, sends
 // credentials in the clear, runs a program, or names a secret that others read.
 func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) error {
-	context, ok := api.Contexts[api.CurrentContext]
-	if !ok {
-		return fmt.Errorf("current-context %q is not among its contexts", api.CurrentContext)
+	cluster, user, err := current(api)
+	if err != nil {
+		return err
 	}
-	cluster, ok := api.Clusters[context.Cluster]
-	if !ok {
-		return fmt.Errorf("context %q names cluster %q, which it lacks", api.CurrentContext, context.Cluster)
+	if err := verifiable(cluster); err != nil {
+		return err
 	}
-	user, ok := api.AuthInfos[context.AuthInfo]
-	if !ok {
-		return fmt.Errorf("context %q names user %q, which it lacks", api.CurrentContext, context.AuthInfo)
-	}
-	server, err := url.Parse(cluster.Server)
 	switch {
-	case err != nil || server.Host == "":
-		return fmt.Errorf("server %q is not a URL", cluster.Server)
-	case server.Scheme != "https":
-		return fmt.Errorf("server %q: only https is allowed", cluster.Server)
-	case cluster.InsecureSkipTLSVerify:
-		return fmt.Errorf("insecure-skip-tls-verify is not allowed: give certificate-authority-data")
-	case cluster.CertificateAuthority == "" && len(cluster.CertificateAuthorityData) == 0:
-		return fmt.Errorf("no certificate-authority: the system's certificate store is not used for an API server")
 	case cluster.ProxyURL != "":
 		return fmt.Errorf("proxy-url is not allowed")
 	case user.Exec != nil || user.AuthProvider != nil:
-		return fmt.Errorf("user %q runs a credential plugin, which hooks do not: use tokenFile or a client certificate", context.AuthInfo)
+		return fmt.Errorf("user %q runs a credential plugin, which hooks do not: use tokenFile or a client certificate",
+			api.Contexts[api.CurrentContext].AuthInfo)
 	}
 	for _, secret := range []string{user.TokenFile, user.ClientKey} {
 		if secret == "" {

@@ -145,3 +145,7 @@ func Is(err error, class Class) bool {
 	var r *RequestError
 	return errors.As(err, &r) && Classify(r.Err) == class
 }
+
+// RequestTimeout is what one attempt of one request gets. A caller that begins a
+// watch bounds its beginning by it.
+func (c *Client) RequestTimeout() time.Duration { return c.requestTimeout }

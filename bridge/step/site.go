@@ -50,7 +50,7 @@ func (s *session) open() error {
 		return err
 	}
 	s.sink = sink
-	s.log = logger.WithFields(logrus.Fields{"hook": "step", "job": s.fields[hook.KeyJobID], "step": s.fields[keyStepID]})
+	s.log = logger.WithFields(logrus.Fields{"hook": "step", "job": s.fields[hook.KeyJobID], "uid": s.fields[hook.KeyUID], "step": s.fields[keyStepID]})
 	if s.options.Hardened != nil {
 		s.log.Warn(s.options.Hardened)
 	}
