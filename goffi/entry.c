@@ -13,6 +13,16 @@
 #include "entry.h"
 #include "slurmk8s.h"
 
+/*
+ * The ABI number for who must not load a Go runtime to ask for it, "slurmk8s doctor"
+ * for one: an ELF note.
+ */
+__attribute__((section(".note.slurmk8s"), aligned(4), used)) static const struct {
+	unsigned name_size, value_size, type;
+	char name[12]; /* padded to four bytes */
+	unsigned abi;
+} abi_note = { sizeof("slurmk8s"), sizeof(unsigned), 1, "slurmk8s", SLURMK8S_ABI };
+
 static pid_t loaded_by;
 static rlim_t soft_nofile;
 static char version[64] = "unknown";

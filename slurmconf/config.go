@@ -28,10 +28,12 @@ type Config struct {
 	// the files that burst_buffer.lua reads. Default: /var/spool/slurmk8s.
 	StateDir string `toml:"state_dir"`
 
-	Kubernetes Kubernetes `toml:"kubernetes"`
-	Log        Log        `toml:"log"`
-	Workflows  Workflows  `toml:"workflows"`
-	Services   Services   `toml:"services"`
+	Kubernetes Kubernetes   `toml:"kubernetes"`
+	Log        Log          `toml:"log"`
+	Metrics    Metrics      `toml:"metrics"`
+	Workflows  Workflows    `toml:"workflows"`
+	Services   Services     `toml:"services"`
+	Nodes      NodeSettings `toml:"nodes"`
 }
 
 // Kubernetes says how the API server is reached.
@@ -49,6 +51,13 @@ type Log struct {
 	Level string `toml:"level"`
 	// File is the absolute path of a log file. Default: "", the journal.
 	File string `toml:"file"`
+}
+
+// Metrics says where counters and durations go.
+type Metrics struct {
+	// Textfile is the absolute path of a file in the directory of node_exporter's
+	// textfile collector, written by `slurmk8s reconcile`. Default: "", none.
+	Textfile string `toml:"textfile"`
 }
 
 // The values of Workflows.Submit.
@@ -130,6 +139,7 @@ func Default() *Config {
 			TransientGrace: Duration(60 * time.Second),
 		},
 		Services: defaultServices(),
+		Nodes:    defaultNodes(),
 	}
 }
 

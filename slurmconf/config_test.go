@@ -89,6 +89,34 @@ names = ["{user}-*"]
 ports = ["80", "8000-8999"]
 expose = ["loadbalancer"]
 max_services = 3
+
+[nodes]
+reclaim = "request"
+reclaim_partitions = ["hpc"]
+reclaim_features = ["big"]
+kubeconfig = "/a/nodes"
+node_name = "suffix:.example.org"
+block = "both"
+taint = "example.org/slurm=job"
+lend_taint = "example.org/lent"
+evict_grace = "11s"
+min_evict_grace = "10s"
+max_evict_grace = "12s"
+evict_timeout = "13s"
+max_evict_timeout = "14s"
+evict_policy = "delete"
+job_policies = ["delete"]
+daemonsets = "evict"
+tolerating = "fail"
+unmanaged = "evict"
+emptydir = "keep"
+settle = "0s"
+api_timeout = "15s"
+on_error = "proceed"
+kubelet = "stop"
+units = ["kubelet.service"]
+units_timeout = "16s"
+parallel = 3
 `))
 	require.NoError(t, err)
 	s := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
@@ -113,6 +141,16 @@ max_services = 3
 					Namespaces: []string{"a", "b-*"}, Names: []string{"{user}-*"},
 					Ports: []string{"80", "8000-8999"}, Expose: []string{"loadbalancer"}, MaxServices: 3},
 			},
+		},
+		Nodes: NodeSettings{
+			Reclaim: "request", ReclaimPartitions: []string{"hpc"}, ReclaimFeatures: []string{"big"},
+			Kubeconfig: "/a/nodes", NodeName: "suffix:.example.org",
+			Block: "both", Taint: "example.org/slurm=job", LendTaint: "example.org/lent",
+			EvictGrace: s(11), MinEvictGrace: s(10), MaxEvictGrace: s(12), EvictTimeout: s(13), MaxEvictTimeout: s(14),
+			EvictPolicy: "delete", JobPolicies: []string{"delete"},
+			DaemonSets: "evict", Tolerating: "fail", Unmanaged: "evict", EmptyDir: "keep",
+			Settle: 0, APITimeout: s(15), OnError: "proceed",
+			Kubelet: "stop", Units: []string{"kubelet.service"}, UnitsTimeout: s(16), Parallel: 3,
 		},
 	}, c)
 }
@@ -336,6 +374,8 @@ func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
 	require.NoError(t, err)
 	c := Default()
 	c.Workflows.Operators = []string{}
+	c.Nodes.ReclaimPartitions, c.Nodes.ReclaimFeatures = []string{}, []string{}
+	c.Services.ImpersonateGroups = []string{}
 	want := *c
 	// The one rule of the example has the defaults where there are any.
 	rule := defaultServiceRule()

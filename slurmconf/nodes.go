@@ -1,49 +1,238 @@
 package slurmconf
 
 import (
-	"net/netip"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"time"
 )
 
-// NodeAddr returns the host name or address under which slurm.conf reaches a node:
-// its NodeAddr, else its NodeHostname, else the name itself, as for a node that
-// slurm.conf does not list. An error (one line) says that the file could not be
-// read as a whole; the answer is the best there is then.
-func NodeAddr(slurmConf, node string) (string, error) {
-	p := &slurmFile{dir: filepath.Dir(slurmConf), values: map[string]string{}, bytes: maxSlurmFileBytes}
-	p.read(slurmConf, 0)
-	defaults := map[string]string{}
-	for _, line := range p.nodes {
-		if strings.EqualFold(line["nodename"], "DEFAULT") {
-			for key, value := range line {
-				defaults[key] = value
-			}
-			continue
-		}
-		names, err := ExpandHostlist(line["nodename"])
-		if err != nil {
-			continue // Slurm judges its own file
-		}
-		for i, name := range names {
-			if name != node {
-				continue
-			}
-			for _, key := range []string{"nodeaddr", "nodehostname"} {
-				list := line[key]
-				if list == "" {
-					list = defaults[key]
-				}
-				if _, err := netip.ParseAddr(list); err == nil {
-					return list, p.err // no hostlist has the colons of IPv6
-				}
-				// As many as names, in their order.
-				if values, err := ExpandHostlist(list); err == nil && i < len(values) {
-					return values[i], p.err
-				}
-			}
-			return node, p.err
+// KubeletKubeconfig is the kubelet's own credential, where kubeadm puts it. A host
+// without it is no Kubernetes node, and there is nothing to reclaim on it.
+const KubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
+
+// NodeSettings configure how a job takes a node from Kubernetes while it runs.
+type NodeSettings struct {
+	// Reclaim says which jobs do: ReclaimNone, ReclaimRequest or ReclaimAll.
+	// Default: "none".
+	Reclaim string `toml:"reclaim"`
+	// ReclaimPartitions and ReclaimFeatures make all jobs of these partitions, and
+	// those with one of these constraints, reclaim. Default: none.
+	ReclaimPartitions []string `toml:"reclaim_partitions"`
+	ReclaimFeatures   []string `toml:"reclaim_features"`
+	// Kubeconfig is the absolute path of the credential of compute nodes. Default:
+	// KubeletKubeconfig.
+	Kubeconfig string `toml:"kubeconfig"`
+	// NodeName says what Kubernetes calls a Slurm node: NodeNameSame, or one of the
+	// other NodeName... followed by its value. Default: "same".
+	NodeName string `toml:"node_name"`
+	// Block says how a node is closed to new pods: BlockCordon, BlockTaint or
+	// BlockBoth. The kubelet's credential may only cordon. Default: "cordon".
+	Block string `toml:"block"`
+	// Taint and LendTaint are KEY or KEY=VALUE of the taints (effect NoSchedule) of
+	// a reclaimed and of a lent node, unless Block is "cordon".
+	Taint     string `toml:"taint"`
+	LendTaint string `toml:"lend_taint"`
+	// EvictGrace bounds the time that a pod may take to end: the smaller one of this
+	// and the pod's own counts. A job may ask for MinEvictGrace to MaxEvictGrace.
+	EvictGrace    Duration `toml:"evict_grace"`
+	MinEvictGrace Duration `toml:"min_evict_grace"`
+	MaxEvictGrace Duration `toml:"max_evict_grace"`
+	// EvictTimeout is how long disruption budgets are waited for. A job may ask for
+	// up to MaxEvictTimeout.
+	EvictTimeout    Duration `toml:"evict_timeout"`
+	MaxEvictTimeout Duration `toml:"max_evict_timeout"`
+	// EvictPolicy says what becomes of pods that are still there then: EvictDelete,
+	// EvictFail or EvictIgnore. JobPolicies are those that a job may ask for.
+	EvictPolicy string   `toml:"evict_policy"`
+	JobPolicies []string `toml:"job_policies"`
+	// What becomes of pods of each kind: PodEvict, PodKeep or PodFail.
+	DaemonSets string `toml:"daemonsets"`
+	Tolerating string `toml:"tolerating"`
+	Unmanaged  string `toml:"unmanaged"`
+	EmptyDir   string `toml:"emptydir"`
+	// Settle is how long after the node was closed pods that the scheduler had
+	// already given to it are waited for.
+	Settle Duration `toml:"settle"`
+	// APITimeout bounds the requests that close and open a node.
+	APITimeout Duration `toml:"api_timeout"`
+	// OnError says what becomes of a job when a node cannot be reclaimed:
+	// OnErrorRequeue, OnErrorProceed or OnErrorFail. Default: "requeue".
+	OnError string `toml:"on_error"`
+	// Kubelet is KubeletKeep or KubeletStop: Units, in this order, are stopped after
+	// the pods are gone and started, in the reverse order, before the node is given
+	// back, within UnitsTimeout.
+	Kubelet      string   `toml:"kubelet"`
+	Units        []string `toml:"units"`
+	UnitsTimeout Duration `toml:"units_timeout"`
+	// Parallel bounds how many requests run at once.
+	Parallel int `toml:"parallel"`
+}
+
+// The values of Nodes.Reclaim.
+const (
+	ReclaimNone    = "none"    // only the jobs of ReclaimPartitions and ReclaimFeatures
+	ReclaimRequest = "request" // and those that ask: --k8s-nodes=reclaim
+	ReclaimAll     = "all"     // all but those that ask for something else
+)
+
+// The values of Nodes.NodeName; all but the first are followed by a value.
+const (
+	NodeNameSame   = "same"
+	NodeNameSuffix = "suffix:"
+	NodeNameLabel  = "label:"
+	NodeNameMap    = "map:"
+)
+
+// The values of Nodes.Block.
+const (
+	BlockCordon = "cordon"
+	BlockTaint  = "taint"
+	BlockBoth   = "both"
+)
+
+// The values of Nodes.EvictPolicy.
+const (
+	EvictDelete = "delete" // budgets are passed over
+	EvictFail   = "fail"   // the job fails
+	EvictIgnore = "ignore" // the job starts beside them
+)
+
+// The values of the policies for kinds of pods.
+const (
+	PodEvict = "evict"
+	PodKeep  = "keep" // it stays beside the job
+	PodFail  = "fail" // the node cannot be reclaimed
+)
+
+// The values of Nodes.OnError.
+const (
+	OnErrorRequeue = "requeue"
+	OnErrorProceed = "proceed"
+	OnErrorFail    = "fail"
+)
+
+// The values of Nodes.Kubelet.
+const (
+	KubeletKeep = "keep"
+	KubeletStop = "stop"
+)
+
+func defaultNodes() NodeSettings {
+	return NodeSettings{
+		Reclaim:         ReclaimNone,
+		Kubeconfig:      KubeletKubeconfig,
+		NodeName:        NodeNameSame,
+		Block:           BlockCordon,
+		Taint:           "slurmk8s.io/reclaimed",
+		LendTaint:       "slurmk8s.io/lent",
+		EvictGrace:      Duration(30 * time.Second),
+		MinEvictGrace:   Duration(30 * time.Second),
+		MaxEvictGrace:   Duration(5 * time.Minute),
+		EvictTimeout:    Duration(2 * time.Minute),
+		MaxEvictTimeout: Duration(10 * time.Minute),
+		EvictPolicy:     EvictFail,
+		JobPolicies:     []string{EvictFail, EvictIgnore},
+		DaemonSets:      PodKeep,
+		Tolerating:      PodKeep,
+		Unmanaged:       PodFail,
+		EmptyDir:        PodEvict,
+		Settle:          Duration(500 * time.Millisecond),
+		APITimeout:      Duration(20 * time.Second),
+		OnError:         OnErrorRequeue,
+		Kubelet:         KubeletKeep,
+		Units:           []string{"kubelet.service", "containerd.service"},
+		UnitsTimeout:    Duration(time.Minute),
+		Parallel:        64,
+	}
+}
+
+func (d *document) validateNodes(n *NodeSettings) error {
+	for _, c := range []struct {
+		key, value string
+		choices    []string
+	}{
+		{"reclaim", n.Reclaim, []string{ReclaimNone, ReclaimRequest, ReclaimAll}},
+		{"block", n.Block, []string{BlockCordon, BlockTaint, BlockBoth}},
+		{"evict_policy", n.EvictPolicy, []string{EvictDelete, EvictFail, EvictIgnore}},
+		{"daemonsets", n.DaemonSets, []string{PodKeep, PodEvict}},
+		{"tolerating", n.Tolerating, []string{PodKeep, PodEvict, PodFail}},
+		{"unmanaged", n.Unmanaged, []string{PodKeep, PodEvict, PodFail}},
+		{"emptydir", n.EmptyDir, []string{PodKeep, PodEvict, PodFail}},
+		{"on_error", n.OnError, []string{OnErrorRequeue, OnErrorProceed, OnErrorFail}},
+		{"kubelet", n.Kubelet, []string{KubeletKeep, KubeletStop}},
+	} {
+		if err := d.checkChoice("nodes."+c.key, c.value, c.choices...); err != nil {
+			return err
 		}
 	}
-	return node, p.err
+	for _, policy := range n.JobPolicies {
+		if err := d.checkChoice("nodes.job_policies", policy, EvictDelete, EvictFail, EvictIgnore); err != nil {
+			return err
+		}
+	}
+	if err := d.checkNodeName(n.NodeName); err != nil {
+		return err
+	}
+	for key, taint := range map[string]string{"taint": n.Taint, "lend_taint": n.LendTaint} {
+		if !taintText.MatchString(taint) {
+			return d.invalid("nodes."+key, "%s is not KEY or KEY=VALUE of a taint, such as \"example.org/slurm\"", quoted(taint))
+		}
+	}
+	if n.Taint == n.LendTaint {
+		return d.invalid("nodes.lend_taint", "is the same as taint: pods could not tell a lent node from a reclaimed one")
+	}
+	if n.MinEvictGrace > n.EvictGrace || n.EvictGrace > n.MaxEvictGrace {
+		return d.invalid("nodes.evict_grace", "%s is not between min_evict_grace = %s and max_evict_grace = %s",
+			n.EvictGrace, n.MinEvictGrace, n.MaxEvictGrace)
+	}
+	if n.EvictTimeout > n.MaxEvictTimeout {
+		return d.invalid("nodes.evict_timeout", "%s is longer than max_evict_timeout = %s", n.EvictTimeout, n.MaxEvictTimeout)
+	}
+	for _, unit := range n.Units {
+		if !unitName.MatchString(unit) {
+			return d.invalid("nodes.units", "%s is not the name of a systemd service such as \"kubelet.service\"", quoted(unit))
+		}
+	}
+	if n.Kubelet == KubeletStop && !slices.ContainsFunc(n.Units, func(u string) bool { return strings.Contains(u, "kubelet") }) {
+		return d.invalid("nodes.units", "names no kubelet, which kubelet = %q is to stop", KubeletStop)
+	}
+	if n.Parallel < 1 || n.Parallel > 1000 {
+		return d.invalid("nodes.parallel", "%d is out of range, 1 to 1000", n.Parallel)
+	}
+	return nil
 }
+
+func (d *document) checkNodeName(name string) error {
+	const key = "nodes.node_name"
+	if suffix, ok := strings.CutPrefix(name, NodeNameSuffix); ok {
+		if !nodeSuffix.MatchString(suffix) {
+			return d.invalid(key, "%s cannot be the end of a node's name, such as \".example.org\"", quoted(suffix))
+		}
+		return nil
+	}
+	if label, ok := strings.CutPrefix(name, NodeNameLabel); ok {
+		if !labelKey.MatchString(label) {
+			return d.invalid(key, "%s cannot be the key of a label, such as \"example.org/slurm-node\"", quoted(label))
+		}
+		return nil
+	}
+	if path, ok := strings.CutPrefix(name, NodeNameMap); ok {
+		if !filepath.IsAbs(path) {
+			return d.invalid(key, "%s is not an absolute path such as \"/etc/slurm/nodes.map\"", quoted(path))
+		}
+		return nil
+	}
+	if name != NodeNameSame {
+		return d.invalid(key, "%s is none of %s, %s.DOMAIN, %sKEY, %sFILE", quoted(name), NodeNameSame, NodeNameSuffix, NodeNameLabel, NodeNameMap)
+	}
+	return nil
+}
+
+var (
+	taintText  = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?(=[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+	labelKey   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	nodeSuffix = regexp.MustCompile(`^[-.a-z0-9]{0,200}[a-z0-9]$`)
+	unitName   = regexp.MustCompile(`^[A-Za-z0-9:_.@-]{1,200}\.(service|socket|target)$`)
+)

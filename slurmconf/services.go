@@ -35,6 +35,12 @@ type Services struct {
 	// ForbiddenPorts are ports of nodes that no rule can allow, as "6443" or
 	// "6817-6819". Default: kubelet's, the API server's, etcd's and Slurm's.
 	ForbiddenPorts []string `toml:"forbidden_ports"`
+	// Impersonate is the user of Kubernetes that a job's user is there, such as
+	// "slurmk8s:user:{user}": RBAC judges them about what the job publishes. Default: "",
+	// the rules alone judge.
+	Impersonate string `toml:"impersonate"`
+	// ImpersonateGroups are groups of that user. Default: none.
+	ImpersonateGroups []string `toml:"impersonate_groups"`
 	// Allow are the rules; what none of them allows is refused. Default: none.
 	Allow []ServiceRule `toml:"allow"`
 }
@@ -127,9 +133,39 @@ func (d *document) validateServices(s *Services) error {
 			return d.invalid("services.forbidden_ports", "%v", err)
 		}
 	}
+	if err := d.checkImpersonation(s); err != nil {
+		return err
+	}
 	for i := range s.Allow {
 		if err := d.validateRule(i, &s.Allow[i]); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkImpersonation refuses Kubernetes's own users and groups: system:masters may do
+// anything.
+func (d *document) checkImpersonation(s *Services) error {
+	const key, groups = "services.impersonate", "services.impersonate_groups"
+	switch {
+	case s.Impersonate == "" && len(s.ImpersonateGroups) > 0:
+		return d.invalid(groups, "has no effect without services.impersonate")
+	case s.Impersonate == "":
+		return nil
+	case !strings.Contains(s.Impersonate, "{user}"):
+		return d.invalid(key, "%s is the same user for all jobs: write for example \"slurmk8s:user:{user}\"", quoted(s.Impersonate))
+	case !kubernetesUser.MatchString(strings.ReplaceAll(s.Impersonate, "{user}", "")):
+		return d.invalid(key, "%s cannot be a user of Kubernetes", quoted(s.Impersonate))
+	case strings.HasPrefix(s.Impersonate, "system:"):
+		return d.invalid(key, "%s is one of Kubernetes's own users", quoted(s.Impersonate))
+	}
+	for _, name := range s.ImpersonateGroups {
+		if name == "" || !kubernetesUser.MatchString(name) {
+			return d.invalid(groups, "%s cannot be a group of Kubernetes", quoted(name))
+		}
+		if strings.HasPrefix(name, "system:") {
+			return d.invalid(groups, "%s is one of Kubernetes's own groups", quoted(name))
 		}
 	}
 	return nil
@@ -205,7 +241,9 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 
 var (
 	interfaceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@:-]{0,14}$`)
-	namePattern   = regexp.MustCompile(`^(?:[a-z0-9*-]|\{user\}){1,63}$`)
+	// kubernetesUser is stricter than Kubernetes, which takes any text.
+	kubernetesUser = regexp.MustCompile(`^[A-Za-z0-9:._@/+#-]{0,150}$`)
+	namePattern    = regexp.MustCompile(`^(?:[a-z0-9*-]|\{user\}){1,63}$`)
 )
 
 // invalidInRule is invalid for a key of the i-th [[services.allow]].

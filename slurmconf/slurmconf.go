@@ -50,6 +50,7 @@ type slurmFile struct {
 	dir    string              // Include is relative to it
 	values map[string]string   // by key in lower case; of several, the last
 	nodes  []map[string]string // the keys of each line that begins with NodeName
+	hosts  []string            // of slurmctld: SlurmctldHost may come several times
 	files  int
 	bytes  int64 // still to be read at most
 	err    error // the first one
@@ -106,6 +107,9 @@ func (p *slurmFile) read(path string, depth int) bool {
 			key := strings.ToLower(line[m[2]:m[3]])
 			p.values[key], pairs[key] = value, value
 			line = line[m[5]:]
+		}
+		if host := pairs["slurmctldhost"]; host != "" {
+			p.hosts = append(p.hosts, host)
 		}
 		if pairs["nodename"] != "" {
 			p.nodes = append(p.nodes, pairs)

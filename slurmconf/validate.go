@@ -37,8 +37,10 @@ func (d *document) validate(c *Config) error {
 		{"state_dir", c.StateDir, false},
 		{"kubernetes.kubeconfig", c.Kubernetes.Kubeconfig, false},
 		{"log.file", c.Log.File, true},
+		{"metrics.textfile", c.Metrics.Textfile, true},
 		{"services.kubeconfig", c.Services.Kubeconfig, false},
 		{"services.run_dir", c.Services.RunDir, false},
+		{"nodes.kubeconfig", c.Nodes.Kubeconfig, false},
 	} {
 		if p.path == "" && p.mayBeUnset {
 			continue
@@ -56,7 +58,10 @@ func (d *document) validate(c *Config) error {
 	if err := d.validateWorkflows(&c.Workflows); err != nil {
 		return err
 	}
-	return d.validateServices(&c.Services)
+	if err := d.validateServices(&c.Services); err != nil {
+		return err
+	}
+	return d.validateNodes(&c.Nodes)
 }
 
 func (d *document) validateWorkflows(w *Workflows) error {
@@ -93,7 +98,7 @@ func (d *document) validateWorkflows(w *Workflows) error {
 }
 
 func (d *document) checkDurations(c *Config) error {
-	w, t, s := &c.Workflows, &c.Workflows.Timeouts, &c.Services
+	w, t, s, n := &c.Workflows, &c.Workflows.Timeouts, &c.Services, &c.Nodes
 	for _, v := range []struct {
 		key      string
 		value    Duration
@@ -116,6 +121,14 @@ func (d *document) checkDurations(c *Config) error {
 		{"services.deregister_timeout", s.DeregisterTimeout, time.Second, time.Minute},
 		{"services.ready_timeout", s.ReadyTimeout, time.Second, 24 * time.Hour},
 		{"services.renew_interval", s.RenewInterval, 5 * time.Second, 10 * time.Minute},
+		{"nodes.evict_grace", n.EvictGrace, 0, time.Hour},
+		{"nodes.min_evict_grace", n.MinEvictGrace, 0, time.Hour},
+		{"nodes.max_evict_grace", n.MaxEvictGrace, 0, time.Hour},
+		{"nodes.evict_timeout", n.EvictTimeout, 0, 24 * time.Hour},
+		{"nodes.max_evict_timeout", n.MaxEvictTimeout, 0, 24 * time.Hour},
+		{"nodes.settle", n.Settle, 0, time.Minute},
+		{"nodes.api_timeout", n.APITimeout, time.Second, 5 * time.Minute},
+		{"nodes.units_timeout", n.UnitsTimeout, time.Second, 10 * time.Minute},
 	} {
 		if v.value.Std() < v.min || v.value.Std() > v.max {
 			return d.invalid(v.key, "%s is out of range, %s to %s", v.value, v.min, v.max)

@@ -5,10 +5,12 @@
 # BINDIR, LIBDIR and SYSCONFDIR are taken from the environment.
 set -eu
 here=$(dirname "$0")
+hardening=$here/../packaging/hardening.sh
+cc=${CC:-cc}
 output=$1
 release=${2:-}
 
-set -- -std=gnu11 -fPIC -Wall -Wextra -Werror -fvisibility=hidden -fstack-protector-strong
+set -- -std=gnu11 -fPIC -Wall -Wextra -Werror -fvisibility=hidden
 if [ -n "$release" ]; then
 	# 24.05.1 -> 24,5,1: a leading zero would be octal.
 	numbers=$(echo "$release" | awk -F. '{ printf "%d,%d,%d", $1, $2, $3 }')
@@ -21,8 +23,8 @@ fi
 
 mkdir -p "$(dirname "$output")"
 # Under another name first: processes of Slurm may have the old one mapped.
-# shellcheck disable=SC2086 # CFLAGS are words
-"${CC:-cc}" "$@" ${CFLAGS:--O2 -g -D_FORTIFY_SOURCE=2} -shared -pthread \
-	-Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack -Wl,--version-script="$here/slurmk8s_spank.map" \
+# shellcheck disable=SC2086,SC2046 # CFLAGS are words
+"$cc" "$@" ${CFLAGS:--O2 -g $("$hardening" cflags "$cc")} -shared -pthread \
+	$("$hardening" ldflags "$cc") -Wl,-z,nodelete -Wl,--version-script="$here/slurmk8s_spank.map" \
 	-o "$output.new" "$here"/*.c "$here/../lua/bounded_exec.c" "$here/../goffi/loader.c" -ldl
 mv "$output.new" "$output"

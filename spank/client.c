@@ -85,6 +85,19 @@ static void check_component(int component, int asked_by, const char *job)
 		       asked_by, component);
 }
 
+/* What a step cannot ask for any more, or nobody where nodes are not shared. */
+static void check_options_of_job(const struct config *config, const char *job)
+{
+	const char *option = options_of_job(job != NULL);
+
+	if (option && job && spank_context() == S_CTX_LOCAL)
+		refuse("--%s is for a whole job, whose nodes are made ready before its first step: "
+		       "give it to sbatch, salloc, or an srun outside a job", option);
+	if (option && !config->nodes)
+		refuse("--%s: Slurm's nodes are not shared with Kubernetes here; leave it out, or ask the "
+		       "administrator for nodes=on in plugstack.conf", option);
+}
+
 void client_check_options(const struct config *config)
 {
 	const char *job = getenv("SLURM_JOB_ID"); /* in whose script or shell we run */
@@ -94,8 +107,9 @@ void client_check_options(const struct config *config)
 
 	if (component == 0)
 		unsetenv(ASKED_BY);
-	if (!options_given())
+	if (!options_to_judge())
 		return;
+	check_options_of_job(config, job);
 	if (!options_changed()) {
 		/* srun --het-group=0,1: which of them is to be registered? */
 		if (component > 0 && job && spank_context() == S_CTX_LOCAL && !options_inherited())
@@ -105,7 +119,9 @@ void client_check_options(const struct config *config)
 	if (component > 0)
 		check_component(component, asked_by, job);
 	asked_by = component;
-	if (options_inherited())
+	if (!options_given())
+		; /* nothing that a step could register */
+	else if (options_inherited())
 		snprintf(asked, sizeof(asked), "job:%s", job);
 	else if (spank_context() == S_CTX_LOCAL && !job)
 		snprintf(asked, sizeof(asked), "component:%d", component);

@@ -21,7 +21,7 @@
 #endif
 
 #define TIMEOUT_MIN_MS 100
-#define TIMEOUT_MAX_MS 600000
+#define TIMEOUT_MAX_MS 3600000
 
 static const struct config defaults = {
 	.program = BINDIR "/slurmk8s",
@@ -31,23 +31,27 @@ static const struct config defaults = {
 	.check_timeout_ms = 3000,
 	.register_timeout_ms = 15000,
 	.deregister_timeout_ms = 5000,
+	.prolog_timeout_ms = 300000,
 	.epilog_timeout_ms = 10000,
 };
 
-enum kind { ABSOLUTE_PATH, MILLISECONDS };
+enum kind { ABSOLUTE_PATH, MILLISECONDS, SWITCH };
 
 static const struct key {
 	const char *name;
 	enum kind kind;
-	size_t offset; /* of a const char * or an int in struct config */
+	size_t offset; /* of a const char *, an int or a bool in struct config */
 } keys[] = {
 	{ "program", ABSOLUTE_PATH, offsetof(struct config, program) },
 	{ "library", ABSOLUTE_PATH, offsetof(struct config, library) },
 	{ "config", ABSOLUTE_PATH, offsetof(struct config, file) },
 	{ "run_dir", ABSOLUTE_PATH, offsetof(struct config, run_dir) },
+	{ "nodes", SWITCH, offsetof(struct config, nodes) },
+	{ "workflows", SWITCH, offsetof(struct config, workflows) },
 	{ "check_timeout_ms", MILLISECONDS, offsetof(struct config, check_timeout_ms) },
 	{ "register_timeout_ms", MILLISECONDS, offsetof(struct config, register_timeout_ms) },
 	{ "deregister_timeout_ms", MILLISECONDS, offsetof(struct config, deregister_timeout_ms) },
+	{ "prolog_timeout_ms", MILLISECONDS, offsetof(struct config, prolog_timeout_ms) },
 	{ "epilog_timeout_ms", MILLISECONDS, offsetof(struct config, epilog_timeout_ms) },
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
@@ -81,6 +85,15 @@ static int set_value(struct config *config, const struct key *key, const char *v
 		*(const char **)(void *)place = value;
 		return 0;
 	}
+	if (key->kind == SWITCH) {
+		if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+			snprintf(problem, CONFIG_PROBLEM_MAX, "plugstack.conf: %s=%.100s: neither on nor off",
+				 key->name, value);
+			return -1;
+		}
+		*(bool *)(void *)place = strcmp(value, "on") == 0;
+		return 0;
+	}
 	errno = 0;
 	number = strtol(value, &end, 10);
 	if (errno || end == value || *end || number < TIMEOUT_MIN_MS || number > TIMEOUT_MAX_MS) {
@@ -101,6 +114,8 @@ int config_parse(struct config *config, int argc, char *const argv[],
 
 	*config = defaults;
 	problem[0] = '\0';
+	for (int i = 0; i < argc; i++)
+		config->nodes = config->nodes || strcmp(argv[i], "nodes=on") == 0;
 	for (int i = 0; i < argc; i++) {
 		size_t length = strcspn(argv[i], "="), k = 0;
 

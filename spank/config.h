@@ -8,23 +8,30 @@
 #ifndef SLURMK8S_SPANK_CONFIG_H
 #define SLURMK8S_SPANK_CONFIG_H
 
+#include <stdbool.h>
+
 #define CONFIG_PROBLEM_MAX 512
 
 struct config {
 	const char *program;	/* the slurmk8s program */
 	const char *library;	/* libslurmk8s.so */
 	const char *file;	/* slurmk8s.toml */
-	const char *run_dir;	/* as in slurmk8s.toml: a mark for each job with services */
+	const char *run_dir;	/* as in slurmk8s.toml: marks of jobs with services or nodes */
+	bool workflows;		/* do steps fetch the variables of the job's storage? */
+	bool nodes;		/* do jobs take their nodes away from Kubernetes? */
 	int check_timeout_ms;	/* at the prompt */
 	int register_timeout_ms; /* before the first task */
 	int deregister_timeout_ms; /* after the last one */
+	int prolog_timeout_ms;	/* more than evict_timeout of slurmk8s.toml */
 	int epilog_timeout_ms;
 };
 
 /*
  * Fill *config from `argv`, whose strings must outlive it, and from the
  * defaults. Strict: an unknown key, one that comes twice and a bad value are
- * errors. Returns 0, or -1 with one line in `problem`; *config is then the defaults.
+ * errors. Returns 0, or -1 with one line in `problem`; *config is then the defaults, but
+ * for nodes, which is on if that is said anywhere: no task is to start beside pods
+ * because of a slip in another argument.
  */
 int config_parse(struct config *config, int argc, char *const argv[],
 		 char problem[CONFIG_PROBLEM_MAX]);

@@ -9,7 +9,7 @@
 
 #include "plugin.h"
 
-enum { REGISTER, NAMESPACE, IMPORT, OPTIONS };
+enum { REGISTER, NAMESPACE, IMPORT, NODES, EVICT_GRACE, EVICT_TIMEOUT, OPTIONS };
 
 static int on_option(int val, const char *value, int remote);
 
@@ -19,7 +19,8 @@ static struct option {
 	const char *field;	 /* its name in a request */
 	const char *environment; /* its name behind OPTION_ENVIRONMENT */
 	unsigned max;		 /* bytes */
-	bool starts_work;	 /* false: it only says how */
+	bool starts_work;	 /* in a step; false: it only says how */
+	bool of_job;		 /* for the prolog */
 	char *value;		 /* as given, ours; NULL if it was not */
 } options[OPTIONS] = {
 	[REGISTER] = {
@@ -45,6 +46,28 @@ static struct option {
 			1, IMPORT, on_option },
 		.field = "K8S_IMPORT", .environment = "k8s_import",
 		.max = 4096, .starts_work = true },
+	[NODES] = {
+		.spank = { "k8s-nodes", "reclaim|keep|lend",
+			"nodes of the job that Kubernetes uses too: reclaim them (their pods "
+			"are evicted before the job starts, no new ones come until it has "
+			"ended), keep the pods beside the job, or lend them to pods",
+			1, NODES, on_option },
+		.field = "K8S_NODES", .environment = "k8s_nodes",
+		.max = 16, .of_job = true },
+	[EVICT_GRACE] = {
+		.spank = { "k8s-evict-grace", "SEC",
+			"seconds that a pod may take to end, at most, when the job's nodes "
+			"are reclaimed",
+			1, EVICT_GRACE, on_option },
+		.field = "K8S_EVICT_GRACE", .environment = "k8s_evict_grace",
+		.max = 16, .of_job = true },
+	[EVICT_TIMEOUT] = {
+		.spank = { "k8s-evict-timeout", "SEC[:delete|fail|ignore]",
+			"seconds until all pods have to be gone, and what becomes of the rest: "
+			"delete them, fail (the job does not start), or ignore them",
+			1, EVICT_TIMEOUT, on_option },
+		.field = "K8S_EVICT_TIMEOUT", .environment = "k8s_evict_timeout",
+		.max = 32, .of_job = true },
 };
 
 const char *const options_environment[] = {
@@ -70,6 +93,11 @@ const char *options_flaw(const char *text, unsigned max)
 	return NULL;
 }
 
+static void note_flaw(const struct option *option, const char *flaw)
+{
+	snprintf(problem, sizeof(problem), "--%s %s (at most %u bytes)", option->spank.name, flaw, option->max);
+}
+
 /* Slurm calls this for each occurrence, the environment's first: the last counts. */
 static int on_option(int val, const char *value, int remote)
 {
@@ -84,8 +112,7 @@ static int on_option(int val, const char *value, int remote)
 	option->value = copy;
 	if (!flaw)
 		return 0;
-	snprintf(problem, sizeof(problem), "--%s %s (at most %u bytes)",
-		 option->spank.name, flaw, option->max);
+	note_flaw(option, flaw);
 	if (remote)
 		return 0; /* the tasks will say it: Slurm would only log it */
 	slurm_error("slurmk8s: %s", problem);
@@ -114,6 +141,11 @@ bool options_given(void)
 	return false;
 }
 
+bool options_to_judge(void)
+{
+	return options_given() || options_of_job(false);
+}
+
 bool options_changed(void)
 {
 	bool answer = changed;
@@ -127,21 +159,38 @@ const char *options_problem(void)
 	return problem[0] ? problem : NULL;
 }
 
+/* An option's value in an environment where Slurm has put it. */
+static const char *value_in_environment(const struct option *option, const char *prefix)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), "%s" OPTION_ENVIRONMENT "%s", prefix, option->environment);
+	return getenv(name);
+}
+
+static bool is_inherited(const struct option *option)
+{
+	const char *inherited = value_in_environment(option, "SLURM_SPANK_");
+
+	return inherited && strcmp(inherited, option->value) == 0;
+}
+
 bool options_inherited(void)
 {
 	if (!getenv("SLURM_JOB_ID"))
 		return false;
-	for (int i = 0; i < OPTIONS; i++) {
-		char name[128];
-		const char *inherited;
-
-		snprintf(name, sizeof(name), "SLURM_SPANK_" OPTION_ENVIRONMENT "%s",
-			 options[i].environment);
-		inherited = getenv(name);
-		if (options[i].value && (!inherited || strcmp(inherited, options[i].value) != 0))
+	for (int i = 0; i < OPTIONS; i++)
+		if (options[i].value && !is_inherited(&options[i]))
 			return false;
-	}
 	return true;
+}
+
+const char *options_of_job(bool only_new)
+{
+	for (int i = 0; i < OPTIONS; i++)
+		if (options[i].of_job && options[i].value && !(only_new && is_inherited(&options[i])))
+			return options[i].spank.name;
+	return NULL;
 }
 
 /* Is "env" one of the SPECs, alone or with more behind a comma? */
@@ -163,4 +212,19 @@ void options_add_to(struct fields *fields)
 	for (int i = 0; i < OPTIONS; i++)
 		if (options[i].value)
 			fields_add(fields, options[i].field, options[i].value);
+}
+
+const char *options_add_from_prolog(struct fields *fields)
+{
+	for (int i = 0; i < OPTIONS; i++) {
+		const char *value = options[i].of_job ? value_in_environment(&options[i], "SPANK_") : NULL;
+		const char *flaw = value ? options_flaw(value, options[i].max) : NULL;
+
+		if (flaw) {
+			note_flaw(&options[i], flaw);
+			return problem;
+		}
+		fields_add(fields, options[i].field, value);
+	}
+	return NULL;
 }

@@ -18,8 +18,15 @@
 /* Add the options to this context. Returns 0, or -1 after logging why not. */
 int options_register(spank_t spank);
 
-/* Was an option given for which there is something to do? */
+/* Was an option given for which there is something to do in a step? */
 bool options_given(void);
+
+/* Was one given that can be refused at the prompt? */
+bool options_to_judge(void);
+
+/* NULL, or the name of an option that is of a whole job: its prolog acts on it.
+ * `only_new`: not one that a step in a job has got from the job's environment. */
+const char *options_of_job(bool only_new);
 
 /* Has an option got a new value since this was asked last? */
 bool options_changed(void);
@@ -47,7 +54,11 @@ bool options_want_environment(void);
  * that of bridge/service/env.go. */
 extern const char *const options_environment[];
 
-/* Add what was given: K8S_REGISTER=..., K8S_NAMESPACE=..., K8S_IMPORT=... */
+/* Add what was given: K8S_REGISTER=..., K8S_NAMESPACE=... */
 void options_add_to(struct fields *fields);
+
+/* In the prolog, whose environment has them: add those that are for it. Returns NULL, or
+ * one line: why one is not even carried. */
+const char *options_add_from_prolog(struct fields *fields);
 
 #endif

@@ -84,7 +84,16 @@ EXPORT int slurm_spank_exit(spank_t spank, int argc, char *argv[])
 	return 0;
 }
 
-/* Slurm calls no slurm_spank_init before this one. */
+/* Slurm calls no slurm_spank_init before this one and the next. */
+EXPORT int slurm_spank_job_prolog(spank_t spank, int argc, char *argv[])
+{
+	/* As for the epilog. */
+	if (config_parse(&config, argc, argv, config_problem) < 0)
+		slurm_error("slurmk8s: %s", config_problem);
+	prolog_run(spank, &config, config_problem[0] ? config_problem : NULL);
+	return 0;
+}
+
 EXPORT int slurm_spank_job_epilog(spank_t spank, int argc, char *argv[])
 {
 	/* An error drains the node, whatever its cause: there is none. */

@@ -51,7 +51,9 @@ void stepd_await_answer(spank_t spank);
 void stepd_enter_task(spank_t spank);
 void stepd_end(const struct config *config);
 
-/* epilog.c: "slurmstepd spank epilog". The only place that loads libslurmk8s.so. */
+/* prolog.c and epilog.c: "slurmstepd spank prolog" and "epilog". The only places that
+ * load libslurmk8s.so; see job_script.h. */
+void prolog_run(spank_t spank, const struct config *config, const char *config_problem);
 void epilog_run(spank_t spank, const struct config *config);
 
 #endif

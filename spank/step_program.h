@@ -8,10 +8,13 @@
  * (fields.h), a reply to each request:
  *
  *   first  CONFIG DEADLINE_MS JOB_ID STEP_ID UID GID GIDS NODE NODELIST
- *          NODE_RANK RESTART_COUNT SCRIPT K8S_REGISTER K8S_NAMESPACE K8S_IMPORT ENV_<NAME>
- *          -> CODE=0|2|3 MESSAGE=... SETENV_<NAME>=...
+ *          NODE_RANK RESTART_COUNT SCRIPT WORKFLOW K8S_REGISTER K8S_NAMESPACE K8S_IMPORT ENV_<NAME>
+ *          -> CODE=0|2|3 MESSAGE=... SETENV_<NAME>=... OVER=1
  *   last   ACTION=deregister DEADLINE_MS
  *          -> CODE=0|3 MESSAGE=...
+ *
+ * OVER means that there is nothing to do at the end of the step: the program exits, and
+ * there is no last request.
  *
  * End of file means that it should deregister, if it has not, and exit. In place
  * of the last request: slurmstepd was killed, or had no answer in time.

@@ -21,6 +21,7 @@
 #include "fields.h"
 #include "options.h"
 #include "plugin.h"
+#include "refusal.h"
 #include "step_program.h"
 
 /* The program keeps its deadline itself and says what went wrong; only one that
@@ -103,8 +104,14 @@ static void add_groups(spank_t spank, struct fields *fields)
 		fields_add(fields, "GIDS", text);
 }
 
+/* What a step asks its program for. */
+struct wishes {
+	bool options;  /* those of --k8s-register and --k8s-import */
+	bool workflow; /* the variables of the job's storage */
+};
+
 static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
-			const struct config *config)
+			struct wishes wishes, const struct config *config)
 {
 	uint32_t job = 0, rank = 0, restarts;
 	uid_t uid = (uid_t)-1;
@@ -136,6 +143,10 @@ static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
 		fields_add_number(fields, "RESTART_COUNT", restarts);
 	if (step_id == SLURM_BATCH_SCRIPT)
 		add_script(spank, fields);
+	if (wishes.workflow)
+		fields_add(fields, "WORKFLOW", "1");
+	if (!wishes.options)
+		return 0;
 	options_add_to(fields);
 	for (int i = 0; options_want_environment() && options_environment[i]; i++) {
 		char key[64];
@@ -177,24 +188,51 @@ static bool asked_here(spank_t spank)
 	return !job[0] || strcmp(job, here) == 0;
 }
 
+/*
+ * Has the job a Workflow of DWS (lua/burst_buffer.lua has said so in its environment)
+ * whose variables this step has not got from the job's script or shell? The name is only
+ * a hint that a user can write: the program asks for the Workflow of this very job.
+ */
+static bool wants_workflow(spank_t spank, uint32_t job)
+{
+	char name[64], own[32];
+
+	snprintf(own, sizeof(own), "bb%u", (unsigned)job);
+	if (spank_getenv(spank, "DW_WORKFLOW_NAME", name, sizeof(name)) != ESPANK_SUCCESS ||
+	    strcmp(name, own) != 0)
+		return false;
+	return spank_getenv(spank, "SLURMK8S_WORKFLOW", name, sizeof(name)) != ESPANK_SUCCESS ||
+	       strcmp(name, own) != 0;
+}
+
 void stepd_start(spank_t spank, const struct config *config, const char *config_problem)
 {
-	uint32_t id = SLURM_EXTERN_CONT;
+	uint32_t id = SLURM_EXTERN_CONT, job = 0;
+	struct wishes wishes;
 	char problem[512];
 
 	/* The extern step is Slurm's own and is given no options; never there. */
-	if ((!options_given() && !options_problem()) ||
-	    spank_get_item(spank, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id == SLURM_EXTERN_CONT ||
-	    !asked_here(spank))
+	if (spank_get_item(spank, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id == SLURM_EXTERN_CONT)
+		return;
+	if (spank_get_item(spank, S_JOB_ID, &job) == ESPANK_SUCCESS &&
+	    refusal_read(config->run_dir, job, problem, sizeof(problem))) {
+		step.wanted = true;
+		step.owner = getpid();
+		fail("%s", problem);
+		return;
+	}
+	wishes.options = (options_given() || options_problem()) && asked_here(spank);
+	wishes.workflow = config->workflows && wants_workflow(spank, job);
+	if (!wishes.options && !wishes.workflow)
 		return;
 	step.wanted = true;
 	step.owner = getpid();
 	step.deadline = bounded_exec_now_ms() + config->register_timeout_ms + MARGIN_MS;
-	if (options_problem())
+	if (wishes.options && options_problem())
 		fail("%s", options_problem());
 	else if (config_problem)
 		fail("%s: tell the administrator", config_problem);
-	else if (make_request(spank, &message, id, config) < 0)
+	else if (make_request(spank, &message, id, wishes, config) < 0)
 		fail("Slurm does not say which job this is");
 	else if (step_program_start(&step.program, config->program, problem, sizeof(problem)) < 0 ||
 		 step_program_send(&step.program, &message, step.deadline, problem, sizeof(problem)) < 0)
@@ -244,6 +282,10 @@ void stepd_await_answer(spank_t spank)
 	code = fields_get(&message, "CODE");
 	if (code && strcmp(code, "0") == 0) {
 		set_job_environment(spank, &message);
+		if (fields_get(&message, "OVER")) {
+			step_program_end(&step.program, step.deadline);
+			step.wanted = step.failure[0];
+		}
 		return;
 	}
 	fields_message(&message, "the step program failed and gave no reason", problem, sizeof(problem));

@@ -11,6 +11,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/version"
@@ -30,6 +31,8 @@ type call struct {
 	script      []byte // the job script, once directives has read it
 	log         *logrus.Entry
 	logSink     io.Closer
+	metrics     metrics.Dir
+	idle        bool // there was nothing to do, which every job's prolog would log
 }
 
 func newCall(name string, request Fields) (*call, error) {
@@ -56,13 +59,21 @@ func newCall(name string, request Fields) (*call, error) {
 		request: request, reply: Fields{}, cfg: cfg, configPath: path,
 		local: state.Dir(cfg.StateDir), job: job,
 		log:     logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}),
-		logSink: sink,
+		logSink: sink, metrics: MetricsDir(cfg, cfg.StateDir),
 	}
 	c.burstBuffer, err = slurmconf.ReadBurstBufferConf(cfg.SlurmConf)
 	if err != nil {
 		c.log.Warnf("%v: going by Slurm's defaults", err)
 	}
 	return c, nil
+}
+
+// MetricsDir is dir, if the administrator wants metrics.
+func MetricsDir(cfg *slurmconf.Config, dir string) metrics.Dir {
+	if cfg.Metrics.Textfile == "" {
+		return ""
+	}
+	return metrics.Dir(dir)
 }
 
 func (c *call) close() { c.logSink.Close() }

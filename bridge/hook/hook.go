@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
@@ -34,6 +35,7 @@ var table = map[string]entry{
 	"slurm_bb_job_teardown":  {teardown, otherLimit},
 	"slurm_bb_get_status":    {getStatus, statusLimit},
 	"k8s_check":              {check, checkLimit},
+	"k8s_job_prolog":         {jobProlog, prologLimit},
 	"k8s_job_epilog":         {jobEpilog, epilogLimit},
 }
 
@@ -97,10 +99,13 @@ func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
 	begin := time.Now()
 	err = hook.run(ctx, c)
 	code := codeOf(err)
+	c.metrics.Record(name, int(code), time.Since(begin))
 	entry := c.log.WithField("code", int(code)).WithField("ms", time.Since(begin).Milliseconds())
 	switch code {
 	case OK, Busy:
-		entry.Info("done")
+		if !c.idle {
+			entry.Info("done")
+		}
 	default:
 		entry.Error(err)
 		c.reply[KeyMessage] = line(err.Error())
@@ -110,12 +115,13 @@ func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
 
 func codeOf(err error) Code {
 	var refused *workflow.RefusedError
+	var refusedNode *node.RefusedError
 	switch {
 	case err == nil:
 		return OK
 	case errors.Is(err, workflow.ErrBusy):
 		return Busy
-	case errors.As(err, &refused), refusesService(err):
+	case errors.As(err, &refused), refusesService(err), errors.As(err, &refusedNode):
 		return Refused
 	}
 	return Failed

@@ -26,7 +26,7 @@ func TestAHookThatIsUnknown(t *testing.T) {
 
 func TestNamesAreSlurmsOwnAndInOrder(t *testing.T) {
 	assert.Equal(t, []string{
-		"k8s_check", "k8s_job_epilog",
+		"k8s_check", "k8s_job_epilog", "k8s_job_prolog",
 		"slurm_bb_data_in", "slurm_bb_data_out", "slurm_bb_get_status", "slurm_bb_job_process", "slurm_bb_job_teardown",
 		"slurm_bb_post_run", "slurm_bb_pre_run", "slurm_bb_setup", "slurm_bb_test_data_in", "slurm_bb_test_data_out",
 	}, Names())

@@ -17,6 +17,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/mark"
+	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/version"
@@ -72,6 +73,7 @@ func refusesService(err error) bool {
 // there is neither burst_buffer.conf nor the controller's state.
 var openers = map[string]func(string, Fields) (*call, error){
 	"k8s_check":      promptCall,
+	"k8s_job_prolog": nodeCall,
 	"k8s_job_epilog": nodeCall,
 }
 
@@ -95,6 +97,7 @@ func nodeCall(name string, request Fields) (*call, error) {
 	return &call{
 		request: request, reply: Fields{}, cfg: cfg, job: job,
 		log: logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}), logSink: sink,
+		metrics: MetricsDir(cfg, cfg.Services.RunDir),
 	}, nil
 }
 
@@ -140,6 +143,9 @@ func check(ctx context.Context, c *call) error {
 			return err
 		}
 	}
+	if err := c.checkNodes(); err != nil {
+		return err
+	}
 	rules := c.promptRules(ctx)
 	if rules == nil || len(specs)+len(imports) == 0 {
 		return nil
@@ -182,13 +188,26 @@ func (c *call) promptRules(ctx context.Context) *policy.Policy {
 }
 
 // epilogLimit: a node waits for its epilog, and reconcile does what it did not.
-func epilogLimit(c *call) time.Duration { return 2 * c.cfg.Services.DeregisterTimeout.Std() }
+func epilogLimit(c *call) time.Duration {
+	limit := max(2*c.cfg.Services.DeregisterTimeout.Std(), c.cfg.Nodes.APITimeout.Std())
+	if c.cfg.Nodes.Kubelet == slurmconf.KubeletStop {
+		limit += c.cfg.Nodes.UnitsTimeout.Std()
+	}
+	return limit
+}
 
-// jobEpilog deletes what is left of the job on this node. It never fails, since
-// Slurm would drain the node: what could not be done is in the log and in MESSAGE,
-// and the mark stays for reconcile.
+// jobEpilog deletes what is left of the job on this node and gives the node back. It
+// never fails, since Slurm would drain the node: what could not be done is in the log
+// and in MESSAGE, and the marks stay for reconcile.
 func jobEpilog(ctx context.Context, c *call) error {
-	if err := c.sweep(ctx); err != nil {
+	// Neither may take all the time: they go to different servers, perhaps.
+	half, cancel := ctx, context.CancelFunc(func() {})
+	if end, ok := ctx.Deadline(); ok {
+		half, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+	}
+	defer cancel()
+	swept := c.sweep(half)
+	if err := errors.Join(swept, c.giveBack(ctx), node.Unrefuse(c.cfg.Services.RunDir, c.job.ID)); err != nil {
 		c.log.Errorf("left to reconcile: %v", err)
 		c.reply[KeyMessage] = line("left to reconcile: " + err.Error())
 	}

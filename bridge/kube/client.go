@@ -42,8 +42,23 @@ type Options struct {
 	UserAgent      string        // appears in the API server's audit log
 	AlsoTrusted    []uint32      // owners that secrets may have besides root and ourselves
 	Hasty          bool          // Slurm stands still meanwhile: do not wait for a server that refuses connections
+	As             *Identity     // whom the requests are made for; nil: the credential's own
 	Log            *logrus.Entry
 }
+
+// Identity is a user of Kubernetes whom the credential impersonates: RBAC and admission
+// judge that user instead of the credential's own, which needs the right to do so.
+type Identity struct {
+	User   string
+	Groups []string
+	// Node is told along (ExtraNode), for the admission policy: which node a request
+	// comes from is no longer in the user's name.
+	Node string
+}
+
+// ExtraNode is where an Identity's Node is in request.userInfo.extra. A node's right to
+// impersonate is for its own name only (packaging/manifests/impersonation.yaml).
+const ExtraNode = "slurmk8s-node"
 
 // Client is a connection to one API server.
 type Client struct {
@@ -106,6 +121,10 @@ func restConfig(o Options) (*rest.Config, error) {
 	}
 	cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
 	cfg.UserAgent = o.UserAgent
+	if o.As != nil {
+		cfg.Impersonate = rest.ImpersonationConfig{UserName: o.As.User, Groups: o.As.Groups,
+			Extra: map[string][]string{ExtraNode: {o.As.Node}}}
+	}
 	cfg.QPS = -1 // a hook sends a handful of requests; the API server has its own priority and fairness
 	cfg.WarningHandler = rest.NoWarnings{}
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return boundedTransport{next} })
@@ -227,7 +246,7 @@ func (t tokenTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // boundedTransport ends an answer that is larger than anything we ask for, and
 // hides Retry-After from client-go, which would sleep inside the request where
-// Do cannot see it.
+// Do cannot see it; Do is told.
 type boundedTransport struct{ next http.RoundTripper }
 
 func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -235,6 +254,7 @@ func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return resp, err
 	}
+	noteRetryAfter(r.Context(), resp)
 	resp.Header.Del("Retry-After")
 	if r.URL.Query().Get("watch") == "" {
 		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponseBytes}

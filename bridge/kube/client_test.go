@@ -90,6 +90,24 @@ func TestHowOftenARequestIsTried(t *testing.T) {
 	}
 }
 
+// The queues of the API server say in a header, and nowhere else, when to come again.
+func TestRetryAfterIsHonoured(t *testing.T) {
+	var tries atomic.Int32
+	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+		if tries.Add(1) == 1 {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "Too many requests, please try again later.", 429)
+			return
+		}
+		preferred(w, r)
+	})
+	begin := time.Now()
+	_, err := newClient(t, s.Kubeconfig()).PreferredVersion(t.Context(), group)
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, time.Since(begin), time.Second)
+	assert.Equal(t, int32(2), tries.Load())
+}
+
 // An API server answers before it has read its roles and accounts.
 func TestAServerThatWasJustAwayIsNotBelievedWhenItRefuses(t *testing.T) {
 	for code, reason := range map[int]string{403: "Forbidden", 401: "Unauthorized"} {

@@ -19,6 +19,8 @@ type Credential struct {
 	// User is the common name of the certificate or the subject of the token; ""
 	// for a token that is no JWT.
 	User string
+	// AccountUID is the UID of the ServiceAccount of a token.
+	AccountUID string
 	// TokenFile is the file of the token; "" for a certificate and a token in the
 	// kubeconfig itself.
 	TokenFile string
@@ -91,12 +93,17 @@ func (c *Credential) readToken(token string) {
 		Subject string `json:"sub"`
 		Issued  int64  `json:"iat"`
 		Expires int64  `json:"exp"`
+		Bound   struct {
+			Account struct {
+				UID string `json:"uid"`
+			} `json:"serviceaccount"`
+		} `json:"kubernetes.io"`
 	}
 	text, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil || json.Unmarshal(text, &claims) != nil {
 		return
 	}
-	c.User = claims.Subject
+	c.User, c.AccountUID = claims.Subject, claims.Bound.Account.UID
 	if claims.Expires > 0 {
 		c.NotBefore, c.NotAfter = time.Unix(claims.Issued, 0), time.Unix(claims.Expires, 0)
 	}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 )
@@ -48,7 +51,8 @@ func (c *Client) Do(ctx context.Context, what string, request func(context.Conte
 	policy := backoff()
 	var last error
 	for tries, refused := 1, 0; ; tries++ {
-		err := c.once(ctx, request)
+		var retryAfter time.Duration
+		err := c.once(context.WithValue(ctx, retryAfterKey{}, &retryAfter), request)
 		if err == nil {
 			return nil
 		}
@@ -70,21 +74,38 @@ func (c *Client) Do(ctx context.Context, what string, request func(context.Conte
 		if !again {
 			return &RequestError{What: what, Tries: tries, Err: err}
 		}
-		c.log.WithField("try", tries).Warnf("%s: %s", what, Reason(err))
-		if sleep(ctx, max(policy.Step(), asked(err))) != nil {
+		level := logrus.DebugLevel
+		if tries == 1 {
+			level = logrus.WarnLevel // the same again is no news
+		}
+		c.log.WithField("try", tries).Logf(level, "%s: %s", what, Reason(err))
+		if sleep(ctx, max(policy.Step(), min(max(retryAfter, asked(err)), backoff().Cap))) != nil {
 			return &RequestError{What: what, Tries: tries, Err: err}
 		}
 	}
 }
 
-// asked is how long an overloaded API server wants to be left alone. One that is
-// only starting (503) says five seconds as well and is ready long before.
+// asked is how long an overloaded API server wants to be left alone, in its own words.
+// One that is only starting (503) says five seconds as well and is ready long before.
 func asked(err error) time.Duration {
 	seconds, ok := apierrors.SuggestsClientDelay(err)
 	if !ok || !apierrors.IsTooManyRequests(err) {
 		return 0
 	}
-	return min(time.Duration(seconds)*time.Second, backoff().Cap)
+	return time.Duration(seconds) * time.Second
+}
+
+// retryAfterKey is of the place in a request's context for the header of that name.
+// The API server's queues (API priority and fairness) answer 429 with it and with
+// nothing else in our words.
+type retryAfterKey struct{}
+
+func noteRetryAfter(ctx context.Context, resp *http.Response) {
+	place, ok := ctx.Value(retryAfterKey{}).(*time.Duration)
+	seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16)
+	if ok && err == nil && resp.StatusCode == http.StatusTooManyRequests {
+		*place = time.Duration(seconds) * time.Second
+	}
 }
 
 // once gives one attempt its share of the time. A request that outlives it

@@ -17,6 +17,9 @@ type Policy struct {
 	cfg   *slurmconf.Services
 	user  string
 	rules []slurmconf.ServiceRule // those that are for the user
+	// unsure: one of them may not be, so that nobody knows which is the first, whose
+	// namespace is the default.
+	unsure bool
 }
 
 // For selects the rules that are for a user. The error says that it cannot be
@@ -24,19 +27,20 @@ type Policy struct {
 func For(ctx context.Context, cfg *slurmconf.Services, who *Subject) (*Policy, error) {
 	p := &Policy{cfg: cfg, user: who.User}
 	for _, rule := range cfg.Allow {
-		applies, err := who.matches(ctx, rule)
+		applies, sure, err := who.matches(ctx, rule)
 		if err != nil {
 			return nil, err
 		}
 		if applies {
 			p.rules = append(p.rules, rule)
+			p.unsure = p.unsure || !sure
 		}
 	}
 	return p, nil
 }
 
-// Admit gives each service its namespace and judges it. The error is a
-// *service.RefusedError.
+// Admit gives each service its namespace and judges it. One whose namespace a lenient
+// Subject leaves open is admitted without one. The error is a *service.RefusedError.
 func (p *Policy) Admit(specs []service.Spec, namespace string) ([]service.Spec, error) {
 	if err := p.any(); err != nil {
 		return nil, err
@@ -45,7 +49,9 @@ func (p *Policy) Admit(specs []service.Spec, namespace string) ([]service.Spec, 
 	for i := range admitted {
 		s := &admitted[i]
 		if s.Namespace == "" {
-			s.Namespace = p.defaultNamespace(namespace)
+			if s.Namespace = p.defaultNamespace(namespace); s.Namespace == "" {
+				continue
+			}
 		}
 		if err := p.admit(*s); err != nil {
 			return nil, err
@@ -79,13 +85,16 @@ func (p *Policy) Count(specs []service.Spec, others []string) error {
 	return nil
 }
 
-// Namespace judges a namespace to read from; "" asks for the user's default one.
+// Namespace judges a namespace to read from; "" asks for the user's default one, which a
+// lenient Subject may leave open.
 func (p *Policy) Namespace(namespace, asked string) (string, error) {
 	if err := p.any(); err != nil {
 		return "", err
 	}
 	if namespace == "" {
-		namespace = p.defaultNamespace(asked)
+		if namespace = p.defaultNamespace(asked); namespace == "" {
+			return "", nil
+		}
 	}
 	for _, rule := range p.rules {
 		if p.matchAny(rule.Namespaces, namespace) {
@@ -106,9 +115,9 @@ func (p *Policy) any() error {
 	return nil
 }
 
-// defaultNamespace is what a job that names none gets.
+// defaultNamespace is what a job that names none gets; empty if that is not known.
 func (p *Policy) defaultNamespace(asked string) string {
-	if asked != "" {
+	if asked != "" || p.unsure {
 		return asked
 	}
 	for _, rule := range p.rules {

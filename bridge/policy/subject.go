@@ -31,39 +31,38 @@ type Subject struct {
 	account *string
 }
 
-func (s *Subject) matches(ctx context.Context, rule slurmconf.ServiceRule) (bool, error) {
+// matches tells whether a rule is for the user; sure is false where that was taken for
+// granted.
+func (s *Subject) matches(ctx context.Context, rule slurmconf.ServiceRule) (applies, sure bool, err error) {
 	if slices.Contains(rule.Users, "*") || slices.Contains(rule.Users, s.User) {
-		return true, nil
+		return true, true, nil
 	}
 	for _, name := range rule.Groups {
 		in, err := s.in(ctx, name)
 		if err != nil && s.Lenient {
-			return true, nil
+			return true, false, nil
 		}
-		if err != nil {
-			return false, err
-		}
-		if in {
-			return true, nil
+		if in || err != nil {
+			return in, true, err
 		}
 	}
 	if len(rule.Accounts) == 0 {
-		return false, nil
+		return false, true, nil
 	}
 	if s.Account == nil {
 		if s.Lenient {
-			return true, nil
+			return true, false, nil
 		}
-		return false, fmt.Errorf("the account of the job is not known")
+		return false, false, fmt.Errorf("the account of the job is not known")
 	}
 	if s.account == nil {
 		account, err := s.Account(ctx)
 		if err != nil {
-			return false, fmt.Errorf("account of the job: %w", err)
+			return false, false, fmt.Errorf("account of the job: %w", err)
 		}
 		s.account = &account
 	}
-	return slices.Contains(rule.Accounts, *s.account), nil
+	return slices.Contains(rule.Accounts, *s.account), true, nil
 }
 
 // in tells whether the user is in a group. A group that does not exist has nobody.

@@ -17,6 +17,14 @@ import (
 type api struct {
 	kube *kube.Client
 	log  *logrus.Entry
+	as   *kube.Client // makes and changes objects, if it is not nil
+}
+
+func (a api) writer() *kube.Client {
+	if a.as != nil {
+		return a.as
+	}
+	return a.kube
 }
 
 var singular = map[schema.GroupVersionResource]string{
@@ -83,8 +91,8 @@ func (a api) listAs(ctx context.Context, gvr schema.GroupVersionResource, namesp
 
 func (a api) create(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	var made *unstructured.Unstructured
-	err := a.kube.Do(ctx, "create "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
-		made, err = a.kube.Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Create(ctx, u, metav1.CreateOptions{FieldManager: kube.FieldManager})
+	err := a.writer().Do(ctx, "create "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
+		made, err = a.writer().Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Create(ctx, u, metav1.CreateOptions{FieldManager: kube.FieldManager})
 		return err
 	})
 	if err != nil {
@@ -97,8 +105,8 @@ func (a api) create(ctx context.Context, gvr schema.GroupVersionResource, u *uns
 // update replaces the object that was read: a change since then is a Conflict.
 func (a api) update(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	var made *unstructured.Unstructured
-	err := a.kube.Do(ctx, "update "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
-		made, err = a.kube.Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Update(ctx, u, metav1.UpdateOptions{FieldManager: kube.FieldManager})
+	err := a.writer().Do(ctx, "update "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
+		made, err = a.writer().Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Update(ctx, u, metav1.UpdateOptions{FieldManager: kube.FieldManager})
 		return err
 	})
 	if err != nil {
@@ -130,8 +138,8 @@ func (a api) apply(ctx context.Context, gvr schema.GroupVersionResource, u *unst
 
 func (a api) applyOnce(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured, force bool) (*unstructured.Unstructured, error) {
 	var made *unstructured.Unstructured
-	err := a.kube.Do(ctx, "apply "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
-		made, err = a.kube.Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Apply(ctx, u.GetName(), u,
+	err := a.writer().Do(ctx, "apply "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
+		made, err = a.writer().Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Apply(ctx, u.GetName(), u,
 			metav1.ApplyOptions{FieldManager: kube.FieldManager, Force: force})
 		return err
 	})

@@ -193,10 +193,11 @@ func parseProbe(text string) (Probe, error) {
 
 // parseSeconds reads "90", which is seconds, or "90s", "2m".
 func parseSeconds(text string) (time.Duration, error) {
+	withUnit := text
 	if isNumber(text) {
-		text += "s"
+		withUnit += "s"
 	}
-	d, err := time.ParseDuration(text)
+	d, err := time.ParseDuration(withUnit)
 	if err != nil || d < time.Second || d > maxReady {
 		return 0, fmt.Errorf("%s is not a time from 1s to 24h", quote(text))
 	}

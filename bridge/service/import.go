@@ -29,8 +29,8 @@ func (i Import) Object() string { return object(Services, i.Namespace, i.Name) }
 // ParseImports reads [NAMESPACE/]SERVICE[:PORT], apart by "," or ";". The error is a
 // *RefusedError.
 func ParseImports(text string) ([]Import, error) {
-	if len(text) > maxTextBytes {
-		return nil, refused("--k8s-import: longer than %d KiB", maxTextBytes>>10)
+	if err := checkText("--k8s-import", text); err != nil {
+		return nil, err
 	}
 	var imports []Import
 	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ';' }) {
@@ -81,7 +81,7 @@ var nodesGVR = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 // sets them in pods: by load balancer, else node port, else cluster IP. The first
 // two are reached from everywhere, the last one where kube-proxy runs.
 func (r *Resolver) Resolve(ctx context.Context, i Import) (map[string]string, error) {
-	a := api{r.Kube, r.Log}
+	a := api{kube: r.Kube, log: r.Log}
 	u, err := a.get(ctx, Services, i.Namespace, i.Name)
 	if err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ func (r *Registrar) become(ctx context.Context, reg *Registration, c Condition) 
 	if reg.Shared || reg.Internal() || reg.lost || reg.owner == nil {
 		return nil
 	}
-	err := r.publish(ctx, reg)
+	err := r.publish(ctx, r.api(), reg)
 	if err != nil {
 		reg.condition = before
 	}

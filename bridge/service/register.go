@@ -17,7 +17,13 @@ import (
 // Registrar makes the services of one step of a job on one node, and takes them
 // away. Every method may be interrupted at any instant and called again.
 type Registrar struct {
-	Kube    *kube.Client
+	Kube *kube.Client
+	// As is the same API server with the user of the job impersonated; nil: nobody is.
+	// It makes the Service and this node's first endpoint, and takes over and restores
+	// Services, so that RBAC judges that user about what is published. All else is Kube's:
+	// reads; the Lease, which is the bridge's own book; and what must work also when the
+	// user has lost the right meanwhile: ready and not ready, terminating, every delete.
+	As      *kube.Client
 	Job     anchor.Job
 	Step    string // "batch", "interactive" or a number
 	Node    string // in Slurm's words
@@ -43,7 +49,10 @@ type Registration struct {
 	lost      bool           // somebody else has the name by now
 }
 
-func (r *Registrar) api() api { return api{r.Kube, r.Log} }
+func (r *Registrar) api() api { return api{kube: r.Kube, log: r.Log} }
+
+// users is api for what RBAC is to judge the user about.
+func (r *Registrar) users() api { return api{kube: r.Kube, log: r.Log, as: r.As} }
 
 func (r *Registrar) maker() maker { return maker{r.Job, r.Step, r.Node, r.Address} }
 
@@ -121,8 +130,9 @@ func (r *Registrar) make(ctx context.Context, reg *Registration, p plan) error {
 			return nil
 		}
 	}
-	if p.found != nil && !p.mine && !p.shared && !reg.Endpoints {
-		// Of a job that is over: the address of a node that may be another's now.
+	if p.found != nil && !p.shared && !reg.Endpoints {
+		// Of a job that is over: the address of a node that may be another's now. Who
+		// took the Service over may have been killed before this.
 		if err := r.removeStale(ctx, Endpoints, reg.Namespace, reg.Name); err != nil {
 			return err
 		}
@@ -133,7 +143,7 @@ func (r *Registrar) make(ctx context.Context, reg *Registration, p plan) error {
 	if err := r.clear(ctx, reg); err != nil || reg.Shared {
 		return err
 	}
-	return r.publish(ctx, reg)
+	return r.publish(ctx, r.users(), reg)
 }
 
 // claim gets the Service. It is created, not applied: an apply cannot say "only if
@@ -141,7 +151,7 @@ func (r *Registrar) make(ctx context.Context, reg *Registration, p plan) error {
 func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error {
 	wanted := r.maker().service(reg.Spec, reg.owner)
 	if p.found == nil {
-		_, err := r.api().create(ctx, Services, wanted)
+		_, err := r.users().create(ctx, Services, wanted)
 		return err
 	}
 	if p.found.GetDeletionTimestamp() != nil {
@@ -157,13 +167,13 @@ func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error 
 		r.Log.Infof("%s: job %d left it behind: taking it over", reg.Object(), p.holder.ID)
 	}
 	if kindOf(p.found) == kindOf(wanted) {
-		_, err := r.api().update(ctx, Services, adopt(p.found, wanted))
+		_, err := r.users().update(ctx, Services, adopt(p.found, wanted))
 		return err
 	}
 	if err := r.api().remove(ctx, Services, p.found); err != nil {
 		return err
 	}
-	_, err := r.api().create(ctx, Services, wanted)
+	_, err := r.users().create(ctx, Services, wanted)
 	return err
 }
 
@@ -249,13 +259,13 @@ func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
 }
 
 // publish writes this node's endpoint in its present condition.
-func (r *Registrar) publish(ctx context.Context, reg *Registration) error {
+func (r *Registrar) publish(ctx context.Context, a api, reg *Registration) error {
 	m := r.maker()
-	if _, err := r.api().apply(ctx, EndpointSlices, m.slice(reg.Spec, reg.owner, reg.condition), r.Job.Cluster); err != nil {
+	if _, err := a.apply(ctx, EndpointSlices, m.slice(reg.Spec, reg.owner, reg.condition), r.Job.Cluster); err != nil {
 		return err
 	}
 	if reg.Endpoints {
-		if _, err := r.api().apply(ctx, Endpoints, m.endpoints(reg.Spec, reg.owner, reg.condition), r.Job.Cluster); err != nil {
+		if _, err := a.apply(ctx, Endpoints, m.endpoints(reg.Spec, reg.owner, reg.condition), r.Job.Cluster); err != nil {
 			return err
 		}
 	}

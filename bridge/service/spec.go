@@ -133,7 +133,10 @@ func ParseEarly(text string, env map[string]string) ([]Spec, error) {
 }
 
 func parse(text string, env map[string]string, early bool) ([]Spec, error) {
-	if err := checkText(text); err != nil {
+	if text == "" {
+		return nil, refused("--k8s-register: empty: write NAME:PORT, for example jupyter:8888")
+	}
+	if err := checkText("--k8s-register", text); err != nil {
 		return nil, err
 	}
 	var specs []Spec
@@ -159,17 +162,14 @@ func parse(text string, env map[string]string, early bool) ([]Spec, error) {
 	return specs, nil
 }
 
-// checkText refuses at once what no part of a specification has.
-func checkText(text string) error {
-	if text == "" {
-		return refused("--k8s-register: empty: write NAME:PORT, for example jupyter:8888")
-	}
+// checkText refuses at once what no part of an option's value has.
+func checkText(option, text string) error {
 	if len(text) > maxTextBytes {
-		return refused("--k8s-register: longer than %d KiB", maxTextBytes>>10)
+		return refused("%s: longer than %d KiB", option, maxTextBytes>>10)
 	}
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
-			return refused("--k8s-register: %s holds a character that cannot be in it (byte %d)", quote(text), i+1)
+			return refused("%s: %s holds a character that cannot be in it (byte %d)", option, quote(text), i+1)
 		}
 	}
 	return nil

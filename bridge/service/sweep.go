@@ -76,7 +76,7 @@ type Sweeper struct {
 	Log     *logrus.Entry
 }
 
-func (s *Sweeper) api() api { return api{s.Kube, s.Log} }
+func (s *Sweeper) api() api { return api{kube: s.Kube, log: s.Log} }
 
 // Job removes what is left of a job on one node in a namespace: its endpoints, and
 // the Services that no other node serves. Runs of the job after job.Restarts are

@@ -138,24 +138,9 @@ func (c Commands) Array(ctx context.Context, id uint32) (uint32, error) {
 // heterogeneous job it ends the whole: Slurm cancels no part of one that is
 // pending, and the others cannot start without it.
 func (c Commands) Cancel(ctx context.Context, id uint32) error {
-	r, err := c.record(ctx, id)
+	target, err := c.target(ctx, id)
 	if err != nil {
 		return err
-	}
-	target := r.display
-	if array, tasks, ok := strings.Cut(r.display, "_"); ok {
-		task := strings.TrimSuffix(strings.TrimPrefix(tasks, "["), "]")
-		if _, err := strconv.ParseUint(task, 10, 32); err != nil {
-			return fmt.Errorf("job %d still stands for the array tasks %s: not cancelled", id, task)
-		}
-		target = array + "_" + task
-	} else if whole, _, ok := strings.Cut(r.display, "+"); ok {
-		target = whole
-	}
-	for _, number := range strings.Split(target, "_") {
-		if _, err := strconv.ParseUint(number, 10, 32); err != nil {
-			return fmt.Errorf("squeue: cannot read the job id %q", r.display)
-		}
 	}
 	_, err = c.run(ctx, "scancel", target)
 	return err

@@ -39,7 +39,7 @@ func TestCancel(t *testing.T) {
 		{"an array task with a job id of its own", "123|120_3|\n120|120_[4-9%2]|", 123, "120_3", ""},
 		{"the task that has the array's id", "123|120_3|\n120|120_7|", 120, "120_7", ""},
 		{"the last pending task, which is printed in brackets", "120|120_[9]|", 120, "120_9", ""},
-		{"an array's id that still stands for tasks", "123|120_3|\n120|120_[4-9%2]|", 120, "", "job 120 still stands for the array tasks 4-9%2: not cancelled"},
+		{"an array's id that still stands for tasks", "123|120_3|\n120|120_[4-9%2]|", 120, "", "job 120 still stands for the array tasks 4-9%2: not touched"},
 		{"a part of a heterogeneous job ends the whole", "100|100+0|\n101|100+1|\n102|100+2|", 101, "100", ""},
 		{"the first part of a heterogeneous job", "100|100+0|\n101|100+1|", 100, "100", ""},
 		{"another job's line only", "13|13|", 12, "", "squeue --jobs=12: no such job in its answer"},

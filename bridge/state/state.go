@@ -23,13 +23,18 @@ func (d Dir) job(id uint32) string {
 // variable is a name that every shell takes.
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
+// IsVariable tells whether an environment can hold a variable, in a line of Slurm's.
+func IsVariable(name, value string) bool {
+	return variable.MatchString(name) && !strings.ContainsAny(value, "\n\r\x00")
+}
+
 // WriteEnv leaves a job's variables for slurm_bb_paths, as lines KEY=VALUE, and
 // returns the names that such a line cannot hold. The file is replaced at once
 // or not at all.
 func (d Dir) WriteEnv(id uint32, env map[string]string) (skipped []string, err error) {
 	lines := make([]string, 0, len(env))
 	for name, value := range env {
-		if !variable.MatchString(name) || strings.ContainsAny(value, "\n\r\x00") {
+		if !IsVariable(name, value) {
 			skipped = append(skipped, name)
 			continue
 		}

@@ -28,6 +28,7 @@ const (
 // The keys of a reply.
 const (
 	keyCode   = "CODE"    // a hook.Code
+	keyOver   = "OVER"    // "1": there is nothing to do at the step's end, the program exits
 	setPrefix = "SETENV_" // SETENV_NAME=VALUE: for the job's environment
 )
 

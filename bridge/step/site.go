@@ -3,6 +3,7 @@ package step
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -70,47 +71,63 @@ func (s *session) register(ctx context.Context) (map[string]string, error) {
 		return nil, err
 	}
 	s.req.job.Cluster = s.cfg.Cluster
+	env := map[string]string{}
+	if s.fields[keyWorkflow] != "" {
+		client, err := s.client()
+		if err != nil {
+			return nil, err
+		}
+		if err := s.storage(ctx, client, env); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.req.specs)+len(s.req.imports) == 0 {
+		return env, nil
+	}
+	return env, s.registerServices(ctx, env)
+}
+
+// registerServices judges what the user asks for, and does it.
+func (s *session) registerServices(ctx context.Context, env map[string]string) error {
 	who, err := s.subject(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	rules, err := policy.For(ctx, &s.cfg.Services, who)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(s.req.specs) > 0 {
 		if s.specs, err = rules.Admit(s.req.specs, s.req.namespace); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for i := range s.req.imports {
 		if s.req.imports[i].Namespace, err = rules.Namespace(s.req.imports[i].Namespace, s.req.namespace); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	env := variables(s.specs)
+	maps.Copy(env, variables(s.specs))
 	mine := s.mine()
 	if len(mine)+len(s.req.imports) == 0 {
-		return env, nil
+		return nil
 	}
 	client, err := s.client()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	resolver := &service.Resolver{Kube: client, Log: s.log}
 	for _, i := range s.req.imports {
 		vars, err := resolver.Resolve(ctx, i)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for name, value := range vars {
-			env[name] = value
-		}
+		maps.Copy(env, vars)
 	}
 	if len(mine) == 0 {
-		return env, nil
+		return nil
 	}
-	return env, s.registerMine(ctx, client, mine, rules)
+	return s.registerMine(ctx, client, mine, rules)
 }
 
 // mine are the services that this node registers: those for all nodes, and on the
@@ -130,6 +147,10 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 	if err != nil {
 		return err
 	}
+	as, err := s.clientAsUser()
+	if err != nil {
+		return err
+	}
 	names := make([]string, len(mine))
 	for i, spec := range mine {
 		names[i] = spec.Namespace + "/" + spec.Name
@@ -141,15 +162,31 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 	}
 	s.marked = true
 	s.registrar = &service.Registrar{
-		Kube: client, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address,
+		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address,
 		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Log: s.log,
 	}
 	s.regs, err = s.registrar.Register(ctx, mine)
 	return err
 }
 
-func (s *session) client() (*kube.Client, error) {
+func (s *session) client() (*kube.Client, error) { return s.clientAs(nil) }
+
+// clientAsUser impersonates the job's user in Kubernetes; nil if the site does not.
+func (s *session) clientAsUser() (*kube.Client, error) {
+	cfg := &s.cfg.Services
+	if cfg.Impersonate == "" {
+		return nil, nil
+	}
+	name := strings.ReplaceAll(cfg.Impersonate, "{user}", s.req.job.User)
+	if strings.HasPrefix(name, "system:") { // "{user}:x", and a user whose name is system
+		return nil, fmt.Errorf("impersonate: %s is one of Kubernetes's own users", name)
+	}
+	return s.clientAs(&kube.Identity{User: name, Groups: cfg.ImpersonateGroups, Node: s.req.node})
+}
+
+func (s *session) clientAs(as *kube.Identity) (*kube.Client, error) {
 	return kube.New(kube.Options{
+		As:             as,
 		Kubeconfig:     s.cfg.Services.Kubeconfig,
 		RequestTimeout: s.cfg.Kubernetes.RequestTimeout.Std(),
 		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; node %s)", version.Version, s.cfg.Cluster, s.req.job.ID, s.req.node),

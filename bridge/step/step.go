@@ -69,6 +69,7 @@ func (s *session) run(ctx context.Context) bool {
 	defer stop()
 	begin := time.Now()
 	env, err := s.register(live)
+	s.count("step_register", err, begin)
 	if err != nil {
 		s.logf(logrus.ErrorLevel, "refused or failed: %v", err)
 		// At once, since somebody waits who has a deadline; then what is left. If
@@ -83,11 +84,18 @@ func (s *session) run(ctx context.Context) bool {
 	for name, value := range env {
 		answer[setPrefix+name] = value
 	}
+	if s.registrar == nil {
+		answer[keyOver] = "1"
+		_ = writeFrame(s.out, answer)
+		return true
+	}
 	if writeFrame(s.out, answer) == nil {
 		s.live(live)
 	}
 	stop()
+	begin = time.Now()
 	err = s.deregister()
+	s.count("step_deregister", err, begin)
 	if action, given := s.ended[keyAction]; given && action != actionDeregister {
 		err = errors.Join(err, fmt.Errorf("no such action: %q", action))
 	}
@@ -110,6 +118,13 @@ func (s *session) until(ctx context.Context) (context.Context, context.CancelFun
 		close(done)
 	}()
 	return live, func() { cancel(); <-done }
+}
+
+// count is for the metrics; without a configuration there are none.
+func (s *session) count(what string, err error, begin time.Time) {
+	if s.cfg != nil {
+		hook.MetricsDir(s.cfg, s.cfg.Services.RunDir).Record(what, int(codeOf(err)), time.Since(begin))
+	}
 }
 
 func (s *session) logf(level logrus.Level, format string, args ...any) {

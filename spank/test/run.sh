@@ -22,7 +22,7 @@ if [ -z "$plugin" ]; then
 fi
 cp "$tests/step_program" "$out/"
 gcc "${warnings[@]}" -O2 -shared -fPIC -DLOG="\"$out/library.log\"" -o "$out/stub_library.so" "$tests/stub_library.c"
-for name in parts stepd stepd_faults ends; do
+for name in parts stepd stepd_faults client job_script; do
 	gcc "${sanitize[@]}" -o "$out/test_$name" "$tests/test_$name.c" "${fakes[@]}" "${sources[@]}" -ldl -lpthread
 done
 for name in stepd stepd_faults; do
@@ -92,7 +92,8 @@ is_made_for_each_release() {
 	report "plugin: costs a launch without an option less than 0.5 ms" "$out/launch_cost" "$plugin"
 	"$out/test_stepd" "$out/step_program" || true
 	"$out/test_stepd_faults" "$out/step_program" || true
-	"$out/test_ends" "$out/step_program" "$out/stub_library.so" "$out/library.log" || true
+	"$out/test_client" "$out/step_program" || true
+	"$out/test_job_script" "$out/stub_library.so" "$out/library.log" || true
 	for name in stepd stepd_faults; do
 		"$out/test_${name}_old" "$out/step_program" | sed 's/stepd: /stepd as on RHEL 8: /' || true
 	done

@@ -26,21 +26,23 @@ static void config_has_defaults(void)
 	CHECK(parse(&config, NULL, NULL) == 0, "%s", problem);
 	CHECK(strcmp(config.program, "/opt/slurmk8s/bin/slurmk8s") == 0, "%s", config.program);
 	CHECK(strcmp(config.file, "/etc/slurm/slurmk8s.toml") == 0, "%s", config.file);
-	CHECK(config.register_timeout_ms == 15000);
+	CHECK(config.register_timeout_ms == 15000 && !config.nodes);
 }
 
 static void config_takes_every_key(void)
 {
 	char *argv[] = { (char *)"program=/p", (char *)"library=/l", (char *)"config=/c=d", (char *)"run_dir=/r",
 		(char *)"check_timeout_ms=100", (char *)"register_timeout_ms=200",
-		(char *)"deregister_timeout_ms=300", (char *)"epilog_timeout_ms=600000" };
+		(char *)"deregister_timeout_ms=300", (char *)"epilog_timeout_ms=600000", (char *)"nodes=on",
+		(char *)"prolog_timeout_ms=400" };
 	struct config config;
 
-	CHECK(config_parse(&config, 8, argv, problem) == 0, "%s", problem);
+	CHECK(config_parse(&config, 10, argv, problem) == 0, "%s", problem);
 	CHECK(strcmp(config.program, "/p") == 0 && strcmp(config.library, "/l") == 0);
 	CHECK(strcmp(config.file, "/c=d") == 0 && strcmp(config.run_dir, "/r") == 0, "%s", config.file);
 	CHECK(config.check_timeout_ms == 100 && config.register_timeout_ms == 200);
 	CHECK(config.deregister_timeout_ms == 300 && config.epilog_timeout_ms == 600000);
+	CHECK(config.nodes && config.prolog_timeout_ms == 400);
 }
 
 static void config_is_strict(void)
@@ -51,9 +53,10 @@ static void config_is_strict(void)
 		{ "", NULL, "unknown" }, { "=", NULL, "unknown" }, { "program =/p", NULL, "unknown" },
 		{ "program=/a", "program=/a", "program= is there twice" },
 		{ "config=slurmk8s.toml", NULL, "not an absolute path" }, { "library=", NULL, "not an absolute" },
+		{ "nodes=yes", NULL, "nodes=yes: neither on nor off" }, { "nodes=", NULL, "neither" },
 		{ "check_timeout_ms=", NULL, "not a number" }, { "check_timeout_ms=1s", NULL, "not a number" },
-		{ "check_timeout_ms=99", NULL, "from 100 to 600000" }, { "check_timeout_ms=-500", NULL, "not a number" },
-		{ "check_timeout_ms=600001", NULL, "not a number" },
+		{ "check_timeout_ms=99", NULL, "from 100 to 3600000" }, { "check_timeout_ms=-500", NULL, "not a number" },
+		{ "check_timeout_ms=3600001", NULL, "not a number" },
 		{ "check_timeout_ms=99999999999999999999", NULL, "not a number" },
 		{ "program=/good", "x=1", "unknown argument \"x=1\"" },
 	};
@@ -63,7 +66,9 @@ static void config_is_strict(void)
 		CHECK(parse(&config, wrong[i].first, wrong[i].second) == -1, "%s", wrong[i].first);
 		CHECK(strstr(problem, wrong[i].says), "%s", problem);
 		CHECK(strcmp(config.program, "/opt/slurmk8s/bin/slurmk8s") == 0, "not the defaults after an error");
+		CHECK(!config.nodes);
 	}
+	CHECK(parse(&config, "x=1", "nodes=on") == -1 && config.nodes, "jobs must not start beside pods");
 }
 
 static void options_are_carried_only_when_harmless(void)

@@ -59,6 +59,76 @@ static void a_namespace_alone_starts_nothing(void)
 	CHECK(access(log_path, F_OK) < 0);
 }
 
+static void nor_does_what_the_prolog_acts_on(void)
+{
+	start_step(0, "k8s-nodes", "reclaim");
+	end_step();
+	CHECK(access(log_path, F_OK) < 0);
+}
+
+static void tasks_of_a_refused_job_fail_with_the_reason(void)
+{
+	char directory[] = "/tmp/slurmk8s-test-XXXXXX", argument[64], mark[64], said[1024];
+	int fd;
+
+	CHECK(mkdtemp(directory) != NULL);
+	snprintf(argument, sizeof(argument), "run_dir=%s", directory);
+	snprintf(mark, sizeof(mark), "%s/refuse.42", directory);
+	fd = open(mark, O_WRONLY | O_CREAT, 0644);
+	CHECK(write(fd, "web-1 may not be evicted\n", 25) == 25);
+	close(fd);
+	arguments[argument_count++] = argument;
+	start_step(SLURM_EXTERN_CONT, NULL, NULL);
+	end_step();
+	CHECK(!slurm.log[0], "Slurm's own step goes on: %s", slurm.log);
+	start_step(0, "k8s-register", "a:1");
+	CHECK(!task_runs(0, said) && strcmp(said, "slurmk8s: web-1 may not be evicted\n") == 0, "%s", said);
+	CHECK(!task_runs(1, said) && !*said, "one task of a node says why: %s", said);
+	end_step();
+	CHECK(access(log_path, F_OK) < 0 && slurm.errors == 0, "%s", slurm.log);
+	unlink(mark);
+	rmdir(directory);
+}
+
+/* One that is over asks for no end. */
+static void a_job_with_storage_is_told_where_it_is(void)
+{
+	int before = open_descriptors();
+	char said[1024];
+
+	slurm.environment[0] = (char *)"DW_WORKFLOW_NAME=bb42";
+	start_step(SLURM_BATCH_SCRIPT, NULL, NULL);
+	end_step();
+	CHECK(access(log_path, F_OK) < 0, "only where plugstack.conf says so");
+
+	arguments[argument_count++] = (char *)"workflows=on";
+	start_step(SLURM_BATCH_SCRIPT, NULL, NULL);
+	CHECK(task_runs(0, said) && !*said, "%s", said);
+	CHECK(fake_variable("DW_JOB_scratch") && strcmp(fake_variable("DW_JOB_scratch"), "/mnt/a b") == 0);
+	CHECK(gone(program_pid()) && open_descriptors() == before);
+	end_step();
+	CHECK(!slurm.log[0] && strstr(program_log(), "WORKFLOW=1\n") && !strstr(program_log(), "end "), "%s", slurm.log);
+}
+
+static void its_steps_and_other_jobs_are_not_told(void)
+{
+	static const char *const environments[][2] = {
+		{ "DW_WORKFLOW_NAME=bb42", "SLURMK8S_WORKFLOW=bb42" }, /* srun in the script */
+		{ "DW_WORKFLOW_NAME=bb41", "" }, /* of the job that this one was submitted in */
+		{ "DW_WORKFLOW_NAME=", "" },
+		{ "", "" },
+	};
+
+	arguments[argument_count++] = (char *)"workflows=on";
+	for (size_t i = 0; i < sizeof(environments) / sizeof(environments[0]); i++) {
+		slurm.environment[0] = (char *)environments[i][0];
+		slurm.environment[1] = (char *)environments[i][1];
+		start_step(0, NULL, NULL);
+		end_step();
+		CHECK(access(log_path, F_OK) < 0, "%s", environments[i][0]);
+	}
+}
+
 static void a_step_is_registered_and_deregistered(void)
 {
 	int before = open_descriptors();
@@ -163,6 +233,10 @@ int main(int argc, char **argv)
 		{ "stepd: the extern step registers nothing", the_extern_step_registers_nothing },
 		{ "stepd: only the component that asked registers", only_the_component_that_asked_registers },
 		{ "stepd: a namespace alone starts nothing", a_namespace_alone_starts_nothing },
+		{ "stepd: nor does what the prolog acts on", nor_does_what_the_prolog_acts_on },
+		{ "stepd: tasks of a refused job fail with the reason", tasks_of_a_refused_job_fail_with_the_reason },
+		{ "stepd: a job with storage is told where it is", a_job_with_storage_is_told_where_it_is },
+		{ "stepd: its steps and other jobs are not told", its_steps_and_other_jobs_are_not_told },
 		{ "stepd: a step is registered and deregistered", a_step_is_registered_and_deregistered },
 		{ "stepd: more groups than can be carried are not told", more_groups_than_can_be_carried_are_not_told },
 		{ "stepd: an srun step says its number and rank", a_numbered_step_says_its_number },

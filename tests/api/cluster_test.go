@@ -150,10 +150,10 @@ const account = "slurmk8s-controller"
 // inManifest is where the shipped manifest names its namespace.
 var inManifest = regexp.MustCompile(`(?m)^(\s*(?:- )?(?:name|namespace): )slurm$`)
 
-// manifest is packaging/manifests/controller.yaml for another namespace.
-func manifest(t *testing.T, namespace string) []*unstructured.Unstructured {
+// manifest is a file of packaging/manifests for another namespace.
+func manifest(t *testing.T, file, namespace string) []*unstructured.Unstructured {
 	t.Helper()
-	text, err := os.ReadFile("../../packaging/manifests/controller.yaml")
+	text, err := os.ReadFile("../../packaging/manifests/" + file)
 	require.NoError(t, err)
 	var objects []*unstructured.Unstructured
 	for _, document := range strings.Split(inManifest.ReplaceAllString(string(text), "${1}"+namespace), "\n---\n") {
@@ -178,8 +178,8 @@ func (c *cluster) apply(t *testing.T, object *unstructured.Unstructured) {
 	require.NoError(t, err)
 }
 
-// token asks for one of the account, as `kubectl create token` does.
-func (c *cluster) token(t *testing.T, namespace string) string {
+// token asks for one of an account, as `kubectl create token` does.
+func (c *cluster) token(t *testing.T, namespace, account string) string {
 	t.Helper()
 	request := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",

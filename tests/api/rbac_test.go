@@ -24,7 +24,7 @@ func TestEveryVerbOfTheShippedRoleIsNeeded(t *testing.T) {
 		return rules
 	}
 	role := func(namespace string) *unstructured.Unstructured {
-		for _, object := range manifest(t, namespace) {
+		for _, object := range manifest(t, "controller.yaml", namespace) {
 			if object.GetKind() == "Role" {
 				return object
 			}

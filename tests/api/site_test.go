@@ -41,10 +41,10 @@ type site struct {
 func (c *cluster) newSite(t *testing.T, workflows ...string) *site {
 	t.Helper()
 	s := &site{t: t, c: c, namespace: fmt.Sprintf("slurm-%d", namespaceCount.Add(1)), dir: t.TempDir(), lastJob: 100}
-	for _, object := range manifest(t, s.namespace) {
+	for _, object := range manifest(t, "controller.yaml", s.namespace) {
 		c.apply(t, object)
 	}
-	token := c.token(t, s.namespace)
+	token := c.token(t, s.namespace, account)
 	c.allowed(t, s.namespace, token)
 	s.write("token", token+"\n", 0o600)
 	s.credential("tokenFile: " + s.path("token"))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -69,6 +70,11 @@ func (s *Server) UserConfig(user string, groups ...string) (*rest.Config, error)
 		},
 		QPS: -1,
 	}, nil
+}
+
+// SignRequest signs a certificate signing request, as the controller manager would: there is none.
+func (s *Server) SignRequest(request []byte, validity time.Duration) ([]byte, error) {
+	return s.ca.SignRequest(request, validity)
 }
 
 // UserKubeconfig writes UserConfig's access to a file that only its owner can read, in Dir,

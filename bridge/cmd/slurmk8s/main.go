@@ -23,8 +23,11 @@ services and nodes from inside Slurm's hooks.
 Usage:
   slurmk8s hook [-0] NAME [KEY=VALUE ...]   run a hook as Slurm does (slurmk8s hook --help)
   slurmk8s reconcile [--dry-run]            end what jobs that are over left in Kubernetes
+  slurmk8s prolog-slurmctld|epilog-slurmctld  nodes, for PrologSlurmctld and EpilogSlurmctld
   slurmk8s cancel-job [--after-pid PID] ID  cancel a job, of an array that one task
   slurmk8s register|deregister [SPEC]       a service of this host, outside Slurm
+  slurmk8s doctor                           check this host and say what to do
+  slurmk8s setup --kubeconfig FILE          rights, credentials and namespaces in Kubernetes
   slurmk8s step                             what the SPANK plugin starts for a step
   slurmk8s --version
   slurmk8s --help
@@ -81,10 +84,16 @@ func run(ctx context.Context, args []string) (status int) {
 		return runReconcile(ctx, args[1:])
 	case "cancel-job":
 		return runCancel(ctx, args[1:])
+	case "doctor":
+		return runDoctor(ctx, args[1:])
+	case "setup":
+		return runSetup(ctx, args[1:])
 	case "step":
 		return runStep(args[1:])
 	case "register", "deregister":
 		return runRegister(ctx, args[0], args[1:])
+	case "prolog-slurmctld", "epilog-slurmctld":
+		return runSlurmctld(ctx, args[0], args[1:])
 	case "await-file":
 		return runAwaitFile(ctx, args[1:])
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
@@ -22,14 +23,16 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-const reconcileHelp = `Usage: slurmk8s reconcile [--config FILE] [--dry-run] [--limit 60s]
+const reconcileHelp = `Usage: slurmk8s reconcile [--config FILE] [--node NAME] [--dry-run] [--limit 60s]
 
 Ends the Workflows whose Slurm job is over and deletes them: what a cancelled
 hook, an API server that was down, or a failed teardown left behind. With rules for
 services, it also removes the services of jobs that run no more: on the controller
-those of all nodes, on a node what its epilogs could not. When Slurm does not
-answer, nothing is touched.
+those of all nodes, on a node what its epilogs could not. The same with nodes that
+jobs took from Kubernetes and did not give back. When Slurm does not answer, or was
+started a moment ago, nothing is touched.
 
+  --node NAME   only what is to be done on this node, which Slurm calls NAME
   --dry-run     print what would be done
   --limit TIME  how long one Teardown may take (default 60s)
 
@@ -49,6 +52,7 @@ func runReconcile(ctx context.Context, args []string) int {
 	set, config := flags("reconcile")
 	dryRun := set.Bool("dry-run", false, "")
 	limit := set.Duration("limit", time.Minute, "")
+	nodeName := set.String("node", "", "")
 	switch err := set.Parse(args); {
 	case err == flag.ErrHelp:
 		fmt.Print(reconcileHelp)
@@ -80,6 +84,11 @@ func runReconcile(ctx context.Context, args []string) int {
 		}
 	}
 	d := dutiesOf(cfg)
+	if *nodeName != "" {
+		d.workflows, d.allNodes = false, false
+	} else {
+		*nodeName = thisNode()
+	}
 	if d.workflows {
 		add(reconcileWorkflows(ctx, cfg, d, *limit, *dryRun, log))
 	}
@@ -87,9 +96,42 @@ func runReconcile(ctx context.Context, args []string) int {
 		add(reconcileServices(limited, cfg, *dryRun, log))
 	}
 	if d.node {
-		add(reconcileNode(limited, cfg, *dryRun, log))
+		add(reconcileNode(limited, cfg, *nodeName, *dryRun, log))
+	}
+	if d.allNodes {
+		add(reconcileAllNodes(limited, cfg, *dryRun, log))
+	}
+	if d.thisNode {
+		add(reconcileThisNode(limited, cfg, *nodeName, *dryRun, log))
+	}
+	if !*dryRun {
+		countMetrics(cfg, d, results, log)
 	}
 	return max(status, report(results, *dryRun, log))
+}
+
+// countMetrics adds up what the hooks of this host did. A metric that cannot be written
+// is no failure of reconcile.
+func countMetrics(cfg *slurmconf.Config, d duties, results []reconcile.Result, log *logrus.Entry) {
+	removed, left := 0, 0
+	for _, r := range results {
+		if r.Err != nil {
+			left++
+		} else {
+			removed++
+		}
+	}
+	for _, of := range []struct {
+		here bool
+		dir  string
+	}{{d.workflows, cfg.StateDir}, {d.node, cfg.Services.RunDir}} {
+		if dir := hook.MetricsDir(cfg, of.dir); of.here && dir != "" {
+			if err := dir.Fold(cfg.Metrics.Textfile, removed, left, time.Now()); err != nil {
+				log.Warn(err)
+			}
+			return // a host is one or the other
+		}
+	}
 }
 
 func reconcileWorkflows(ctx context.Context, cfg *slurmconf.Config, d duties, limit time.Duration, dryRun bool, log *logrus.Entry) ([]reconcile.Result, error) {
@@ -105,9 +147,9 @@ func reconcileWorkflows(ctx context.Context, cfg *slurmconf.Config, d duties, li
 	}
 	listing, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if d.services {
+	if d.services || d.allNodes {
 		if there, err := hasWorkflows(listing, client); err != nil || !there {
-			return nil, err // a site may have services only
+			return nil, err // a site may have other duties only
 		}
 	}
 	driver, err := workflow.New(listing, cfg, client, log)

@@ -25,6 +25,8 @@ type duties struct {
 	workflows bool // and the services of all nodes, where there are rules for any
 	services  bool
 	node      bool // what this node's epilogs could not do
+	allNodes  bool // nodes that jobs hold
+	thisNode  bool
 }
 
 func dutiesOf(cfg *slurmconf.Config) duties {
@@ -35,7 +37,9 @@ func dutiesOf(cfg *slurmconf.Config) duties {
 	d := duties{services: len(cfg.Services.Allow) > 0}
 	d.node = d.services && there(cfg.Services.Kubeconfig)
 	// Without any credential, the error about the controller's is the one to tell.
-	d.workflows = there(cfg.Kubernetes.Kubeconfig) || !d.node
+	d.thisNode = jobsTakeNodes(cfg) && there(cfg.Nodes.Kubeconfig)
+	d.workflows = there(cfg.Kubernetes.Kubeconfig) || !d.node && !d.thisNode
+	d.allNodes = jobsTakeNodes(cfg) && there(cfg.Kubernetes.Kubeconfig)
 	return d
 }
 
@@ -69,12 +73,12 @@ func reconcileServices(ctx context.Context, cfg *slurmconf.Config, dryRun bool, 
 }
 
 // reconcileNode does what this node's epilogs could not.
-func reconcileNode(ctx context.Context, cfg *slurmconf.Config, dryRun bool, log *logrus.Entry) ([]reconcile.Result, error) {
+func reconcileNode(ctx context.Context, cfg *slurmconf.Config, name string, dryRun bool, log *logrus.Entry) ([]reconcile.Result, error) {
 	o, err := serviceOptions(cfg, cfg.Services.Kubeconfig, dryRun, log)
 	if err != nil {
 		return nil, err
 	}
-	return reconcile.Marks(ctx, o, mark.Dir(cfg.Services.RunDir), thisNode())
+	return reconcile.Marks(ctx, o, mark.Dir(cfg.Services.RunDir), name)
 }
 
 // hasWorkflows tells whether Kubernetes has DWS; an error says that it is not known.

@@ -105,6 +105,31 @@ func (ca *CA) issue(template *x509.Certificate) (Pair, error) {
 	return Pair{Cert: encode("CERTIFICATE", der), Key: keyPEM}, nil
 }
 
+// SignRequest issues a client certificate for a certificate signing request, PEM, as the
+// controller manager does.
+func (ca *CA) SignRequest(request []byte, validity time.Duration) ([]byte, error) {
+	block, _ := pem.Decode(request)
+	if block == nil {
+		return nil, fmt.Errorf("certificate signing request: not PEM")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("certificate signing request: %w", err)
+	}
+	template, err := newTemplate(csr.Subject)
+	if err != nil {
+		return nil, err
+	}
+	template.NotAfter = template.NotBefore.Add(validity)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, csr.PublicKey, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate for %s: %w", csr.Subject, err)
+	}
+	return encode("CERTIFICATE", der), nil
+}
+
 // SigningKey makes a key pair without a certificate, as service account tokens are signed with.
 func SigningKey() (private, public []byte, err error) {
 	key, err := newKey()

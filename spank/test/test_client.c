@@ -1,6 +1,5 @@
 /*
- * test_ends.c STEP_PROGRAM STUB_LIBRARY LOG - the two ends of a job: the check at the
- * prompt, and job_epilog. Needs root, as the loader trusts only root's files.
+ * test_client.c STEP_PROGRAM - the check at the prompt.
  */
 #define _GNU_SOURCE
 #include "../../goffi/test/check.h"
@@ -13,7 +12,7 @@
 
 #define CHECK_TIMEOUT_MS 800
 
-static const char *program, *library, *log_path;
+static const char *program;
 static char check_log[512];
 
 static const char *read_all(const char *path)
@@ -35,28 +34,30 @@ static void hand_over_log(void)
 	dprintf(log_pipe[1], "%s", slurm.log);
 }
 
-/* sbatch with --k8s-register=VALUE, in a process that may end. Returns its exit status, 0 if
- * it goes on; what it logged is in slurm.log. */
-static int submit(const char *value)
+static const char *nodes = "nodes=off";
+
+/* A command with --OPTION=VALUE, or none, in a process that may end. Returns its exit status,
+ * 0 if it goes on; what it logged is in slurm.log. */
+static int give(spank_context_t context, const char *option, const char *value)
 {
 	static char path[512], timeout[64];
-	char *arguments[] = { path, timeout };
+	char *arguments[] = { path, timeout, (char *)nodes };
 	int status;
 	ssize_t n;
 	pid_t pid;
 
 	snprintf(path, sizeof(path), "program=%s", program);
 	snprintf(timeout, sizeof(timeout), "check_timeout_ms=%d", CHECK_TIMEOUT_MS);
-	slurm.context = S_CTX_ALLOCATOR;
-	CHECK(slurm_spank_init(fake_handle, 2, arguments) == 0, "%s", slurm.log);
+	slurm.context = context;
+	CHECK(slurm_spank_init(fake_handle, 3, arguments) == 0, "%s", slurm.log);
 	if (value)
-		CHECK(fake_option("k8s-register", value, 0) == 0, "%s", slurm.log);
+		CHECK(fake_option(option, value, 0) == 0, "%s", slurm.log);
 	unlink(check_log);
 	CHECK(pipe(log_pipe) == 0);
 	pid = fork();
 	if (pid == 0) {
 		atexit(hand_over_log);
-		exit(slurm_spank_init_post_opt(fake_handle, 2, arguments) ? 99 : 0);
+		exit(slurm_spank_init_post_opt(fake_handle, 3, arguments) ? 99 : 0);
 	}
 	close(log_pipe[1]);
 	n = read(log_pipe[0], slurm.log, sizeof(slurm.log) - 1);
@@ -64,6 +65,11 @@ static int submit(const char *value)
 	close(log_pipe[0]);
 	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
 	return WEXITSTATUS(status);
+}
+
+static int submit(const char *value)
+{
+	return give(S_CTX_ALLOCATOR, "k8s-register", value);
 }
 
 static void without_an_option_nothing_is_run(void)
@@ -226,118 +232,35 @@ static void bad_arguments_end_the_command(void)
 	CHECK(strstr(slurm.log, "slurmk8s: plugstack.conf: unknown argument \"timeout=3\""), "%s", slurm.log);
 }
 
-/* The epilog of job `id`. */
-static void end_job(uint32_t id, int timeout_ms)
+static void what_a_job_wants_of_its_nodes_is_judged(void)
 {
-	static char path[512], timeout[64], directory[] = "run_dir=/tmp/slurmk8s-test-run";
-	char *arguments[] = { path, timeout, directory };
-
-	snprintf(path, sizeof(path), "library=%s", library);
-	snprintf(timeout, sizeof(timeout), "epilog_timeout_ms=%d", timeout_ms);
-	unlink(log_path);
-	slurm.context = S_CTX_JOB_SCRIPT;
-	slurm.job = id;
-	setenv("SLURMD_NODENAME", "n1", 1);
-	setenv("SLURM_NODELIST", "n[1-2]", 1);
-	setenv("SLURM_JOB_RESTART_COUNT", "2", 1);
-	CHECK(slurm_spank_job_epilog(fake_handle, 3, arguments) == 0);
+	nodes = "nodes=on";
+	CHECK(give(S_CTX_ALLOCATOR, "k8s-nodes", "reclaim") == 0 && !slurm.log[0], "%s", slurm.log);
+	CHECK(strstr(read_all(check_log), "check K8S_NODES=reclaim\n"), "%s", read_all(check_log));
+	CHECK(give(S_CTX_LOCAL, "k8s-evict-timeout", "30:delete") == 0 && !slurm.log[0], "%s", slurm.log);
+	CHECK(strstr(read_all(check_log), "check K8S_EVICT_TIMEOUT=30:delete\n"));
+	CHECK(!getenv("SLURM_K8S_ASKED_BY"), "nothing that a step registers");
 }
 
-static void with_option(void)
+static void nodes_that_are_not_shared_cannot_be_asked_for(void)
 {
-	setenv("SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register", "a:1", 1);
-}
-
-static bool is_loaded(void)
-{
-	static char maps[65536];
-	int fd = open("/proc/self/maps", O_RDONLY);
-	size_t used = 0;
-	ssize_t n;
-
-	while ((n = read(fd, maps + used, sizeof(maps) - 1 - used)) > 0)
-		used += (size_t)n;
-	maps[used] = '\0';
-	close(fd);
-	return strstr(maps, library) != NULL;
-}
-
-static void the_epilog_of_other_jobs_loads_nothing(void)
-{
-	end_job(40, 1000);
-	CHECK(!is_loaded() && !slurm.log[0] && access(log_path, F_OK) < 0);
-}
-
-static void the_epilog_deregisters(void)
-{
-	with_option();
-	end_job(40, 1000);
-	CHECK(strcmp(read_all(log_path), "k8s_job_epilog, lowest descriptor 3\n"
-		"  CONFIG=/etc/slurm/slurmk8s.toml\n  DEADLINE_MS=1000\n  JOB_ID=40\n  UID=1001\n  GID=1002\n"
-		"  NODE=n1\n  NODELIST=n[1-2]\n  RESTART_COUNT=2\n") == 0, "%s", read_all(log_path));
-	CHECK(!slurm.log[0], "%s", slurm.log);
-}
-
-static void a_mark_is_as_good_as_the_option(void)
-{
-	mkdir("/tmp/slurmk8s-test-run", 0700);
-	CHECK(creat("/tmp/slurmk8s-test-run/job.4000000001", 0600) >= 0);
-	end_job(4000000001U, 1000);
-	unlink("/tmp/slurmk8s-test-run/job.4000000001");
-	rmdir("/tmp/slurmk8s-test-run");
-	CHECK(is_loaded() && strstr(read_all(log_path), "JOB_ID=4000000001"));
-}
-
-static void a_failure_is_logged_and_no_error(void)
-{
-	with_option();
-	end_job(47, 1000);
-	CHECK(strstr(slurm.log, "job 47: not deregistered, left to reconcile: the API server does not answer"),
+	CHECK(give(S_CTX_ALLOCATOR, "k8s-evict-grace", "5") == 1 && strstr(slurm.log, "--k8s-evict-grace"), "%s", slurm.log);
+	CHECK(give(S_CTX_ALLOCATOR, "k8s-nodes", "reclaim") == 1 && access(check_log, F_OK) < 0);
+	CHECK(strstr(slurm.log, "slurmk8s: --k8s-nodes: Slurm's nodes are not shared with Kubernetes here"),
 	      "%s", slurm.log);
-	end_job(49, 1000);
-	CHECK(strstr(slurm.log, "failed, in general"), "%s", slurm.log);
 }
 
-static void a_hook_that_hangs_is_left_behind(void)
+static void a_step_cannot_ask_for_nodes(void)
 {
-	double start = now_ms();
-
-	with_option();
-	end_job(48, 200);
-	CHECK(now_ms() - start < 200 + 1000 + 700, "took %.0f ms", now_ms() - start);
-	CHECK(strstr(slurm.log, "deregistration hangs"), "%s", slurm.log);
-	_exit(0); /* as slurmstepd, it does not wait */
-}
-
-static void a_library_that_is_not_there_is_no_error(void)
-{
-	with_option();
-	library = "/no/such/libslurmk8s.so";
-	end_job(40, 1000);
-	CHECK(slurm.errors == 1 && strstr(slurm.log, "No such file"), "%s", slurm.log);
-}
-
-static void a_library_that_others_may_write_is_not_loaded(void)
-{
-	with_option();
-	CHECK(chmod(library, 0777) == 0);
-	end_job(40, 1000);
-	chmod(library, 0755);
-	CHECK(!is_loaded() && strstr(slurm.log, "lets others write it"), "%s", slurm.log);
-}
-
-static void the_library_gets_no_standard_descriptor(void)
-{
-	int saved = dup(2);
-
-	with_option();
-	close(0);
-	close(1);
-	close(2);
-	end_job(40, 1000);
-	dup2(saved, 2);
-	CHECK(!strstr(read_all(log_path), "lowest descriptor 0") && strstr(read_all(log_path), "k8s_job_epilog"),
-	      "%s", read_all(log_path));
+	nodes = "nodes=on";
+	setenv("SLURM_JOB_ID", "42", 1);
+	CHECK(give(S_CTX_LOCAL, "k8s-nodes", "keep") == 1);
+	CHECK(strstr(slurm.log, "--k8s-nodes is for a whole job"), "%s", slurm.log);
+	CHECK(give(S_CTX_ALLOCATOR, "k8s-nodes", "keep") == 0, "sbatch in a job makes another one: %s", slurm.log);
+	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_nodes", "keep", 1);
+	nodes = "nodes=off";
+	CHECK(give(S_CTX_LOCAL, "k8s-nodes", "keep") == 0 && access(check_log, F_OK) < 0,
+	      "inherited from the job: %s", slurm.log);
 }
 
 int main(int argc, char **argv)
@@ -359,22 +282,15 @@ int main(int argc, char **argv)
 		{ "client: sbatch in a job tells its job nothing", sbatch_in_a_job_tells_its_job_nothing },
 		{ "client: two components of srun cannot both ask", two_components_of_srun_cannot_both_ask },
 		{ "client: only the first component of a batch job can ask", only_the_first_component_of_a_batch_job_can_ask },
+		{ "client: what a job wants of its nodes is judged", what_a_job_wants_of_its_nodes_is_judged },
+		{ "client: nodes that are not shared cannot be asked for", nodes_that_are_not_shared_cannot_be_asked_for },
+		{ "client: a step cannot ask for nodes", a_step_cannot_ask_for_nodes },
 		{ "client: bad arguments end the command", bad_arguments_end_the_command },
-		{ "epilog: of other jobs loads nothing", the_epilog_of_other_jobs_loads_nothing },
-		{ "epilog: deregisters", the_epilog_deregisters },
-		{ "epilog: a mark is as good as the option", a_mark_is_as_good_as_the_option },
-		{ "epilog: a failure is logged and no error", a_failure_is_logged_and_no_error },
-		{ "epilog: a hook that hangs is left behind", a_hook_that_hangs_is_left_behind },
-		{ "epilog: a library that is not there is no error", a_library_that_is_not_there_is_no_error },
-		{ "epilog: a library that others may write is not loaded", a_library_that_others_may_write_is_not_loaded },
-		{ "epilog: the library gets no standard descriptor", the_library_gets_no_standard_descriptor },
 	};
 
-	if (argc != 4)
+	if (argc != 2)
 		return 2;
 	program = argv[1];
-	library = argv[2];
-	log_path = argv[3];
 	snprintf(check_log, sizeof(check_log), "%.*s/step_program.log",
 		 (int)(strrchr(program, '/') - program), program);
 	return run_tests(tests, sizeof(tests) / sizeof(tests[0])) ? 1 : 0;

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/setup"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+const setupHelp = `Usage: slurmk8s setup --kubeconfig ADMIN.CONF [--open NS,...] [--output DIR]
+       slurmk8s setup --dry-run [--kubeconfig ADMIN.CONF]
+       slurmk8s setup --renew [--kubeconfig ADMIN.CONF] [--output DIR]
+
+Makes what slurmk8s needs in Kubernetes and on this host, on the host of slurmctld and
+as root: least-privilege roles and their bindings, namespaces that are open to
+services, the addresses that each node may publish, and credentials that end. It says
+each thing, and at the end what is left to do. Run again, it changes nothing that is
+as it should be.
+
+  --kubeconfig FILE      an administrator's access to Kubernetes; $KUBECONFIG is not read
+  --dry-run              print the manifests and change nothing; with --kubeconfig, also
+                         say on standard error what would be changed
+  --open NS,...          namespaces to open to services, besides those that
+                         [[services.allow]] of slurmk8s.toml names
+  --output DIR           write the credentials of nodes to DIR/nodes/NODE/
+  --nodes HOSTLIST       of these nodes only (default: all of slurm.conf)
+  --node-credential certificate|token
+                         a client certificate of user slurmk8s:node:NODE (default), or a
+                         token that is bound to the Kubernetes node of the same name
+  --node-addresses FILE  lines "NODE ADDRESS,...", instead of slurm.conf's NodeAddr; an
+                         address may be a subnet
+  --remote               this host is not the controller: its credential goes to
+                         DIR/controller/
+  --server URL           the API server as Slurm's hosts reach it (default: the
+                         administrator's kubeconfig's)
+  --days N               how long credentials last, 1 to 3650 (default 90); the API
+                         server may allow less
+  --renew                renew credentials that have less than a third of their life
+                         left, and nothing else. Without --kubeconfig it renews the
+                         controller's token by its own right, as reconcile does
+  --overwrite            take over what somebody else changed in our objects
+  --write-slurm-conf     append the lines that slurm.conf, burst_buffer.conf and
+                         plugstack.conf lack; a line that is there is never changed
+  --config FILE          slurmk8s.toml (default /etc/slurm/slurmk8s.toml)
+
+Exit status: 0 done, 1 not; run again, it goes on where it ended.
+`
+
+type setupFlags struct {
+	config, kubeconfig, open, output, nodes, credential, addresses, server string
+	dryRun, remote, renew, overwrite, writeSlurmConf                       bool
+	days                                                                   int
+}
+
+func runSetup(ctx context.Context, args []string) int {
+	var f setupFlags
+	set, config := flags("setup")
+	set.StringVar(&f.kubeconfig, "kubeconfig", "", "")
+	set.StringVar(&f.open, "open", "", "")
+	set.StringVar(&f.output, "output", "", "")
+	set.StringVar(&f.nodes, "nodes", "", "")
+	set.StringVar(&f.credential, "node-credential", setup.Certificate, "")
+	set.StringVar(&f.addresses, "node-addresses", "", "")
+	set.StringVar(&f.server, "server", "", "")
+	set.BoolVar(&f.dryRun, "dry-run", false, "")
+	set.BoolVar(&f.remote, "remote", false, "")
+	set.BoolVar(&f.renew, "renew", false, "")
+	set.BoolVar(&f.overwrite, "overwrite", false, "")
+	set.BoolVar(&f.writeSlurmConf, "write-slurm-conf", false, "")
+	set.IntVar(&f.days, "days", 90, "")
+	switch err := set.Parse(args); {
+	case err == flag.ErrHelp:
+		fmt.Print(setupHelp)
+		return exitOK
+	case err != nil:
+		return usage("setup: %v", err)
+	case set.NArg() > 0:
+		return usage("setup takes no argument %q", set.Arg(0))
+	}
+	f.config = *config
+	if problem := f.check(); problem != "" {
+		return usage("setup: %s", problem)
+	}
+	if err := f.run(ctx); err != nil {
+		return failed(err)
+	}
+	return exitOK
+}
+
+// check is what is wrong with the flags together.
+func (f *setupFlags) check() string {
+	server, err := url.Parse(f.server)
+	switch {
+	case f.kubeconfig == "" && !f.dryRun && !f.renew:
+		return "give --kubeconfig FILE, an administrator's access to Kubernetes"
+	case f.credential != setup.Certificate && f.credential != setup.Token:
+		return "--node-credential is certificate or token"
+	case f.days < 1 || f.days > 3650:
+		return "--days is a number from 1 to 3650"
+	case f.remote && f.output == "":
+		return "--remote needs --output DIR"
+	case f.server != "" && (err != nil || server.Scheme != "https" || server.Host == ""):
+		return fmt.Sprintf("--server %q is not a URL such as https://host:6443", f.server)
+	case f.dryRun && f.renew:
+		return "--renew has no dry run"
+	}
+	return ""
+}
+
+func (f *setupFlags) run(ctx context.Context) error {
+	cfg, err := slurmconf.Load(f.config)
+	if err != nil {
+		return err
+	}
+	if f.renew && f.kubeconfig == "" {
+		return renewOwn(ctx, cfg)
+	}
+	o := setup.Options{
+		Config: cfg, Server: f.server, Lifetime: time.Duration(f.days) * 24 * time.Hour, Overwrite: f.overwrite,
+		Output: f.output, Remote: f.remote, NodeCredential: f.credential,
+		Plugin: pluginPath(), WriteSlurmConf: f.writeSlurmConf, Out: os.Stdout,
+	}
+	for _, namespace := range strings.Split(f.open, ",") {
+		if namespace = strings.TrimSpace(namespace); namespace != "" {
+			o.Open = append(o.Open, namespace)
+		}
+	}
+	if f.nodes != "" {
+		if o.Nodes, err = slurmconf.ExpandHostlist(f.nodes); err != nil {
+			return err
+		}
+	}
+	if f.addresses != "" {
+		if o.NodeAddresses, err = setup.ReadNodeAddresses(f.addresses); err != nil {
+			return err
+		}
+	}
+	if f.kubeconfig != "" {
+		if o.Admin, err = kube.NewAdministrator(kube.Options{
+			Kubeconfig:     f.kubeconfig,
+			RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
+			UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; setup)", version.Version, cfg.Cluster),
+			Hasty:          true,
+			Log:            quiet(),
+		}); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.dryRun:
+		o.Out = os.Stderr
+		return setup.DryRun(ctx, o, os.Stdout)
+	case f.renew:
+		return setup.Renew(ctx, o)
+	}
+	return setup.Run(ctx, o)
+}
+
+func renewOwn(ctx context.Context, cfg *slurmconf.Config) error {
+	client, err := kube.New(kube.Options{
+		Kubeconfig:     cfg.Kubernetes.Kubeconfig,
+		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; setup)", version.Version, cfg.Cluster),
+		AlsoTrusted:    slurmUser(cfg),
+		Log:            quiet(),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	until, renewed, err := setup.RenewOwn(ctx, cfg, client, time.Now(), slurmUser(cfg)...)
+	switch {
+	case err != nil:
+		return err
+	case renewed:
+		fmt.Printf("setup: the controller's token was renewed, until %s\n", until.Format(time.RFC3339))
+	case until.IsZero():
+		fmt.Printf("setup: nothing to renew: %s does not say when it ends\n", cfg.Kubernetes.Kubeconfig)
+	default:
+		fmt.Printf("setup: nothing to renew: %s is good until %s\n", cfg.Kubernetes.Kubeconfig, until.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// pluginPath is where the SPANK plugin is installed: beside this program's library.
+func pluginPath() string {
+	program, err := os.Executable()
+	if err != nil {
+		return filepath.Join("/opt/slurmk8s/lib", setup.PluginFile)
+	}
+	if program, err = filepath.EvalSymlinks(program); err != nil {
+		return filepath.Join("/opt/slurmk8s/lib", setup.PluginFile)
+	}
+	return filepath.Join(filepath.Dir(filepath.Dir(program)), "lib", setup.PluginFile)
+}
+
+// quiet is for commands whose answer is all that a person wants to read.
+func quiet() *logrus.Entry {
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	return logrus.NewEntry(logger)
+}

@@ -1,0 +1,181 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/packaging/manifests"
+)
+
+// Clocks that differ by more than this confuse Leases and make fresh credentials
+// look as if they were of tomorrow.
+const (
+	clockWarning = 30 * time.Second
+	clockFailed  = 5 * time.Minute
+)
+
+// access checks a credential from its file to the API server's clock. It returns a
+// client, or nil after it reported why there is none.
+func (h *host) access(ctx context.Context, r *report, path, renew string) *kube.Client {
+	c, err := kube.ReadCredential(path, h.trustedOwners()...)
+	if err != nil {
+		r.fail(renew, "%v", err)
+		return nil
+	}
+	now := h.o.Now()
+	left := c.NotAfter.Sub(now).Round(time.Minute)
+	switch {
+	case c.NotAfter.IsZero():
+	case now.After(c.NotAfter):
+		r.fail(renew, "%s ended %s (%s)", path, c.NotAfter.Format(time.RFC3339), c.User)
+		return nil
+	case c.Due(now):
+		r.warn(renew, "%s is good for %s only, until %s (%s)", path, days(left), c.NotAfter.Format(time.RFC3339), c.User)
+	}
+	client, err := kube.New(kube.Options{
+		Kubeconfig:     path,
+		RequestTimeout: h.cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; doctor)", version.Version, h.cfg.Cluster),
+		AlsoTrusted:    h.trustedOwners(),
+		Hasty:          true, // a person waits
+		Log:            quiet(),
+	})
+	if err != nil {
+		r.fail(renew, "%v", err)
+		return nil
+	}
+	server, err := client.Look(ctx)
+	if err != nil {
+		r.fail("look whether the API server runs and this host reaches it; its address and authority are in "+path, "API server: %v", err)
+		return nil
+	}
+	until := "without end"
+	if !c.NotAfter.IsZero() {
+		until = "for " + days(left)
+	}
+	r.ok("%s: %s, good %s; Kubernetes %s at %s", path, orUnknown(c.User), until, server.Version, c.Server)
+	h.clock(r, server.Clock)
+	return client
+}
+
+func (h *host) clock(r *report, theirs time.Time) {
+	if theirs.IsZero() {
+		return
+	}
+	skew := h.o.Now().Sub(theirs).Abs()
+	const do = "synchronize the clocks (chronyd, systemd-timesyncd)"
+	if skew >= clockFailed {
+		r.fail(do, "clock: this host and the API server differ by %s", skew.Round(time.Second))
+	} else if skew >= clockWarning {
+		r.warn(do, "clock: this host and the API server differ by %s", skew.Round(time.Second))
+	}
+}
+
+// trustedOwners are who may own a secret besides root and ourselves: SlurmUser, when
+// root looks.
+func (h *host) trustedOwners() []uint32 {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return h.slurmUID()
+}
+
+func days(d time.Duration) string {
+	if d >= 48*time.Hour {
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
+	return d.Round(time.Minute).String()
+}
+
+// quiet logs nothing: all that a person is to read is in the report.
+func quiet() *logrus.Entry {
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	return logrus.NewEntry(logger)
+}
+
+// subjectReviews answer whether we may do something.
+var subjectReviews = schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "selfsubjectaccessreviews"}
+
+// rights reports which rights of a shipped role the credential lacks in a namespace
+// ("" is all of them, or none for what has no namespace). The list is the manifest's
+// own. essential is false for what slurmk8s also works without.
+func rights(ctx context.Context, r *report, client *kube.Client, rules []manifests.Rule, role, namespace string, essential func(manifests.Rule) bool) {
+	where := "in namespace " + namespace
+	if namespace == "" {
+		where = "in the whole cluster"
+	}
+	allowed := make([]bool, len(rules))
+	failed := make([]error, len(rules))
+	const atOnce = 8
+	places := make(chan struct{}, atOnce)
+	var group sync.WaitGroup
+	for i, rule := range rules {
+		places <- struct{}{}
+		group.Go(func() {
+			defer func() { <-places }()
+			allowed[i], failed[i] = may(ctx, client, rule, namespace)
+		})
+	}
+	group.Wait()
+	var needed, useful []string
+	for i, rule := range rules {
+		if failed[i] != nil {
+			r.fail("", "rights %s: %v", where, failed[i])
+			return
+		}
+		switch {
+		case allowed[i]:
+		case essential(rule):
+			needed = append(needed, rule.String())
+		default:
+			useful = append(useful, rule.String())
+		}
+	}
+	do := "run slurmk8s setup, or bind " + role + " of the shipped manifests " + where
+	if len(needed) > 0 {
+		r.fail(do, "rights %s: may not %s", where, strings.Join(needed, ", "))
+	}
+	if len(useful) > 0 {
+		r.warn(do+", unless that is intended", "rights %s: may not %s", where, strings.Join(useful, ", "))
+	}
+	if len(needed)+len(useful) == 0 {
+		r.ok("rights %s: all %d of %s", where, len(rules), role)
+	}
+}
+
+func always(manifests.Rule) bool { return true }
+
+func may(ctx context.Context, client *kube.Client, rule manifests.Rule, namespace string) (bool, error) {
+	attributes := map[string]any{
+		"verb": rule.Verb, "group": rule.Group, "resource": rule.Resource, "subresource": rule.Subresource, "namespace": namespace,
+	}
+	if len(rule.Names) > 0 {
+		attributes["name"] = rule.Names[0]
+	}
+	var answer *unstructured.Unstructured
+	err := client.Do(ctx, "review access", func(ctx context.Context) (err error) {
+		answer, err = client.Dynamic.Resource(subjectReviews).Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+			"spec": map[string]any{"resourceAttributes": attributes},
+		}}, metav1.CreateOptions{})
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	allowed, _, err := unstructured.NestedBool(answer.Object, "status", "allowed")
+	return allowed, err
+}

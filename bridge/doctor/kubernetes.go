@@ -1,0 +1,240 @@
+package doctor
+
+import (
+	"context"
+	"os"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/packaging/manifests"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+func lookController(ctx context.Context, h *host, r *report) {
+	path := h.cfg.Kubernetes.Kubeconfig
+	client := h.access(ctx, r, path, "run slurmk8s setup, or slurmk8s setup --renew, with an administrator's --kubeconfig")
+	if client == nil {
+		return
+	}
+	objects, err := manifests.ForController()
+	if err != nil {
+		r.fail("", "%v", err)
+		return
+	}
+	if h.workflows() {
+		if rules, err := manifests.Rules(objects, manifests.Controller); err != nil {
+			r.fail("", "%v", err)
+		} else {
+			rights(ctx, r, client, rules, "role "+manifests.Controller, h.cfg.Workflows.Namespace, always)
+		}
+	}
+	if c, err := kube.ReadCredential(path, h.trustedOwners()...); err == nil && c.TokenFile != "" && strings.HasSuffix(c.User, ":"+manifests.Controller) {
+		// Its own token is renewed with this right.
+		if rules, err := manifests.Rules(objects, manifests.ControllerToken); err == nil {
+			rights(ctx, r, client, rules, "role "+manifests.ControllerToken, manifests.Namespace, func(manifests.Rule) bool { return false })
+		}
+	}
+	if !h.services() {
+		return
+	}
+	forNodes, err := manifests.ForNodes()
+	if err != nil {
+		r.fail("", "%v", err)
+		return
+	}
+	rules, err := manifests.Rules(forNodes, manifests.Reconcile)
+	if err != nil {
+		r.fail("", "%v", err)
+		return
+	}
+	namespaces := policy.Literal(&h.cfg.Services)
+	if policy.Patterns(&h.cfg.Services) {
+		namespaces = []string{""} // reconcile looks everywhere
+	}
+	for _, namespace := range namespaces {
+		rights(ctx, r, client, rules, "clusterrole "+manifests.Reconcile, namespace, always)
+	}
+}
+
+// uptake is how long DWS may leave a new Workflow without any status.
+const uptake = time.Minute
+
+func lookDWS(ctx context.Context, h *host, r *report) {
+	client := h.silentClient(h.cfg.Kubernetes.Kubeconfig)
+	if client == nil || !h.workflows() {
+		return // lookController says it
+	}
+	const group = "dataworkflowservices.github.io"
+	version, err := client.PreferredVersion(ctx, group)
+	switch {
+	case kube.Is(err, kube.Unserved):
+		r.fail("install DWS in Kubernetes, or take BurstBufferType out of slurm.conf", "DWS is not installed: no API group %s", group)
+		return
+	case err != nil:
+		r.fail("", "%v", err)
+		return
+	}
+	var list *unstructured.UnstructuredList
+	namespace := h.cfg.Workflows.Namespace
+	err = client.Do(ctx, "list workflows in "+namespace, func(ctx context.Context) (err error) {
+		list, err = client.Dynamic.Resource(version.WithResource("workflows")).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: 500})
+		return err
+	})
+	if err != nil {
+		if !kube.Is(err, kube.Denied) { // lookController says it
+			r.fail("", "%v", err)
+		}
+		return
+	}
+	// Its webhooks judge a dry run as they do at a submission.
+	err = client.Do(ctx, "try a workflow in "+namespace, func(ctx context.Context) error {
+		_, err := client.Dynamic.Resource(version.WithResource("workflows")).Namespace(namespace).Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": version.String(), "kind": "Workflow", "metadata": map[string]any{"name": "slurmk8s-doctor"},
+			"spec": map[string]any{"desiredState": "Proposal", "wlmID": h.cfg.Cluster, "jobID": int64(0), "userID": int64(0), "groupID": int64(0), "dwDirectives": []any{}},
+		}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: kube.FieldManager})
+		return err
+	})
+	if kube.Is(err, kube.Transient) {
+		r.fail("look at DWS's webhook: kubectl get pods -A | grep dws", "%v", err)
+	}
+	for _, w := range list.Items {
+		state, _, _ := unstructured.NestedString(w.Object, "status", "state")
+		if age := h.o.Now().Sub(w.GetCreationTimestamp().Time); state == "" && age > uptake {
+			r.fail("look at the DWS controller: kubectl get pods -A | grep dws", "nobody has taken up workflow %s/%s for %s: the DWS controller does not run", namespace, w.GetName(), age.Round(time.Second))
+			break
+		}
+	}
+	r.good("%s, %d workflows in namespace %s", version, len(list.Items), namespace)
+}
+
+// silentClient is a client for a second look with a credential.
+func (h *host) silentClient(path string) *kube.Client {
+	return h.access(context.Background(), &report{}, path, "")
+}
+
+func lookNode(ctx context.Context, h *host, r *report) {
+	if !h.services() {
+		return
+	}
+	client := h.access(ctx, r, h.cfg.Services.Kubeconfig, "run slurmk8s setup --output DIR with an administrator's --kubeconfig, and copy the node's file here")
+	if client == nil {
+		return
+	}
+	objects, err := manifests.ForNodes()
+	if err != nil {
+		r.fail("", "%v", err)
+		return
+	}
+	rules, err := manifests.Rules(objects, manifests.Node)
+	if err != nil {
+		r.fail("", "%v", err)
+		return
+	}
+	for _, namespace := range policy.Literal(&h.cfg.Services) {
+		// The old Endpoints may be left out of the role as a whole.
+		rights(ctx, r, client, rules, "clusterrole "+manifests.Node, namespace, func(rule manifests.Rule) bool { return rule.Resource != "endpoints" })
+	}
+	if rules, err := manifests.Rules(objects, manifests.NodePorts); err == nil {
+		rights(ctx, r, client, rules, "clusterrole "+manifests.NodePorts, "", func(manifests.Rule) bool { return false })
+	}
+}
+
+// foreignAddress belongs to nobody (RFC 5737): no node may publish it.
+const foreignAddress = "192.0.2.1"
+
+// lookAdmission tries, without storing anything, whether this node may publish its
+// own address and may not publish another one.
+func lookAdmission(ctx context.Context, h *host, r *report) {
+	if !h.services() {
+		return
+	}
+	client := h.silentClient(h.cfg.Services.Kubeconfig)
+	if client == nil {
+		return // lookNode says it
+	}
+	address, err := h.o.Addresses.Find(ctx, h.cfg, h.o.NodeName)
+	if err != nil {
+		r.fail("set NodeAddr in slurm.conf, or services.address in slurmk8s.toml", "%v", err)
+		return
+	}
+	for _, namespace := range policy.Literal(&h.cfg.Services) {
+		if err := h.publish(ctx, client, namespace, address.String()); err != nil {
+			r.fail("run slurmk8s setup with --open "+namespace+", which opens the namespace and fills ConfigMap slurm/slurmk8s-nodes",
+				"node %s may not publish its own address %s in namespace %s: %s", h.o.NodeName, address, namespace, kube.Reason(err))
+			continue
+		}
+		if err := h.publish(ctx, client, namespace, foreignAddress); err == nil {
+			r.fail("run slurmk8s setup, which installs ValidatingAdmissionPolicy slurmk8s-nodes and its binding",
+				"node %s could publish any address in namespace %s: no admission policy confines its credential", h.o.NodeName, namespace)
+		}
+	}
+	r.good("node %s may publish %s and no foreign address, in %s", h.o.NodeName, address, strings.Join(policy.Literal(&h.cfg.Services), ", "))
+}
+
+var endpointSlices = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}
+
+// publish is a dry run of what a registration does with an address.
+func (h *host) publish(ctx context.Context, client *kube.Client, namespace, address string) error {
+	kind := "IPv4"
+	if strings.Contains(address, ":") {
+		kind = "IPv6"
+	}
+	return client.Do(ctx, "try an endpointslice in "+namespace, func(ctx context.Context) error {
+		_, err := client.Dynamic.Resource(endpointSlices).Namespace(namespace).Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": kind,
+			"metadata":  map[string]any{"generateName": "slurmk8s-doctor-", "labels": anchor.Job{Cluster: h.cfg.Cluster}.Labels()},
+			"endpoints": []any{map[string]any{"addresses": []any{address}}},
+			"ports":     []any{map[string]any{"name": "doctor", "port": int64(1)}},
+		}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: kube.FieldManager})
+		return err
+	})
+}
+
+// lookKubelet checks the credential that takes and gives back this node.
+func lookKubelet(ctx context.Context, h *host, r *report) {
+	if !h.reclaims() {
+		return
+	}
+	path := h.cfg.Nodes.Kubeconfig
+	if _, err := os.Stat(path); os.IsNotExist(err) && path == slurmconf.KubeletKubeconfig {
+		r.ok("not used: no %s, this host is no Kubernetes node", path)
+		return
+	}
+	client := h.access(ctx, r, path, "look at the kubelet: it renews its credential by itself")
+	if client == nil {
+		return
+	}
+	name, err := node.New(client, &h.cfg.Nodes, h.cfg.Cluster, quiet()).Name(ctx, h.o.NodeName)
+	if err != nil {
+		r.fail("look at nodes.node_name in slurmk8s.toml", "%v", err)
+		return
+	}
+	if name == "" {
+		r.ok("not used: %s gives node %s no Kubernetes node", h.cfg.Nodes.NodeName, h.o.NodeName)
+		return
+	}
+	// Tried without effect, not asked for: NodeRestriction, which confines a kubelet to
+	// its own node, is no authorizer.
+	err = client.Do(ctx, "try to cordon node "+name, func(ctx context.Context) error {
+		_, err := client.Dynamic.Resource(node.Nodes).Patch(ctx, name, types.MergePatchType, []byte(`{"spec":{"unschedulable":true}}`),
+			metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: kube.FieldManager})
+		return err
+	})
+	switch {
+	case kube.Is(err, kube.NotFound):
+		r.ok("Kubernetes has no node %s: there is nothing to take from it", name)
+		return
+	case err != nil:
+		r.fail("set nodes.kubeconfig to the kubelet's of this node, or nodes.node_name to what Kubernetes calls it", "%v", err)
+	}
+	rights(ctx, r, client, []manifests.Rule{{Resource: "pods", Subresource: "eviction", Verb: "create"}}, "the kubelet of node "+name, "", always)
+}

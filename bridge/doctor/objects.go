@@ -1,0 +1,250 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/setup"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+func lookPlugstack(_ context.Context, h *host, r *report) {
+	path := slurmconf.PlugstackPath(h.cfg.SlurmConf)
+	plugins, err := slurmconf.ReadPlugstack(path)
+	i := slices.IndexFunc(plugins, func(p slurmconf.SpankPlugin) bool { return filepath.Base(p.Path) == setup.PluginFile })
+	if i < 0 {
+		switch {
+		case !h.services() && !h.reclaims():
+			r.ok("not used: slurmk8s.toml opens neither services nor nodes")
+		case err != nil:
+			r.fail("add a line \"optional DIRECTORY/"+setup.PluginFile+"\" to it", "%v", err)
+		default:
+			r.fail("add a line \"optional DIRECTORY/"+setup.PluginFile+"\" to it", "%s does not name %s: --k8s-register and the others are unknown options here", path, setup.PluginFile)
+		}
+		return
+	}
+	h.plugin = &plugins[i]
+	p := h.plugin
+	if !filepath.IsAbs(p.Path) {
+		r.fail("write its absolute path", "%s:%d: %s is looked for in PluginDir", p.File, p.Line, p.Path)
+	}
+	if p.Required {
+		r.warn("write \"optional\": a failed registration fails its job all the same", "%s:%d: required: if the plugin is missing or of another release, no command of Slurm's works and every job drains its node", p.File, p.Line)
+	}
+	reclaims := slices.Contains(p.Args, "nodes=on")
+	if h.reclaims() && !reclaims && h.is([]Role{Node}) {
+		r.fail("add nodes=on to the line", "%s:%d: nodes=on is missing: [nodes] of slurmk8s.toml is without effect", p.File, p.Line)
+	}
+	if config := argument(p, "config"); config != "" && config != h.o.ConfigPath {
+		r.fail("make both one file", "%s:%d: the plugin reads %s, checked here is %s", p.File, p.Line, config, h.o.ConfigPath)
+	}
+	h.trusted(r, p.File, "")
+	r.good("%s:%d: %s", p.File, p.Line, p.Path)
+}
+
+func argument(p *slurmconf.SpankPlugin, key string) string {
+	for _, a := range p.Args {
+		if value, ok := strings.CutPrefix(a, key+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+func pluginMilliseconds(p *slurmconf.SpankPlugin, key string, otherwise time.Duration) time.Duration {
+	n, err := strconv.Atoi(argument(p, key))
+	if err != nil {
+		return otherwise
+	}
+	return time.Duration(n) * time.Millisecond
+}
+
+// lookPlugin wants the plugin of Slurm's own release: Slurm loads no other.
+func lookPlugin(_ context.Context, h *host, r *report) {
+	if h.plugin == nil {
+		return
+	}
+	path := h.plugin.Path
+	if !h.trusted(r, path, "install slurmk8s's SPANK plugin there") {
+		return
+	}
+	o, err := openObject(path)
+	if err != nil {
+		r.fail("install it anew", "%s: %v", path, err)
+		return
+	}
+	defer o.Close()
+	number, err := o.number("plugin_version")
+	if err != nil {
+		r.fail("install it anew", "%s is no plugin of Slurm's: it %v", path, err)
+		return
+	}
+	built := [2]int{int(number >> 16 & 0xff), int(number >> 8 & 0xff)}
+	if v := h.version; v.Major != 0 && built != [2]int{v.Major, v.Minor} {
+		r.fail("install the plugin for this release", "%s is built for Slurm %d.%02d, installed is %s: Slurm does not load it", path, built[0], built[1], v)
+	}
+	r.good("%s, for Slurm %d.%02d", path, built[0], built[1])
+}
+
+// lookLibrary checks each libslurmk8s.so that is configured on this host.
+func lookLibrary(_ context.Context, h *host, r *report) {
+	var paths []string
+	if s, err := readScript(h.script()); err == nil && h.is([]Role{Controller}) {
+		paths = append(paths, s.settings["library"])
+	}
+	if h.plugin != nil {
+		library := argument(h.plugin, "library")
+		if library == "" {
+			library = defaultLibrary(h.plugin.Path)
+		}
+		if library != "" {
+			paths = append(paths, library)
+		}
+	}
+	slices.Sort(paths)
+	for _, path := range slices.Compact(paths) {
+		h.library(r, path)
+	}
+}
+
+// defaultLibrary is the path that was compiled into the plugin; "" if it has none.
+func defaultLibrary(plugin string) string {
+	o, err := openObject(plugin)
+	if err != nil {
+		return "" // lookPlugin says it
+	}
+	defer o.Close()
+	section := o.Section(".rodata")
+	if section == nil {
+		return ""
+	}
+	data, err := section.Data()
+	if err != nil {
+		return ""
+	}
+	for text := range bytes.SplitSeq(data, []byte{0}) {
+		if bytes.HasPrefix(text, []byte("/")) && bytes.HasSuffix(text, []byte("/libslurmk8s.so")) {
+			return string(text)
+		}
+	}
+	return ""
+}
+
+func (h *host) library(r *report, path string) {
+	if !h.trusted(r, path, "install slurmk8s's library there") {
+		return
+	}
+	o, err := openObject(path)
+	if err != nil {
+		r.fail("install it anew", "%s: %v", path, err)
+		return
+	}
+	defer o.Close()
+	abi, err := o.abi()
+	switch {
+	case err != nil:
+		r.fail("install program, plugin and library of one version", "%s %v", path, err)
+	case abi != version.ABI:
+		r.fail("install program, plugin and library of one version", "%s has ABI %d, this program is of ABI %d", path, abi, version.ABI)
+	default:
+		r.ok("%s, ABI %d", path, abi)
+	}
+}
+
+var luaName = regexp.MustCompile(`^liblua[-.]?(\d\.\d)?.*\.so`)
+
+// lookLua finds out which Lua Slurm runs, and that our module can be loaded there.
+func lookLua(_ context.Context, h *host, r *report) {
+	if !h.workflows() {
+		return
+	}
+	dirs := append(strings.Split(h.values["plugindir"], ":"), h.o.Paths.PluginDirs...)
+	plugin := find(dirs, "burst_buffer_lua.so")
+	if plugin == "" {
+		r.fail("install it (Debian: slurm-wlm-basic-plugins), or build Slurm with Lua's headers there", "Slurm has no burst_buffer_lua.so in %s", strings.Join(slices.DeleteFunc(dirs, func(d string) bool { return d == "" }), ", "))
+		return
+	}
+	o, err := openObject(plugin)
+	if err != nil {
+		r.fail("install Slurm's plugins anew", "%s: %v", plugin, err)
+		return
+	}
+	defer o.Close()
+	needed, _ := o.ImportedLibraries()
+	lua := ""
+	for _, name := range needed {
+		if luaName.MatchString(name) {
+			lua = name
+		}
+	}
+	if lua != "" && find(h.o.Paths.LibraryDirs, lua) == "" {
+		r.fail("install the package that has "+lua, "%s needs %s, which is not in %s", plugin, lua, strings.Join(h.o.Paths.LibraryDirs, ", "))
+	}
+	// Slurm opens "liblua.so" first, whatever its version, and for all to see.
+	if stray := find(h.o.Paths.LibraryDirs, "liblua.so"); stray != "" && lua != "" && luaVersion(stray) != "" && luaVersion(stray) != luaVersionOf(lua) {
+		r.warn("remove the development package that it belongs to", "%s is Lua %s, but %s is built with %s: slurmctld loads both", stray, luaVersion(stray), plugin, lua)
+	}
+	s, err := readScript(h.script())
+	if err != nil {
+		return // lookScript says it
+	}
+	module := s.settings["module"]
+	if !h.trusted(r, module, "install slurmk8s's Lua module there") {
+		return
+	}
+	m, err := openObject(module)
+	if err != nil {
+		r.fail("install it anew", "%s: %v", module, err)
+		return
+	}
+	defer m.Close()
+	if _, ok := m.symbol("luaopen_slurmk8s"); !ok {
+		r.fail("install it anew", "%s is not slurmk8s's Lua module", module)
+	}
+	if lua == "" {
+		lua = "the liblua that it finds"
+	}
+	r.good("%s runs %s; %s serves Lua 5.1 to 5.4", plugin, lua, module)
+}
+
+// find is the first file of that name in directories, which may be patterns.
+func find(dirs []string, name string) string {
+	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
+		if found, _ := filepath.Glob(filepath.Join(dir, name)); len(found) > 0 {
+			return found[0]
+		}
+	}
+	return ""
+}
+
+func luaVersionOf(soname string) string {
+	if m := luaName.FindStringSubmatch(soname); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// luaVersion reads it off the object's own name, since liblua.so is a link.
+func luaVersion(path string) string {
+	o, err := openObject(path)
+	if err != nil {
+		return ""
+	}
+	defer o.Close()
+	names, err := o.DynString(elf.DT_SONAME)
+	if err != nil || len(names) == 0 {
+		return ""
+	}
+	return luaVersionOf(names[0])
+}

@@ -1,0 +1,92 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/version"
+)
+
+// replyMargin is REPLY_MARGIN_MS of burst_buffer.lua.
+const replyMargin = 200 * time.Millisecond
+
+// script is burst_buffer.lua, as far as it is read without running it.
+type script struct {
+	version  string
+	settings map[string]string
+}
+
+var (
+	scriptVersion = regexp.MustCompile(`(?m)^-- slurmk8s (\S+)$`)
+	scriptSetting = regexp.MustCompile(`(?m)^\s*(\w+) = (?:"([^"]*)"|(\d+)),`)
+)
+
+func readScript(path string) (*script, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	_, table, ok := strings.Cut(string(text), "local SETTINGS = {")
+	table, _, closed := strings.Cut(table, "\n}")
+	if !ok || !closed {
+		return nil, errNoScript
+	}
+	s := &script{settings: map[string]string{}}
+	if m := scriptVersion.FindSubmatch(text); m != nil {
+		s.version = string(m[1])
+	}
+	for _, m := range scriptSetting.FindAllStringSubmatch(table, -1) {
+		s.settings[m[1]] = m[2] + m[3]
+	}
+	return s, nil
+}
+
+func (s *script) milliseconds(key string, otherwise time.Duration) time.Duration {
+	n, err := strconv.Atoi(s.settings[key])
+	if err != nil {
+		return otherwise
+	}
+	return time.Duration(n) * time.Millisecond
+}
+
+// lookScript checks the script, and what it is told about the rest.
+func lookScript(_ context.Context, h *host, r *report) {
+	if !h.workflows() {
+		return
+	}
+	path := h.script()
+	again := "install slurmk8s's burst_buffer.lua there: Slurm looks beside slurm.conf and nowhere else"
+	if !h.trusted(r, path, again) {
+		return
+	}
+	s, err := readScript(path)
+	if err != nil {
+		r.fail(again, "%s: %v", path, cause(err))
+		return
+	}
+	if s.version != version.Version {
+		r.fail("install the one of this version", "%s is of version %s, this program of %s", path, orUnknown(s.version), version.Version)
+	}
+	for _, want := range []struct{ key, value, name string }{
+		{"config", h.o.ConfigPath, "the slurmk8s.toml that is checked here"},
+		{"state_dir", h.cfg.StateDir, "state_dir of slurmk8s.toml"},
+	} {
+		if s.settings[want.key] != want.value {
+			r.fail(fmt.Sprintf("set %s = %q in %s", want.key, want.value, path), "%s of %s is %q, but %s is %s", want.key, path, s.settings[want.key], want.name, want.value)
+		}
+	}
+	h.trusted(r, s.settings["program"], "set program in "+path+" to where slurmk8s is")
+	r.good("%s, version %s", path, s.version)
+}
+
+func orUnknown(text string) string {
+	if text == "" {
+		return "unknown"
+	}
+	return text
+}

@@ -1,0 +1,190 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+func lookConfig(_ context.Context, h *host, r *report) {
+	if h.cfgErr != nil {
+		r.fail("mend it; every key is described in the slurmk8s.toml that is shipped", "%v", h.cfgErr)
+	}
+	if h.valuesErr != nil {
+		r.fail("set slurm_conf in slurmk8s.toml to where Slurm has it", "%v", h.valuesErr)
+	}
+	r.good("%s, cluster %s", h.o.ConfigPath, h.cfg.Cluster)
+}
+
+// lookSlurmVersion knows which releases slurmk8s was made for, and which of Slurm's
+// own defects meet it.
+func lookSlurmVersion(ctx context.Context, h *host, r *report) {
+	v, err := h.commands.Version(ctx)
+	if err != nil {
+		r.fail("set slurm_bin_dir in slurmk8s.toml to the directory of scontrol", "%v", err)
+		return
+	}
+	h.version = v
+	switch {
+	case !v.AtLeast(22, 5, 0):
+		r.fail("slurmk8s needs Slurm 22.05 or later", "Slurm %s", v)
+	case !v.AtLeast(23, 2, 7) && h.workflows() && h.is([]Role{Controller}):
+		r.warn("restart slurmctld when jobs stay PENDING (BurstBufferResources) with none in stage-in; mended in Slurm 23.02.7",
+			"Slurm %s stages no job in any more after 128 stage-ins were cancelled", v)
+	}
+	r.good("Slurm %s", v)
+}
+
+func lookBurstBufferConf(_ context.Context, h *host, r *report) {
+	if !h.workflows() {
+		r.ok("not used: slurm.conf has no BurstBufferType")
+		return
+	}
+	if kind := h.slurm.BurstBufferType; kind != "burst_buffer/lua" {
+		if kind == "" {
+			kind = "not set"
+		}
+		r.fail("set BurstBufferType=burst_buffer/lua in "+h.cfg.SlurmConf+" and restart slurmctld", "BurstBufferType is %s: Slurm does not run burst_buffer.lua", kind)
+	}
+	bb, err := slurmconf.ReadBurstBufferConf(h.cfg.SlurmConf)
+	if err != nil {
+		r.fail("write \"Directive=DW\" and \"Flags=TeardownFailure\" into it, or run slurmk8s setup --write-slurm-conf", "%v", err)
+		return
+	}
+	if !bb.HasFlag("TeardownFailure") {
+		r.fail("add Flags=TeardownFailure to "+bb.Path+" and restart slurmctld", "Flags has no TeardownFailure: a job whose stage fails is held together with its storage")
+	}
+	if bb.Directive != h.cfg.Workflows.Directive {
+		r.fail("make both equal, or leave workflows.directive of slurmk8s.toml away", "Directive is %s to Slurm (%s) and %s to slurmk8s (workflows.directive)",
+			bb.Directive, bb.Path, h.cfg.Workflows.Directive)
+	}
+	r.good("%s: Directive=%s, Flags=%s", bb.Path, bb.Directive, strings.Join(bb.Flags, ","))
+}
+
+// lookBurstBufferTimeouts wants each wait of ours to end before Slurm kills the hook.
+func lookBurstBufferTimeouts(_ context.Context, h *host, r *report) {
+	if !h.workflows() {
+		return
+	}
+	bb, err := slurmconf.ReadBurstBufferConf(h.cfg.SlurmConf)
+	if err != nil {
+		return // lookBurstBufferConf says it
+	}
+	t := h.cfg.Workflows.Timeouts
+	for _, w := range []struct {
+		ours  string
+		limit time.Duration
+		slurm string
+		until time.Duration
+	}{
+		{"proposal and setup", (t.Proposal + t.Setup).Std(), "OtherTimeout", bb.OtherTimeout},
+		{"data_in", t.DataIn.Std(), "StageInTimeout", bb.StageInTimeout},
+		{"pre_run", t.PreRun.Std(), "OtherTimeout", bb.OtherTimeout},
+		{"post_run", t.PostRun.Std(), "OtherTimeout", bb.OtherTimeout},
+		{"data_out", t.DataOut.Std(), "StageOutTimeout", bb.StageOutTimeout},
+		{"teardown", t.Teardown.Std(), "OtherTimeout", bb.OtherTimeout},
+	} {
+		if w.limit >= w.until {
+			r.fail("lower it in slurmk8s.toml, or raise "+w.slurm+" in burst_buffer.conf",
+				"workflows.timeouts %s is %s, but Slurm kills the hook after %s (%s)", w.ours, w.limit, w.until, w.slurm)
+		}
+	}
+	const least = 30 * time.Second
+	if bb.OtherTimeout < least {
+		r.warn("raise OtherTimeout in burst_buffer.conf; Slurm's default is 300", "OtherTimeout is %s: a Teardown that takes longer is killed and left to reconcile", bb.OtherTimeout)
+	}
+	s, err := readScript(h.script())
+	if err == nil {
+		if held := s.milliseconds("submit_timeout_ms", 2*time.Second); h.cfg.Workflows.SubmitTimeout.Std()+replyMargin > held {
+			r.fail("lower workflows.submit_timeout in slurmk8s.toml, or raise submit_timeout_ms in "+h.script(),
+				"workflows.submit_timeout is %s, but burst_buffer.lua ends the check after %s, and it needs %s for its answer",
+				h.cfg.Workflows.SubmitTimeout, held, replyMargin)
+		}
+	}
+	r.good("submission %s; OtherTimeout %s, StageInTimeout %s, StageOutTimeout %s", h.cfg.Workflows.SubmitTimeout,
+		bb.OtherTimeout, bb.StageInTimeout, bb.StageOutTimeout)
+}
+
+// prologFlags are those of slurm.conf, in lower case.
+func (h *host) prologFlags() map[string]bool {
+	flags := map[string]bool{}
+	for _, flag := range strings.Split(strings.ToLower(h.values["prologflags"]), ",") {
+		flags[strings.TrimSpace(flag)] = true
+	}
+	return flags
+}
+
+func lookPrologFlags(_ context.Context, h *host, r *report) {
+	if !h.reclaims() {
+		r.ok("not needed: jobs take no nodes from Kubernetes (nodes.reclaim)")
+		return
+	}
+	flags := h.prologFlags()
+	if !flags["alloc"] && !flags["contain"] && !flags["x11"] && !flags["runinjob"] {
+		r.fail("add PrologFlags=Alloc to "+h.cfg.SlurmConf+" and run scontrol reconfigure",
+			"PrologFlags has no Alloc: a node is taken from Kubernetes only when its first step starts, one after the other")
+	}
+	if !flags["deferbatch"] {
+		r.warn("add DeferBatch to PrologFlags in "+h.cfg.SlurmConf+" if batch scripts use other nodes at once",
+			"PrologFlags has no DeferBatch: a batch script may start before the job's other nodes are free of pods")
+	}
+	r.good("PrologFlags=%s", h.values["prologflags"])
+}
+
+// lookPrologTimeouts wants ours < PrologEpilogTimeout < BatchStartTimeout.
+func lookPrologTimeouts(_ context.Context, h *host, r *report) {
+	prologKey, epilogKey := "PrologEpilogTimeout", "PrologEpilogTimeout"
+	if h.values["prologtimeout"] != "" { // since 25.05 each has one of its own
+		prologKey = "PrologTimeout"
+	}
+	if h.values["epilogtimeout"] != "" {
+		epilogKey = "EpilogTimeout"
+	}
+	if limit, there := h.seconds(epilogKey); there && h.plugin != nil {
+		if ours := pluginMilliseconds(h.plugin, "epilog_timeout_ms", 10*time.Second); ours >= limit {
+			r.fail("raise "+epilogKey+" in slurm.conf, or lower epilog_timeout_ms in plugstack.conf",
+				"the epilog may take %s (epilog_timeout_ms), but Slurm kills it after %s (%s) and drains the node", ours, limit, epilogKey)
+		}
+	}
+	limit, there := h.seconds(prologKey)
+	if !h.reclaims() {
+		r.good("%s", timeoutText(prologKey, limit, there))
+		return
+	}
+	n := h.cfg.Nodes
+	usual := (n.APITimeout + n.Settle + n.EvictTimeout + n.EvictGrace).Std()
+	most := (n.APITimeout + n.Settle + n.MaxEvictTimeout + n.MaxEvictGrace).Std() // when a job asks for it
+	if there && usual >= limit {
+		r.fail("raise "+prologKey+" in slurm.conf, or lower evict_timeout and evict_grace in [nodes]",
+			"freeing a node may take %s ([nodes]: api_timeout + settle + evict_timeout + evict_grace), but Slurm kills the prolog after %s (%s) and drains the node",
+			usual, limit, prologKey)
+	} else if there && most >= limit {
+		r.warn("raise "+prologKey+" in slurm.conf, or lower max_evict_timeout and max_evict_grace in [nodes]",
+			"a job may ask for %s to free a node (max_evict_timeout, max_evict_grace), but Slurm kills the prolog after %s (%s) and drains the node",
+			most, limit, prologKey)
+	}
+	start, set := h.seconds("BatchStartTimeout")
+	if !set {
+		start = 10 * time.Second // Slurm's default
+	}
+	inner, name := usual, "freeing a node may take"
+	if there {
+		inner, name = limit, prologKey+" is"
+	}
+	if inner >= start {
+		r.fail("raise BatchStartTimeout in slurm.conf above it", "%s %s, but Slurm takes a batch job that has not started after %s (BatchStartTimeout) for lost", name, inner, start)
+	}
+	r.good("freeing a node %s, at most %s; %s; BatchStartTimeout %s", usual, most, timeoutText(prologKey, limit, there), start)
+}
+
+func timeoutText(key string, limit time.Duration, there bool) string {
+	if !there {
+		return key + " is not set: Slurm waits without end"
+	}
+	return key + " " + limit.String()
+}
+
+var errNoScript = errors.New("is not slurmk8s's burst_buffer.lua")

@@ -1,0 +1,200 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// The keys of a request about nodes. The values of the options are the user's words.
+const (
+	KeyNodesOption  = "K8S_NODES"         // --k8s-nodes
+	KeyEvictGrace   = "K8S_EVICT_GRACE"   // --k8s-evict-grace
+	KeyEvictTimeout = "K8S_EVICT_TIMEOUT" // --k8s-evict-timeout
+	KeyNodeList     = "NODELIST"          // the job's nodes, a hostlist
+	KeyPartition    = "PARTITION"
+	KeyConstraints  = "CONSTRAINTS"
+)
+
+func askOf(request Fields) node.Ask {
+	return node.Ask{
+		Nodes: request[KeyNodesOption], Grace: request[KeyEvictGrace], Timeout: request[KeyEvictTimeout],
+		Partition: request[KeyPartition], Constraints: request[KeyConstraints],
+	}
+}
+
+// undoMargin is what the prolog leaves of its time to undo what it did and to tell
+// Slurm why the job does not run.
+const undoMargin = 5 * time.Second
+
+// prologLimit is as long as the policies may take, one after the other.
+func prologLimit(c *call) time.Duration {
+	cfg := &c.cfg.Nodes
+	plan, _ := node.PlanFor(cfg, askOf(c.request)) // what it refuses has the defaults
+	return cfg.APITimeout.Std() + plan.Terms.Timeout + plan.Terms.Grace + node.EndMargin + cfg.UnitsTimeout.Std() + undoMargin
+}
+
+// jobProlog takes this node from Kubernetes, if the job is one of those that do. Any
+// code but OK means that the job must not run here: then its mark is written, and Slurm
+// has been asked for what the policy says.
+func jobProlog(ctx context.Context, c *call) error {
+	if err := c.need(KeyJobID, KeyNode); err != nil {
+		return err
+	}
+	cfg := &c.cfg.Nodes
+	plan, err := node.PlanFor(cfg, askOf(c.request))
+	if err != nil {
+		return c.refuse(ctx, nil, err)
+	}
+	if plan.Mode == node.Keep {
+		c.idle = true
+		return nil
+	}
+	bridge, err := c.nodeBridge()
+	if cfg.Kubeconfig == slurmconf.KubeletKubeconfig && errors.Is(err, fs.ErrNotExist) {
+		c.log.Infof("this host has no %s, so it is no Kubernetes node: nothing to reclaim", cfg.Kubeconfig)
+		return nil
+	}
+	if err != nil {
+		return c.refuse(ctx, nil, err)
+	}
+	work, cancel := ctx, context.CancelFunc(func() {})
+	if end, ok := ctx.Deadline(); ok {
+		work, cancel = context.WithDeadline(ctx, end.Add(-min(undoMargin, time.Until(end)/4)))
+	}
+	defer cancel()
+	holder := node.Holder{Cluster: c.cfg.Cluster, JobID: c.job.ID, Restarts: c.restarts(0), Mode: plan.Mode}
+	outcome, err := bridge.Take(work, c.holders(), c.request[KeyNode], holder, plan.Terms)
+	if err != nil {
+		return c.refuse(ctx, bridge, err)
+	}
+	entry := c.log.WithField("evicted", outcome.Evicted).WithField("kept", outcome.Kept)
+	if outcome.Ignored > 0 {
+		c.reply[KeyMessage] = line(fmt.Sprintf("%d pods run beside the job on node %s", outcome.Ignored, c.request[KeyNode]))
+	}
+	entry.Infof("node %s: ready (%s)", c.request[KeyNode], plan.Mode)
+	return nil
+}
+
+func (c *call) holders() node.Local { return node.LocalIn(c.cfg.Services.RunDir) }
+
+// restarts is how often Slurm has requeued the job.
+func (c *call) restarts(unknown uint32) uint32 {
+	n, err := strconv.ParseUint(c.request[KeyRestart], 10, 32)
+	if err != nil {
+		return unknown
+	}
+	return uint32(n)
+}
+
+func (c *call) nodeBridge() (*node.Bridge, error) {
+	// Before all else, and with the cause that says so: the kubelet's may be missing.
+	if _, err := os.Stat(c.cfg.Nodes.Kubeconfig); err != nil {
+		return nil, fmt.Errorf("nodes.kubeconfig: %w", err)
+	}
+	client, err := kube.New(kube.Options{
+		Kubeconfig:     c.cfg.Nodes.Kubeconfig,
+		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; nodes)", version.Version, c.cfg.Cluster, c.job.ID),
+		Log:            c.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return node.New(client, &c.cfg.Nodes, c.cfg.Cluster, c.log), nil
+}
+
+// refuse does what the policy says about a node that cannot be made ready. Slurm's node
+// is never drained for it: the prolog itself succeeds. The result is nil if the job
+// goes on all the same.
+func (c *call) refuse(ctx context.Context, bridge *node.Bridge, cause error) error {
+	policy := c.cfg.Nodes.OnError
+	if node.FailsJob(cause) {
+		policy = slurmconf.OnErrorFail
+	}
+	if policy == slurmconf.OnErrorProceed {
+		c.log.Errorf("going on beside Kubernetes: %v", cause)
+		c.reply[KeyMessage] = line("going on beside Kubernetes: " + cause.Error())
+		return nil
+	}
+	reason := line(fmt.Sprintf("node %s could not be taken from Kubernetes: %v", c.request[KeyNode], cause))
+	if err := node.Refuse(c.cfg.Services.RunDir, c.job.ID, reason); err != nil {
+		cause = errors.Join(cause, err) // the plugin writes it then
+	}
+	if bridge != nil {
+		undoing, cancel := context.WithTimeout(ctx, undoMargin/2)
+		defer cancel()
+		if err := bridge.GiveBack(undoing, c.holders(), c.job.ID, node.AnyRun); err != nil {
+			c.log.Warnf("left to the epilog: %v", err)
+		}
+	}
+	c.tellSlurm(ctx, policy, reason)
+	return cause
+}
+
+// tellSlurm asks for the end of a job that must not run on this node, with the reason
+// in its comment. Tasks on this node fail by themselves; those on others would not.
+func (c *call) tellSlurm(ctx context.Context, policy, reason string) {
+	commands := c.commands()
+	if err := commands.Comment(ctx, c.job.ID, "slurmk8s: "+reason); err != nil {
+		c.log.Warn(err)
+	}
+	var err error
+	switch {
+	case policy == slurmconf.OnErrorRequeue:
+		err = commands.RequeueRun(ctx, c.job.ID, c.restarts(0))
+	case !c.onFirstNode():
+		err = commands.Cancel(ctx, c.job.ID)
+	}
+	if err != nil {
+		c.log.Warnf("%v: its tasks fail on this node", err)
+	}
+}
+
+// onFirstNode tells whether the batch script runs here: it fails then by itself, and
+// its output says why.
+func (c *call) onFirstNode() bool {
+	names, err := slurmconf.ExpandHostlist(c.request[KeyNodeList])
+	return err == nil && len(names) > 0 && names[0] == c.request[KeyNode]
+}
+
+// giveBack ends what the job's prolog began on this node.
+func (c *call) giveBack(ctx context.Context) error {
+	held, err := c.holders().Get(c.job.ID)
+	if err != nil || held == nil {
+		return err
+	}
+	bridge, err := c.nodeBridge()
+	if err != nil {
+		return err
+	}
+	return bridge.GiveBack(ctx, c.holders(), c.job.ID, c.restarts(node.AnyRun))
+}
+
+// checkNodes judges the options about nodes at the prompt, as far as they are given.
+func (c *call) checkNodes() error {
+	ask := askOf(c.request)
+	if ask.Nodes+ask.Grace+ask.Timeout == "" {
+		return nil
+	}
+	cfg := slurmconf.Default().Nodes
+	cfg.Reclaim = slurmconf.ReclaimRequest // by syntax only, where the bounds are not known
+	cfg.MinEvictGrace, cfg.MaxEvictGrace, cfg.MaxEvictTimeout = 0, anyDuration, anyDuration
+	cfg.JobPolicies = []string{slurmconf.EvictDelete, slurmconf.EvictFail, slurmconf.EvictIgnore}
+	if c.cfg != nil {
+		cfg = c.cfg.Nodes
+	}
+	_, err := node.PlanFor(&cfg, ask)
+	return err
+}
+
+const anyDuration = slurmconf.Duration(1<<63 - 1)

@@ -1,0 +1,126 @@
+// Package metrics counts what hooks do, for node_exporter's textfile collector.
+//
+// Hooks are short processes beside each other, some of them under Slurm's locks: one
+// appends a line to a file and is done. `slurmk8s reconcile` adds the lines up.
+package metrics
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir holds the samples and the sums: state_dir on the controller, run_dir on a node.
+// "": nothing is counted.
+type Dir string
+
+const (
+	samplesFile = "metrics.samples"
+	foldingFile = "metrics.folding"
+	sumsFile    = "metrics.json"
+
+	// maxSamplesBytes ends the growth where no reconcile runs: some 100,000 hooks.
+	maxSamplesBytes = 4 << 20
+)
+
+// Record notes one run of a hook. It works as best it can: nothing depends on it.
+func (d Dir) Record(hook string, code int, took time.Duration) {
+	if d == "" {
+		return
+	}
+	f, err := os.OpenFile(filepath.Join(string(d), samplesFile),
+		os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() > maxSamplesBytes {
+		return
+	}
+	// One write: lines of hooks beside each other do not mix.
+	_, _ = fmt.Fprintf(f, "%s %d %d\n", hook, code, took.Microseconds())
+}
+
+// Fold adds the samples to the sums, and writes these to a textfile for Prometheus,
+// which is replaced at once. One process folds at a time; a second one has nothing to
+// do. Nor has another user than the owner of the directory, such as root at a prompt,
+// whose files the owner could not read. left is how much reconcile found and could not
+// remove.
+func (d Dir) Fold(textfile string, removed, left int, now time.Time) error {
+	var info unix.Stat_t
+	if err := unix.Stat(string(d), &info); err != nil || int(info.Uid) != os.Geteuid() {
+		return nil
+	}
+	lock, err := os.OpenFile(filepath.Join(string(d), foldingFile+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil
+	}
+	sums, err := d.readSums()
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	samples, err := d.takeSamples()
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	for line := range strings.Lines(samples) {
+		sums.add(line)
+	}
+	sums.Removed += removed
+	sums.Left, sums.Reconciled = left, now.Unix()
+	if err := d.writeSums(sums); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	// After the sums: who dies in between has counted these samples twice at most.
+	if err := os.Remove(filepath.Join(string(d), foldingFile)); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	if err := replace(textfile, []byte(sums.text()), 0o644); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
+
+// takeSamples moves the samples out of the way of the hooks and reads them, or those
+// that a fold left which did not come to its end.
+func (d Dir) takeSamples() (string, error) {
+	folding := filepath.Join(string(d), foldingFile)
+	if _, err := os.Lstat(folding); os.IsNotExist(err) {
+		err := os.Rename(filepath.Join(string(d), samplesFile), folding)
+		if os.IsNotExist(err) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	text, err := os.ReadFile(folding)
+	return string(text), err
+}
+
+func replace(path string, content []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".slurmk8s-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if closing := f.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// HeldNode is a node that jobs of this cluster hold.
+type HeldNode struct {
+	Name      string // what Kubernetes calls it
+	SlurmName string // "" when the configuration does not tell
+	Holders   []Holder
+}
+
+// Held lists the nodes that are held.
+func (b *Bridge) Held(ctx context.Context) ([]HeldNode, error) {
+	var held []HeldNode
+	options := metav1.ListOptions{LabelSelector: labels.Set{LabelHeldBy: b.Cluster}.String(), Limit: pageSize}
+	for {
+		var page *unstructured.UnstructuredList
+		err := b.Kube.Do(ctx, "list nodes that jobs hold", func(ctx context.Context) (err error) {
+			page, err = b.Kube.Dynamic.Resource(Nodes).List(ctx, options)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Items {
+			if h := b.held(&page.Items[i]); len(h.Holders) > 0 {
+				held = append(held, h)
+			}
+		}
+		if options.Continue = page.GetContinue(); options.Continue == "" {
+			return held, nil
+		}
+	}
+}
+
+// HeldHere reads who holds one node, by its name in Slurm.
+func (b *Bridge) HeldHere(ctx context.Context, slurmNode string) (HeldNode, error) {
+	name, err := b.Name(ctx, slurmNode)
+	if err != nil || name == "" {
+		return HeldNode{}, err
+	}
+	node, err := b.get(ctx, name)
+	if err != nil || node == nil {
+		return HeldNode{}, err
+	}
+	h := b.held(node)
+	h.SlurmName = slurmNode
+	return h, nil
+}
+
+func (b *Bridge) held(node *unstructured.Unstructured) HeldNode {
+	h := HeldNode{Name: node.GetName(), SlurmName: b.slurmName(node)}
+	for _, holder := range readRecord(node).holders {
+		if holder.Cluster == b.Cluster {
+			h.Holders = append(h.Holders, holder)
+		}
+	}
+	return h
+}
+
+// slurmName is Name the other way round, as far as that is possible.
+func (b *Bridge) slurmName(node *unstructured.Unstructured) string {
+	name := node.GetName()
+	if suffix, ok := strings.CutPrefix(b.Cfg.NodeName, slurmconf.NodeNameSuffix); ok {
+		return strings.TrimSuffix(name, suffix)
+	}
+	if key, ok := strings.CutPrefix(b.Cfg.NodeName, slurmconf.NodeNameLabel); ok {
+		return node.GetLabels()[key]
+	}
+	if path, ok := strings.CutPrefix(b.Cfg.NodeName, slurmconf.NodeNameMap); ok {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return ""
+		}
+		for line := range strings.Lines(string(data)) {
+			if words := strings.Fields(line); len(words) == 2 && words[1] == name {
+				return words[0]
+			}
+		}
+		return ""
+	}
+	return name
+}

@@ -1,0 +1,75 @@
+package node
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// Hold makes a run of a job a holder of a node, and closes or marks the node for it.
+// known is false when Kubernetes has no such node.
+func (b *Bridge) Hold(ctx context.Context, name string, h Holder) (known bool, err error) {
+	return b.change(ctx, name, "held by job "+h.String(), func(r *record) []Holder { return r.with(h) })
+}
+
+// Drop takes holders off a node; the last one's end restores the node. A node or a
+// holder that is not there is no error.
+func (b *Bridge) Drop(ctx context.Context, name string, gone func(Holder) bool) error {
+	_, err := b.change(ctx, name, "given back", func(r *record) []Holder {
+		return r.without(func(h Holder) bool { return h.Cluster == b.Cluster && gone(h) })
+	})
+	return err
+}
+
+// RunOf selects this run of a job and earlier ones.
+func RunOf(job, restarts uint32) func(Holder) bool {
+	return func(h Holder) bool { return h.JobID == job && h.Restarts <= restarts }
+}
+
+// change reads the Node and patches what is not as it has to be, again when somebody
+// else changed it in between.
+func (b *Bridge) change(ctx context.Context, name, did string, holders func(*record) []Holder) (known bool, err error) {
+	var pauses kube.Pauses
+	for {
+		node, err := b.get(ctx, name)
+		if err != nil || node == nil {
+			return false, err
+		}
+		r := readRecord(node)
+		patch, err := r.patch(holders(r), b.Cfg)
+		if err != nil || patch == nil {
+			return true, err
+		}
+		err = b.Kube.Do(ctx, "change node "+name, func(ctx context.Context) error {
+			_, err := b.Kube.Dynamic.Resource(Nodes).Patch(ctx, name, types.MergePatchType, patch,
+				metav1.PatchOptions{FieldManager: kube.FieldManager})
+			return err
+		})
+		switch {
+		case err == nil:
+			b.Log.WithField("node", name).WithField("uid", string(node.GetUID())).Infof("node %s: %s: %s", name, did, patch)
+			return true, nil
+		case kube.Is(err, kube.NotFound):
+			return false, nil
+		case !kube.Is(err, kube.Conflict) || pauses.Wait(ctx) != nil:
+			return true, err
+		}
+	}
+}
+
+// get returns nil when Kubernetes has no such node.
+func (b *Bridge) get(ctx context.Context, name string) (*unstructured.Unstructured, error) {
+	var node *unstructured.Unstructured
+	err := b.Kube.Do(ctx, "get node "+name, func(ctx context.Context) (err error) {
+		node, err = b.Kube.Dynamic.Resource(Nodes).Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+	if kube.Is(err, kube.NotFound) {
+		return nil, nil
+	}
+	return node, err
+}

@@ -1,0 +1,119 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// Name returns what Kubernetes calls a Slurm node; "" when it is none of Kubernetes's
+// as far as the configuration says.
+func (b *Bridge) Name(ctx context.Context, slurmNode string) (string, error) {
+	rule := b.Cfg.NodeName
+	if suffix, ok := strings.CutPrefix(rule, slurmconf.NodeNameSuffix); ok {
+		return strings.ToLower(slurmNode) + suffix, nil
+	}
+	if path, ok := strings.CutPrefix(rule, slurmconf.NodeNameMap); ok {
+		return mapped(path, slurmNode)
+	}
+	if key, ok := strings.CutPrefix(rule, slurmconf.NodeNameLabel); ok {
+		return b.labelled(ctx, key, slurmNode)
+	}
+	return strings.ToLower(slurmNode), nil // as the kubelet does with a host's name
+}
+
+// maxMapBytes bounds a map file: some 100,000 nodes.
+const maxMapBytes = 16 << 20
+
+// mapped looks a node up in a map file: "NODENAME KUBERNETESNAME" a line, # begins a
+// comment.
+func mapped(path, slurmNode string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("node_name: %w", err)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() {
+		return "", fmt.Errorf("node_name: %s is not a file that only root can write: run \"chown root %s; chmod go-w %s\"", path, path, path)
+	}
+	if info.Size() > maxMapBytes {
+		return "", fmt.Errorf("node_name: %s is larger than %d MiB", path, maxMapBytes>>20)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("node_name: %w", err)
+	}
+	number := 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0:
+		case len(words) != 2:
+			return "", fmt.Errorf("node_name: %s:%d: want NODENAME KUBERNETESNAME", path, number)
+		case words[0] == slurmNode:
+			return words[1], nil
+		}
+	}
+	return "", nil
+}
+
+// labelled finds the node with a label. The kubelet's credential may not list nodes:
+// then it is its own one, if that has the label.
+func (b *Bridge) labelled(ctx context.Context, key, slurmNode string) (string, error) {
+	var found *unstructured.UnstructuredList
+	err := b.Kube.Do(ctx, "find the node with label "+key+"="+slurmNode, func(ctx context.Context) (err error) {
+		found, err = b.Kube.Dynamic.Resource(Nodes).List(ctx, metav1.ListOptions{LabelSelector: labels.Set{key: slurmNode}.String()})
+		return err
+	})
+	if kube.Is(err, kube.Denied) {
+		return b.ownName(ctx, key, slurmNode)
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case len(found.Items) == 0:
+		return "", nil
+	case len(found.Items) > 1:
+		return "", fmt.Errorf("nodes %s and %s both have the label %s=%s: take it off one of them",
+			found.Items[0].GetName(), found.Items[1].GetName(), key, slurmNode)
+	}
+	return found.Items[0].GetName(), nil
+}
+
+var selfReviews = schema.GroupVersionResource{Group: "authentication.k8s.io", Version: "v1", Resource: "selfsubjectreviews"}
+
+const kubeletUser = "system:node:"
+
+func (b *Bridge) ownName(ctx context.Context, key, slurmNode string) (string, error) {
+	var answer *unstructured.Unstructured
+	review := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}}
+	err := b.Kube.Do(ctx, "ask whose credential this is", func(ctx context.Context) (err error) {
+		answer, err = b.Kube.Dynamic.Resource(selfReviews).Create(ctx, review, metav1.CreateOptions{})
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	user, _, _ := unstructured.NestedString(answer.Object, "status", "userInfo", "username")
+	own, isKubelet := strings.CutPrefix(user, kubeletUser)
+	if !isKubelet {
+		return "", fmt.Errorf("%s may not list nodes, which node_name = %q needs: give it that right", user, b.Cfg.NodeName)
+	}
+	node, err := b.get(ctx, own)
+	if err != nil || node == nil || node.GetLabels()[key] != slurmNode {
+		return "", err
+	}
+	return own, nil
+}

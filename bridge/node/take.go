@@ -1,0 +1,49 @@
+package node
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// Take makes a node ready for a job, on the node itself: what a prolog does. After an
+// error the node is still held; GiveBack restores it.
+func (b *Bridge) Take(ctx context.Context, local Local, slurmNode string, h Holder, terms Terms) (Outcome, error) {
+	closing, cancel := context.WithTimeout(ctx, b.Cfg.APITimeout.Std())
+	defer cancel()
+	name, err := b.Name(closing, slurmNode)
+	if err != nil || name == "" {
+		return Outcome{}, err
+	}
+	if err := local.Add(Held{Holder: h, Node: name}); err != nil {
+		return Outcome{}, err
+	}
+	known, err := b.Hold(closing, name, h)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if !known {
+		b.Log.Infof("Kubernetes has no node %s: nothing to reclaim", name)
+		return Outcome{}, local.Remove(h.JobID)
+	}
+	if h.Mode != Reclaim {
+		return Outcome{}, nil
+	}
+	return b.Empty(ctx, name, h, terms, time.Now())
+}
+
+// GiveBack ends what Take began for a job, whatever became of it: what an epilog does.
+// A later run of the job keeps the node.
+func (b *Bridge) GiveBack(ctx context.Context, local Local, job, restarts uint32) error {
+	held, err := local.Get(job)
+	if err != nil || held == nil || held.Restarts > restarts {
+		return err
+	}
+	if err := b.Drop(ctx, held.Node, RunOf(job, restarts)); err != nil {
+		return err
+	}
+	return local.Remove(job)
+}
+
+// AnyRun stands for the restart count where Slurm does not tell it.
+const AnyRun = math.MaxUint32

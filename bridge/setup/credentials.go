@@ -1,0 +1,262 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/packaging/manifests"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// Files of a node's credential; the second one only with Token.
+const (
+	nodeKubeconfig = "slurmk8s-node.kubeconfig"
+	nodeToken      = "slurmk8s-node.token"
+)
+
+// ControllerToken is the file of the controller's token. It is in state_dir, which
+// is SlurmUser's, so that reconcile can renew it.
+func ControllerToken(cfg *slurmconf.Config) string {
+	return filepath.Join(cfg.StateDir, "controller.token")
+}
+
+// Renew renews all credentials that are due and nothing else.
+func Renew(ctx context.Context, o Options) error {
+	p := &printer{out: o.Out}
+	if err := o.credentials(ctx, p); err != nil {
+		return err
+	}
+	p.summary()
+	return nil
+}
+
+// credentials makes those that are not there, belong to another API server, or have
+// less than a third of their life left.
+func (o *Options) credentials(ctx context.Context, p *printer) error {
+	if err := o.controllerCredential(ctx, p); err != nil {
+		return err
+	}
+	switch {
+	case o.Output == "" && o.services():
+		p.later("- credentials for nodes: run setup again with --output DIR")
+		return nil
+	case o.Output == "" || o.Remote && !o.services():
+		return nil
+	}
+	nodes := o.Nodes
+	if nodes == nil {
+		listed, err := slurmconf.Nodes(o.Config.SlurmConf)
+		if err != nil {
+			return err
+		}
+		for _, n := range listed {
+			nodes = append(nodes, n.Name)
+		}
+	}
+	return o.nodeCredentials(ctx, p, unique(nodes))
+}
+
+func (o *Options) server() string {
+	if o.Server != "" {
+		return o.Server
+	}
+	return o.Admin.Server
+}
+
+func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
+	config, token := o.Config.Kubernetes.Kubeconfig, ControllerToken(o.Config)
+	var of *owner
+	if o.Remote {
+		dir := filepath.Join(o.Output, "controller")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		p.later("- on the controller: install -o SLURMUSER -m 0600 %s/slurmk8s.kubeconfig %s; install -o SLURMUSER -m 0600 %s/controller.token %s",
+			dir, config, dir, token)
+		config, token = filepath.Join(dir, "slurmk8s.kubeconfig"), filepath.Join(dir, "controller.token")
+	} else {
+		var err error
+		if of, err = slurmUser(o.Config); err != nil {
+			return err
+		}
+		if change, err := keepDir(o.Config.StateDir, of); err != nil {
+			return err
+		} else if change == Created {
+			p.did(change, "directory "+o.Config.StateDir)
+		}
+	}
+	// The kubeconfig names the token where it will be, not where it may be staged.
+	text, err := kubeconfig(o.server(), o.Admin.CA, o.Config.Workflows.Namespace, &clientcmdapi.AuthInfo{TokenFile: ControllerToken(o.Config)})
+	if err != nil {
+		return err
+	}
+	change, err := o.renewToken(ctx, token, manifests.Controller, "", of)
+	if err != nil {
+		return err
+	}
+	p.did(change, token)
+	if change, err = keepFile(config, text, 0o600, of); err != nil {
+		return err
+	}
+	p.did(change, config)
+	return nil
+}
+
+// renewToken keeps a token file that still has most of its life.
+func (o *Options) renewToken(ctx context.Context, path, account, node string, of *owner) (Change, error) {
+	info, err := os.Lstat(path)
+	there := err == nil
+	if there && info.Mode() == 0o600 && isOf(info, of) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		// That of an account which was made anew, or of another cluster, is good for nothing.
+		c := kube.ReadToken(string(text))
+		if c.User == subject(account) && !c.NotAfter.IsZero() && !c.Due(time.Now()) && c.AccountUID == o.accountUID(ctx, account) {
+			return Unchanged, nil
+		}
+	}
+	token, err := newToken(ctx, o.Admin.Client, account, node, o.Lifetime)
+	if err != nil {
+		return "", err
+	}
+	if err := writeFile(path, []byte(token+"\n"), 0o600, of); err != nil {
+		return "", err
+	}
+	if there {
+		return Changed, nil
+	}
+	return Created, nil
+}
+
+func (o *Options) nodeCredentials(ctx context.Context, p *printer, nodes []string) error {
+	const atOnce = 16
+	type result struct {
+		change Change
+		err    error
+	}
+	results := make([]result, len(nodes))
+	places := make(chan struct{}, atOnce)
+	var group sync.WaitGroup
+	for i, node := range nodes {
+		places <- struct{}{}
+		group.Go(func() {
+			defer func() { <-places }()
+			results[i].change, results[i].err = o.nodeCredential(ctx, node)
+		})
+	}
+	group.Wait()
+	var failed []error
+	changed := false
+	for i, r := range results {
+		if r.err != nil {
+			failed = append(failed, r.err)
+			continue
+		}
+		changed = changed || r.change != Unchanged
+		p.did(r.change, filepath.Join(o.Output, "nodes", nodes[i], nodeKubeconfig))
+	}
+	if changed {
+		p.later("- copy the files of %s/nodes/NODE to each NODE, into %s, owner root, mode 0600",
+			o.Output, filepath.Dir(o.Config.Services.Kubeconfig))
+	}
+	return errors.Join(failed...)
+}
+
+func (o *Options) nodeCredential(ctx context.Context, node string) (Change, error) {
+	dir := filepath.Join(o.Output, "nodes", filepath.Base(node))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, nodeKubeconfig)
+	if o.NodeCredential == Token {
+		text, err := kubeconfig(o.server(), o.Admin.CA, "", &clientcmdapi.AuthInfo{TokenFile: nodeToken})
+		if err != nil {
+			return "", err
+		}
+		token, err := o.renewToken(ctx, filepath.Join(dir, nodeToken), manifests.Node, node, nil)
+		if kube.Is(err, kube.NotFound) {
+			return "", fmt.Errorf("node %s: %w: a token is bound to a Kubernetes node of that name; other nodes need --node-credential=certificate", node, err)
+		}
+		if err != nil {
+			return "", fmt.Errorf("node %s: %w", node, err)
+		}
+		change, err := keepFile(path, text, 0o600, nil)
+		if token != Unchanged {
+			change = token
+		}
+		return change, err
+	}
+	had, err := kube.ReadCredential(path)
+	there := err == nil
+	if there && had.SameServer(o.server(), o.Admin.CA) && had.User == nodeUserPrefix+node && !had.Due(time.Now()) {
+		return Unchanged, nil
+	}
+	certificate, key, err := newCertificate(ctx, o.Admin.Client, node, o.Lifetime)
+	if err != nil {
+		return "", err
+	}
+	text, err := kubeconfig(o.server(), o.Admin.CA, "", &clientcmdapi.AuthInfo{ClientCertificateData: certificate, ClientKeyData: key})
+	if err != nil {
+		return "", err
+	}
+	change := Created
+	if there {
+		change = Changed
+	}
+	return change, writeFile(path, text, 0o600, nil)
+}
+
+func kubeconfig(server string, ca []byte, namespace string, auth *clientcmdapi.AuthInfo) ([]byte, error) {
+	const name = "slurmk8s"
+	file := clientcmdapi.NewConfig()
+	file.Clusters[name] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
+	file.AuthInfos[name] = auth
+	file.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name, Namespace: namespace}
+	file.CurrentContext = name
+	return clientcmd.Write(*file)
+}
+
+// slurmUser is whose the controller's files are; only root can make them so.
+func slurmUser(cfg *slurmconf.Config) (*owner, error) {
+	conf, err := slurmconf.ReadSlurmConf(cfg.SlurmConf)
+	if err != nil {
+		return nil, err
+	}
+	account, err := user.Lookup(conf.SlurmUser)
+	if err != nil {
+		return nil, fmt.Errorf("SlurmUser of %s: %w: if this host is not the controller, give --output DIR --remote", cfg.SlurmConf, err)
+	}
+	uid, uidErr := strconv.Atoi(account.Uid)
+	gid, gidErr := strconv.Atoi(account.Gid)
+	if err := errors.Join(uidErr, gidErr); err != nil {
+		return nil, err
+	}
+	if euid := os.Geteuid(); euid != 0 && euid != uid {
+		return nil, fmt.Errorf("only root or %s can write the controller's credential here: run setup as root, or give --output DIR --remote", conf.SlurmUser)
+	}
+	return &owner{uid, gid}, nil
+}
+
+// keepDir makes a directory for SlurmUser alone.
+func keepDir(path string, of *owner) (Change, error) {
+	if _, err := os.Stat(path); err == nil {
+		return Unchanged, nil
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", err
+	}
+	return Created, os.Chown(path, of.uid, of.gid)
+}

@@ -1,0 +1,119 @@
+package setup
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/packaging/manifests"
+)
+
+// Plan says what is to be in Kubernetes.
+type Plan struct {
+	Cluster   string            // of Slurm
+	Workflows string            // the namespace of Workflows
+	Services  bool              // with the rights for services
+	Open      []string          // namespaces of services
+	Patterns  bool              // reconcile has to look in all namespaces
+	Addresses map[string]string // what each node may publish
+}
+
+// Manager owns the fields that setup writes. Each Slurm cluster has its own, so that
+// two that share the list of nodes do not take each other's out.
+func (p *Plan) Manager() string { return "slurmk8s-setup-" + p.Cluster }
+
+// Objects are the shipped manifests for this site, in the order in which they are
+// applied. What the manifest has for its example of an open namespace is repeated
+// for each namespace that is to be open.
+func (p *Plan) Objects() ([]*unstructured.Unstructured, error) {
+	for _, namespace := range p.Open {
+		if err := service.CheckNamespace(namespace); err != nil {
+			return nil, fmt.Errorf("open namespace %q: %w", namespace, err)
+		}
+		if strings.HasPrefix(namespace, "kube-") || namespace == manifests.Namespace {
+			return nil, fmt.Errorf("open namespace %s: a node could answer for every Service there; give jobs a namespace of their own", namespace)
+		}
+	}
+	objects, err := manifests.ForController()
+	if err != nil {
+		return nil, err
+	}
+	objects = p.inWorkflowNamespace(objects)
+	if !p.Services {
+		return objects, nil
+	}
+	node, err := manifests.ForNodes()
+	if err != nil {
+		return nil, err
+	}
+	var opened []*unstructured.Unstructured // of the example
+	for _, u := range node {
+		switch {
+		case u.GetNamespace() == manifests.OpenNamespace, u.GetKind() == "Namespace" && u.GetName() == manifests.OpenNamespace:
+			opened = append(opened, u)
+		case u.GetKind() == "Namespace": // is there for the controller
+		default:
+			if u.GetKind() == "ConfigMap" && u.GetName() == manifests.Nodes {
+				p.setAddresses(u)
+			}
+			objects = append(objects, u)
+		}
+	}
+	for _, namespace := range p.Open {
+		for _, u := range opened {
+			u = u.DeepCopy()
+			if u.GetKind() == "Namespace" {
+				u.SetName(namespace)
+			} else {
+				u.SetNamespace(namespace)
+			}
+			objects = append(objects, u)
+		}
+	}
+	if p.Patterns {
+		objects = append(objects, reconcileEverywhere())
+	}
+	return objects, nil
+}
+
+// inWorkflowNamespace moves the rights on Workflows to where slurmk8s.toml has them.
+func (p *Plan) inWorkflowNamespace(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
+	if p.Workflows == manifests.Namespace {
+		return objects
+	}
+	all := make([]*unstructured.Unstructured, 0, len(objects)+1)
+	for _, u := range objects {
+		if u.GetKind() == "Namespace" {
+			other := u.DeepCopy()
+			other.SetName(p.Workflows)
+			all = append(all, other)
+		}
+		if (u.GetKind() == "Role" || u.GetKind() == "RoleBinding") && u.GetName() == manifests.Controller {
+			u.SetNamespace(p.Workflows)
+		}
+		all = append(all, u)
+	}
+	return all
+}
+
+func (p *Plan) setAddresses(u *unstructured.Unstructured) {
+	data := map[string]any{}
+	for node, list := range p.Addresses {
+		data[node] = list
+	}
+	u.Object["data"] = data
+}
+
+func reconcileEverywhere() *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "rbac.authorization.k8s.io/v1",
+		"kind":       "ClusterRoleBinding",
+		"metadata":   map[string]any{"name": manifests.Reconcile},
+		"roleRef":    map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": manifests.Reconcile},
+		"subjects": []any{map[string]any{
+			"kind": "ServiceAccount", "name": manifests.Controller, "namespace": manifests.Namespace,
+		}},
+	}}
+}

@@ -1,0 +1,144 @@
+// Package setup makes in Kubernetes and on disk what the bridge needs: rights,
+// opened namespaces, the list of nodes, and credentials that end. Whatever is there
+// already as it should be is left alone.
+package setup
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// The values of Options.NodeCredential.
+const (
+	Certificate = "certificate" // of user slurmk8s:node:NAME, signed by the cluster
+	Token       = "token"       // of ServiceAccount slurm/slurmk8s-node, bound to the Node object
+)
+
+// Options say what to make. Admin may be nil for a dry run.
+type Options struct {
+	Config    *slurmconf.Config
+	Admin     *kube.Administrator
+	Server    string        // the API server's URL in the credentials; "": the administrator's
+	Open      []string      // namespaces for services, besides those of slurmk8s.toml
+	Lifetime  time.Duration // of each credential
+	Overwrite bool          // take over fields that somebody else wrote
+
+	Output         string            // directory of the credentials of nodes; "": make none
+	Remote         bool              // the controller's credential goes to Output too
+	Nodes          []string          // make credentials for these only; nil: all of slurm.conf
+	NodeAddresses  map[string]string // instead of slurm.conf's, by node
+	NodeCredential string
+
+	Plugin         string // slurmk8s_spank.so, for its line in plugstack.conf
+	WriteSlurmConf bool   // append the lines that Slurm's files lack
+
+	Out io.Writer // a line for each thing
+}
+
+// services tells whether the rights for services are wanted at all.
+func (o *Options) services() bool { return len(o.open()) > 0 || len(o.Config.Services.Allow) > 0 }
+
+// open are all namespaces that are to be open to services.
+func (o *Options) open() []string {
+	return unique(append(policy.Literal(&o.Config.Services), o.Open...))
+}
+
+// Run makes everything. It says each thing that it found or did, and at the end
+// what is left to do by hand. The error is the first thing that could not be done.
+func Run(ctx context.Context, o Options) error {
+	p := &printer{out: o.Out}
+	plan, err := o.plan(ctx, p)
+	if err != nil {
+		return err
+	}
+	objects, err := plan.Objects()
+	if err != nil {
+		return err
+	}
+	apply := applier{client: o.Admin.Client, manager: plan.Manager(), force: o.Overwrite}
+	for _, u := range objects {
+		change, err := apply.object(ctx, u)
+		if err != nil {
+			return err
+		}
+		p.did(change, name(u))
+	}
+	if err := o.credentials(ctx, p); err != nil {
+		return err
+	}
+	if err := o.slurm(p); err != nil {
+		return err
+	}
+	p.summary()
+	return nil
+}
+
+// DryRun writes the manifests to manifests and changes nothing. With an
+// administrator's access it says on Out what Run would change.
+func DryRun(ctx context.Context, o Options, manifests io.Writer) error {
+	p := &printer{out: o.Out, dryRun: true}
+	plan, err := o.plan(ctx, p)
+	if err != nil {
+		return err
+	}
+	objects, err := plan.Objects()
+	if err != nil {
+		return err
+	}
+	if err := writeYAML(manifests, objects); err != nil {
+		return err
+	}
+	if o.Admin == nil {
+		return nil
+	}
+	apply := applier{client: o.Admin.Client, manager: plan.Manager(), force: o.Overwrite, dryRun: true}
+	for _, u := range objects {
+		change, err := apply.object(ctx, u)
+		if err != nil {
+			return err
+		}
+		p.did(change, name(u))
+	}
+	p.summary()
+	return nil
+}
+
+func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
+	plan := &Plan{
+		Cluster:   o.Config.Cluster,
+		Workflows: o.Config.Workflows.Namespace,
+		Open:      o.open(),
+		Services:  o.services(),
+		Patterns:  policy.Patterns(&o.Config.Services),
+	}
+	if !plan.Services {
+		p.note("services are left out: no namespace is named by --open or by [[services.allow]] of slurmk8s.toml")
+		return plan, nil
+	}
+	if plan.Patterns {
+		p.note("[[services.allow]] names namespaces by a pattern: open each of them with --open")
+	}
+	found, err := addresses(ctx, o.Config, o.NodeAddresses)
+	if err != nil {
+		return nil, err
+	}
+	plan.Addresses = map[string]string{}
+	for _, n := range found {
+		if n.Problem != "" {
+			p.note("node %s: left out of ConfigMap slurm/slurmk8s-nodes: %s", n.Name, n.Problem)
+			continue
+		}
+		plan.Addresses[n.Name] = n.Addresses
+		p.note("node %s may publish %s (%s)", n.Name, n.Addresses, n.From)
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s lists no nodes: name them and their addresses with --node-addresses", o.Config.SlurmConf)
+	}
+	return plan, nil
+}

@@ -1,0 +1,56 @@
+package status
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/logging"
+)
+
+// Print writes the report for a person: a line for each object.
+func Print(out io.Writer, r *Report) error {
+	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	if len(r.Jobs) > 0 {
+		fmt.Fprintln(table, "JOB\tUSER\tSLURM\tOBJECT\tSTATE\tAGE")
+	}
+	for _, job := range r.Jobs {
+		user := job.User
+		if user == "" {
+			user = "-"
+		}
+		if len(job.Objects) == 0 {
+			fmt.Fprintf(table, "%d\t%s\t%s\t-\tnothing is held\t-\n", job.ID, logging.OneLine(user), job.Slurm)
+		}
+		for _, o := range job.Objects {
+			age := "-"
+			if o.AgeSeconds > 0 {
+				age = Age(time.Duration(o.AgeSeconds) * time.Second)
+			}
+			state := o.State
+			if o.Error != "" {
+				state += ": " + o.Error
+			}
+			fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", job.ID, logging.OneLine(user), job.Slurm, o.Name, logging.OneLine(state), age)
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if len(r.Jobs) == 0 {
+		fmt.Fprintf(out, "nothing is held for jobs of cluster %s\n", r.Cluster)
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintln(out, "note:", logging.OneLine(note))
+	}
+	return nil
+}
+
+// PrintJSON writes it for a program.
+func PrintJSON(out io.Writer, r *Report) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(r)
+}

@@ -1,0 +1,41 @@
+package step
+
+import (
+	"context"
+	"fmt"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/state"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
+)
+
+const (
+	// keyWorkflow asks for the variables of the job's Workflow: "1".
+	keyWorkflow = "WORKFLOW"
+	// delivered tells the steps inside the job that they have them already. A user
+	// who forges it only misses them.
+	delivered = "SLURMK8S_WORKFLOW"
+)
+
+// storage adds what DWS tells the job, where its storage is above all. Without it the
+// job would write somewhere else, so that a failure is the step's.
+func (s *session) storage(ctx context.Context, client *kube.Client, env map[string]string) error {
+	driver, err := workflow.New(ctx, s.cfg, client, s.log)
+	if err != nil {
+		return err
+	}
+	job := &workflow.Job{ID: s.req.job.ID, UID: s.req.job.UID}
+	vars, err := driver.Environment(ctx, job)
+	if err != nil {
+		return fmt.Errorf("variables of the job's storage: %w", err)
+	}
+	for name, value := range vars {
+		if !state.IsVariable(name, value) {
+			s.log.Warnf("%s of workflow %s: not a variable that a shell takes, left out", name, job.Name())
+			continue
+		}
+		env[name] = value
+	}
+	env[delivered] = job.Name()
+	return nil
+}

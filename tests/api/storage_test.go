@@ -1,0 +1,89 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/bridge/step"
+	"slurmk8s.io/slurmk8s/tests/dwssim"
+)
+
+// node gives the site the credential of a compute node, by packaging/manifests/node.yaml.
+func (s *site) node() {
+	s.t.Helper()
+	const account = "slurmk8s-node"
+	for _, object := range manifest(s.t, "node.yaml", s.namespace) {
+		if object.GetKind() == "ServiceAccount" || object.GetName() == "slurmk8s-node-workflows" {
+			s.c.apply(s.t, object)
+		}
+	}
+	s.write("token", s.c.token(s.t, s.namespace, account)+"\n", 0o600)
+	s.configure("[services]", fmt.Sprintf("kubeconfig = %q", s.path("kubeconfig")), fmt.Sprintf("run_dir = %q", s.path("run")))
+}
+
+// asksForStorage is what the step program answers on a node of the job: code and variables.
+func (s *site) asksForStorage(id int, uid uint32) (string, map[string]string) {
+	s.t.Helper()
+	request := []string{"CONFIG=" + s.path("slurmk8s.toml"), fmt.Sprintf("JOB_ID=%d", id), fmt.Sprintf("UID=%d", uid),
+		"GID=1001", "STEP_ID=batch", "NODE=c1", "WORKFLOW=1", "", ""}
+	var out bytes.Buffer
+	in, hold := io.Pipe() // slurmstepd lives on
+	defer hold.Close()
+	go func() { _, _ = io.WriteString(hold, strings.Join(request, "\x00")) }()
+	step.Run(s.t.Context(), in, &out, step.Options{})
+	reply := map[string]string{}
+	for field := range strings.SplitSeq(strings.Trim(out.String(), "\x00"), "\x00") {
+		key, value, _ := strings.Cut(field, "=")
+		reply[strings.TrimPrefix(key, "SETENV_")] = value
+	}
+	code, over := reply["CODE"], reply["OVER"]
+	if code == "0" {
+		require.Equal(s.t, "1", over, "nothing is left to do at the step's end")
+	}
+	delete(reply, "CODE")
+	delete(reply, "OVER")
+	return code, reply
+}
+
+func TestANodeTellsTheJobWhereItsStorageIs(t *testing.T) {
+	t.Parallel()
+	s := shared(t).newSite(t)
+	j := s.job("#DW jobdw type=xfs capacity=1GiB name=my-scratch", "#DW PreRun action=complete env=LATE:a=b")
+	j.bring(dwssim.PreRun)
+	want := j.get()
+	s.node()
+	var code string
+	var env map[string]string
+	require.Eventually(t, func() bool { // the API server learns of a role a moment later
+		code, env = s.asksForStorage(j.id, 1000)
+		return code == "0"
+	}, patience, patience/1000)
+	assert.Equal(t, fmt.Sprintf("/mnt/nnf/%s-0", want.GetUID()), env["DW_JOB_my_scratch"])
+	assert.Equal(t, "a=b", env["LATE"])
+	assert.Equal(t, j.name(), env["DW_WORKFLOW_NAME"])
+	assert.Equal(t, j.name(), env["SLURMK8S_WORKFLOW"], "so that the job's steps need not ask")
+
+	code, env = s.asksForStorage(j.id, 1001)
+	assert.Equal(t, "0", code)
+	assert.Equal(t, map[string]string{"SLURMK8S_WORKFLOW": j.name()}, env, "ids repeat: another user's Workflow")
+	code, env = s.asksForStorage(j.id+1, 1000)
+	assert.Equal(t, "0", code)
+	assert.Len(t, env, 1, "no Workflow")
+}
+
+func TestAJobWhoseStorageCannotBeAskedForFailsWithTheReason(t *testing.T) {
+	t.Parallel()
+	s := shared(t).newSite(t)
+	s.write("token", "nonsense\n", 0o600)
+	s.configure("[services]", fmt.Sprintf("kubeconfig = %q", s.path("kubeconfig")), fmt.Sprintf("run_dir = %q", s.path("run")))
+	code, reply := s.asksForStorage(100, 1000)
+	assert.Equal(t, "3", code)
+	assert.Contains(t, reply["MESSAGE"], "HTTP 401")
+	assert.NotContains(t, reply["MESSAGE"], "nonsense")
+}
