@@ -1,12 +1,13 @@
 # slurmk8s: `make help` lists what there is to make.
 #
 # Installed layout, below PREFIX: bin/slurmk8s, lib/libslurmk8s.so,
-# lib/slurmk8s_lua.so and, where Slurm's headers are, lib/slurmk8s_spank.so; and
-# burst_buffer.lua and slurmk8s.toml in SYSCONFDIR.
+# lib/slurmk8s_lua.so, share/job_submit.lua and, where Slurm's headers are,
+# lib/slurmk8s_spank.so; and burst_buffer.lua and slurmk8s.toml in SYSCONFDIR.
 
 PREFIX     ?= /opt/slurmk8s
 BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
+SHAREDIR   ?= $(PREFIX)/share
 SYSCONFDIR ?= /etc/slurm
 STATEDIR   ?= /var/spool/slurmk8s
 DESTDIR    ?=
@@ -20,17 +21,19 @@ SLURM_INCLUDE ?= /usr/include
 
 B := build
 MODULE  := slurmk8s.io/slurmk8s
-LDFLAGS := -s -w -X $(MODULE)/bridge/version.Version=$(VERSION)
-CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -fstack-protector-strong -D_FORTIFY_SOURCE=2
+LDFLAGS := -s -w -buildid= -X $(MODULE)/bridge/version.Version=$(VERSION)
+HARDENED_CFLAGS  := $(shell packaging/hardening.sh cflags $(CC))
+HARDENED_LDFLAGS := $(shell packaging/hardening.sh ldflags $(CC))
+CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden $(HARDENED_CFLAGS)
 
 GO_SOURCES := $(shell find bridge slurmconf -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: all spank help deps lint test test-unit test-c test-api test-faults test-e2e test-releases test-all \
+.PHONY: all spank help deps lint test test-unit test-c test-api test-faults test-e2e test-releases test-packages test-all packages \
 	fuzz demo bench cluster cluster-down install clean
 
 ## all: build the program, the library and the Lua module into build/
-all: $(B)/bin/slurmk8s $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(B)/etc/burst_buffer.lua
+all: $(B)/bin/slurmk8s $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(B)/etc/burst_buffer.lua $(B)/etc/job_submit.lua
 
 help:
 	@echo "make WHAT, where WHAT is:"
@@ -44,25 +47,29 @@ $(B)/bin/slurmk8s: $(GO_SOURCES)
 	@mkdir -p $(@D)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./bridge/cmd/slurmk8s
 
-$(B)/lib/libslurmk8s.so: $(GO_SOURCES) $(wildcard goffi/*.go goffi/*.c goffi/*.h goffi/*.map)
+$(B)/lib/libslurmk8s.so: $(GO_SOURCES) $(wildcard goffi/*.go goffi/*.c goffi/*.h goffi/*.map) packaging/hardening.sh
 	@mkdir -p $(@D) $(B)/include
-	CGO_ENABLED=1 $(GO) build -trimpath -buildmode=c-shared \
-		-ldflags '$(LDFLAGS) -X main.version=$(VERSION) -extldflags "-Wl,--version-script=$(CURDIR)/goffi/slurmk8s.map"' \
+	CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(HARDENED_CFLAGS)' $(GO) build -trimpath -buildmode=c-shared \
+		-ldflags '$(LDFLAGS) -X main.version=$(VERSION) -extldflags "$(HARDENED_LDFLAGS) -Wl,--version-script=$(CURDIR)/goffi/slurmk8s.map"' \
 		-o $@ ./goffi
 	@mv $(B)/lib/libslurmk8s.h $(B)/lib/.cgo.h 2>/dev/null; rm -f $(B)/lib/.cgo.h; cp goffi/slurmk8s.h $(B)/include/
 
-$(B)/lib/slurmk8s_lua.so: $(wildcard lua/*.c lua/*.h) goffi/loader.c goffi/loader.h goffi/slurmk8s.h
+$(B)/lib/slurmk8s_lua.so: $(wildcard lua/*.c lua/*.h) goffi/loader.c goffi/loader.h goffi/slurmk8s.h packaging/hardening.sh
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Igoffi -I$(LUA_INCLUDE) -shared -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -o $@ $(filter %.c,$^) -ldl
+	$(CC) $(CFLAGS) -Igoffi -I$(LUA_INCLUDE) -shared -Wl,-z,nodelete $(HARDENED_LDFLAGS) -o $@ $(filter %.c,$^) -ldl
 
 $(B)/etc/burst_buffer.lua: lua/burst_buffer.lua.in Makefile
 	@mkdir -p $(@D)
-	sed -e 's|@BINDIR@|$(BINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; s|@STATEDIR@|$(STATEDIR)|g' $< > $@
+	sed -e 's|@BINDIR@|$(BINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; s|@STATEDIR@|$(STATEDIR)|g; s|@VERSION@|$(VERSION)|g' $< > $@
+
+$(B)/etc/job_submit.lua: $(wildcard lua/job_submit/*) Makefile
+	@mkdir -p $(@D)
+	lua/job_submit/build.sh $(SHAREDIR) $(SYSCONFDIR) > $@
 
 ## spank: the SPANK plugin, for each Slurm release of the test cluster (needs Slurm's headers)
 spank: $(foreach r,$(SLURM_RELEASES),$(B)/lib/spank-$(r)/slurmk8s_spank.so)
 
-SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh lua/bounded_exec.* goffi/loader.*)
+SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh lua/bounded_exec.* goffi/loader.* packaging/hardening.sh)
 
 $(B)/lib/spank-%/slurmk8s_spank.so: $(SPANK_SOURCES)
 	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) CC=$(CC) spank/build.sh $@ $*
@@ -75,13 +82,22 @@ INSTALLED_SPANK := $(if $(wildcard $(SLURM_INCLUDE)/slurm/spank.h),$(B)/lib/slur
 
 ## install: copy into DESTDIR; existing configuration is kept
 install: all $(INSTALLED_SPANK)
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SYSCONFDIR)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(SYSCONFDIR)
 	install -m 0755 $(B)/bin/slurmk8s $(DESTDIR)$(BINDIR)/
 	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(INSTALLED_SPANK) $(DESTDIR)$(LIBDIR)/
 	@$(if $(INSTALLED_SPANK),,echo "No $(SLURM_INCLUDE)/slurm/spank.h: the SPANK plugin (--k8s-register) was not built")
+	install -m 0644 $(B)/etc/job_submit.lua $(DESTDIR)$(SHAREDIR)/
 	install -m 0644 $(B)/etc/burst_buffer.lua $(DESTDIR)$(SYSCONFDIR)/burst_buffer.lua
 	test -e $(DESTDIR)$(SYSCONFDIR)/slurmk8s.toml || install -m 0644 packaging/slurmk8s.toml $(DESTDIR)$(SYSCONFDIR)/
 	@echo "Next: the state directory, owned by SlurmUser: install -d -o slurm -m 0700 $(STATEDIR)"
+
+## packages: deb and rpm of this version into build/packages (a client package for each Slurm)
+packages:
+	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" packaging/build.sh
+
+## test-packages: install, run jobs, upgrade while they run, remove, on each Slurm release
+test-packages: cluster
+	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" tests/packages/run.sh
 
 ## lint: warnings of every language's checker, as errors
 lint:
@@ -114,10 +130,12 @@ test-faults: all
 ## test-e2e: real Slurm and real Kubernetes (SLURM_RELEASE=bookworm|trixie|forky)
 test-e2e: cluster
 	$(GO) test -count=1 -timeout 40m -v ./tests/e2e/...
+	lua/test/slurm_test.sh $${SLURM_RELEASE:-bookworm}
 
 ## test-releases: the happy path and fatal errors on the other Slurm releases
 test-releases: cluster
 	tests/e2e/releases.sh
+	lua/test/slurm_test.sh trixie forky
 
 ## test-all: test, and the other Slurm releases
 test-all: test test-releases

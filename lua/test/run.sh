@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds and tests burst_buffer.lua and its C module with each Lua from 5.1 to 5.4
-# that is installed. Output: one line a behaviour, then "N passed, M failed".
+# Builds and tests burst_buffer.lua and its C module, and job_submit.lua, with each Lua from
+# 5.1 to 5.4 that is installed. Output: one line a behaviour, then "N passed, M failed".
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=$PWD/build/test/lua
@@ -52,6 +52,8 @@ CGO_ENABLED=1 go build -buildmode=c-shared -trimpath -tags slurmk8s_testhooks \
 rm -f "$out/libslurmk8s-test.h"
 sed -e "s,@BINDIR@,/usr/bin,; s,@LIBDIR@,/usr/lib/slurmk8s,; s,@SYSCONFDIR@,/etc/slurm,; s,@STATEDIR@,$state," \
 	lua/burst_buffer.lua.in >"$out/burst_buffer.lua"
+lua/job_submit/build.sh /usr/share/slurmk8s /etc/slurm >"$out/job_submit.lua"
+mkdir -p "$out/job_submit"
 
 # The same binary, whichever version's header it was compiled with?
 same_with_every_header() {
@@ -74,7 +76,7 @@ uses_only_stable_calls() {
 }
 
 lint() {
-	(cd lua && luacheck --quiet --no-color burst_buffer.lua.in test)
+	(cd lua && luacheck --quiet --no-color burst_buffer.lua.in "$out/job_submit.lua" test)
 }
 
 # in_slurmctld VERSION: threads, blocked signals and fresh states, as in slurmctld.
@@ -93,6 +95,7 @@ in_slurmctld() {
 	for version in "${versions[@]}"; do
 		lua=lua$version
 		"$lua" "$tests/test_burst_buffer.lua" "$tests" "$out/burst_buffer.lua" "$state" "$lua" || true
+		"$lua" "$tests/test_job_submit.lua" "$tests" "$out/job_submit.lua" "$out/job_submit" "$lua" || true
 		"$lua" "$tests/test_exec.lua" "$tests" "$module" "$out/child" "$lua" || true
 		"$lua" "$tests/test_call.lua" "$tests" "$module" "$out/libslurmk8s-test.so" "$lua" || true
 		(trap '' CHLD; exec "$lua" "$tests/test_lost_child.lua" "$tests" "$module" "$out/child" "$lua") || true

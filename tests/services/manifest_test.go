@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -43,14 +44,18 @@ var plurals = map[string]schema.GroupVersionResource{
 var (
 	installOnce sync.Once
 	nodeRole    *unstructured.Unstructured
+	userRole    *unstructured.Unstructured
 )
 
-// install applies packaging/manifests/node.yaml as it is shipped, and says which
-// addresses the nodes of the tests have.
+// install applies packaging/manifests/node.yaml and impersonation.yaml as they are
+// shipped, and says which addresses the nodes of the tests have.
 func (w *world) install() {
 	w.t.Helper()
 	installOnce.Do(func() {
-		for _, u := range manifest(w.t) {
+		for _, u := range append(manifest(w.t, "node.yaml"), manifest(w.t, "impersonation.yaml")...) {
+			if u.GetKind() == "ClusterRole" && u.GetName() == "slurmk8s-user" {
+				userRole = u
+			}
 			if u.GetKind() == "ClusterRole" && u.GetName() == "slurmk8s-node" {
 				nodeRole = u
 			}
@@ -73,9 +78,9 @@ func (w *world) install() {
 	}, 20*time.Second, 50*time.Millisecond, "the policy is in force")
 }
 
-func manifest(t *testing.T) []*unstructured.Unstructured {
+func manifest(t *testing.T, name string) []*unstructured.Unstructured {
 	t.Helper()
-	text, err := os.ReadFile("../../packaging/manifests/node.yaml")
+	text, err := os.ReadFile(filepath.Join("../../packaging/manifests", name))
 	require.NoError(t, err)
 	reader := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
 	var all []*unstructured.Unstructured
@@ -134,10 +139,10 @@ func (w *world) label(labels string) {
 	require.NoError(w.t, err)
 }
 
-// without is the role of nodes less one verb; it returns the new role's name.
-func (w *world) without(resource, verb string) string {
+// without is a role less one verb; it returns the new role's name.
+func (w *world) without(role *unstructured.Unstructured, resource, verb string) string {
 	w.t.Helper()
-	role := nodeRole.DeepCopy()
+	role = role.DeepCopy()
 	name := strings.ToLower(fmt.Sprintf("without-%s-%s-%d", verb, resource, time.Now().UnixNano()))
 	role.Object["metadata"] = map[string]any{"name": name}
 	found := false

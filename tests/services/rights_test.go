@@ -79,7 +79,7 @@ func TestEachShippedRightIsNeeded(t *testing.T) {
 			t.Run(verb+" "+resource, func(t *testing.T) {
 				w := newWorld(t)
 				user := fmt.Sprintf("slurmk8s:node:c1-%d", time.Now().UnixNano())
-				w.bind("User", user, w.without(resource, verb))
+				w.bind("User", user, w.without(nodeRole, resource, verb))
 				path, err := w.server.UserKubeconfig(user) // not in the group: the policy has a test of its own
 				require.NoError(t, err)
 				// Authorization takes up a new binding some milliseconds later.

@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# slurm_test.sh RELEASE...: job_submit.lua in a real slurmctld of bookworm (22.05), trixie
+# (24.11) or forky (26.05), in a container of its own. The clients have not our SPANK plugin,
+# as slurmrestd's have not. Output: one line a behaviour, then "N passed, M failed".
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+option=_SLURM_SPANK_OPTION_slurmk8s_
+passed=0 failed=0
+
+in_slurm() { docker exec "$container" "$@"; }
+fail() { echo "line ${BASH_LINENO[0]}: $*"; exit 1; }
+
+up() {
+	local image version
+	image=$("$top/tests/cluster/slurm-image.sh" "$release" | tail -n1)
+	version=$(docker run --rm --entrypoint slurmctld "$image" -V | awk '{ print $2 }' | awk -F. '{ printf "%d,%d,%d", $1, $2, $3 }')
+	mkdir -p "$out"
+	gcc -O2 -Wall -Wextra -Werror -shared -fPIC "-DFOR_SLURM=SLURM_VERSION_NUM($version)" -o "$out/forge.so" "$here/forge.c"
+	"$here/../job_submit/build.sh" /opt/slurmk8s/share /etc/slurm >"$out/job_submit.lua"
+	policy_of 8000-8999 >"$out/slurmk8s.toml"
+	down
+	docker run --detach --init --hostname localhost --name "$container" --volume "$here:/test:ro" --volume "$out:/build:ro" \
+		--entrypoint /test/slurmctld.sh "$image" >/dev/null
+	for _ in $(seq 100); do
+		! in_slurm scontrol ping 2>/dev/null | grep -q UP || return 0
+		sleep 0.2
+	done
+	docker logs "$container" >&2
+	echo "$container: slurmctld does not answer after 20 s" >&2
+	exit 1
+}
+
+down() { docker rm --force --volumes "$container" >/dev/null 2>&1 || true; }
+
+# policy_of PORTS: a slurmk8s.toml for alice.
+policy_of() {
+	printf '[[services.allow]]\nusers = ["alice"]\nnamespaces = ["physics"]\nports = ["%s"]\n' "$1"
+}
+set_policy() { "$@" | docker exec --interactive "$container" sh -c 'cat >/etc/slurm/slurmk8s.toml'; }
+
+# as USER VARIABLE COMMAND...: with a variable in its environment, or none ("").
+as() {
+	local user=$1 variable=$2
+	shift 2
+	docker exec --user "$user" --workdir /tmp --env "${variable:-NONE=}" "$container" "$@"
+}
+# batch USER VARIABLE [OPTION...]: submits a batch job.
+batch() {
+	local user=$1 variable=$2
+	shift 2
+	as "$user" "$variable" sbatch --parsable "$@" --wrap true 2>&1
+}
+accepts() {
+	local answer
+	answer=$("$@") || fail "refused: $answer"
+	grep -qxE '[0-9]+' <<<"$answer" || fail "no job: $answer"
+}
+# refuses TEXT COMMAND...
+refuses() {
+	local text=$1 answer
+	shift
+	if answer=$("$@" 2>&1); then fail "accepted: $answer"; fi
+	grep -qF -- "$text" <<<"$answer" || fail "not \"$text\" but: $answer"
+}
+in_log() { in_slurm grep -cF -- "$1" /var/log/slurm/slurmctld.log || true; }
+
+a_job_without_options_is_accepted() {
+	accepts batch alice ''
+	accepts batch bob ''
+}
+
+options_in_the_environment_are_judged() { # where slurmstepd takes a batch job's from
+	accepts batch alice "SLURM_SPANK_${option}k8s_register=a:8888"
+	refuses 'error: slurmk8s: service a: port 22 of the node is not allowed to user alice, but 8000-8999' \
+		batch alice "SLURM_SPANK_${option}k8s_register=a:22"
+	refuses 'user bob may not have services' batch bob "SLURM_SPANK_${option}k8s_register=a:8888"
+}
+
+a_forged_spank_job_env_is_judged() {
+	accepts batch alice "FORGE=${option}k8s_register=a:8888"
+	refuses 'namespace kube-system: user alice may use physics' batch alice "FORGE=${option}k8s_register=name=a,port=8888,ns=kube-system"
+	refuses 'namespace kube-system: user alice may use physics' batch alice "FORGE=${option}k8s_import=kube-system/dns"
+	refuses 'more than 64 services' batch alice "FORGE=${option}k8s_register=$(printf 'a%d:80;' {1..65})z:1"
+	refuses 'longer than 8 KiB' batch alice "FORGE=${option}k8s_register=$(printf '%010000d' 0)"
+	refuses 'port 22 of the node' as alice "FORGE=${option}k8s_register=a:22" srun true
+	refuses 'port 22 of the node' as alice "FORGE=${option}k8s_register=a:22" salloc --no-shell
+}
+
+a_refusal_is_in_the_log() {
+	refuses 'port 23 of' batch alice "FORGE=${option}k8s_register=a:23"
+	[ "$(in_log 'refused a job of uid 1001, submitted by uid 1001: service a: port 23')" = 1 ] || fail "$(in_log 'port 23') times"
+}
+
+a_changed_policy_counts_at_once() {
+	set_policy policy_of 22
+	accepts batch alice "FORGE=${option}k8s_register=a:22"
+	refuses 'port 8888 of the node' batch alice "FORGE=${option}k8s_register=a:8888"
+	set_policy policy_of 8000-8999
+}
+
+a_policy_that_cannot_be_known_refuses_nothing() {
+	set_policy echo 'x = """'
+	accepts batch alice "FORGE=${option}k8s_register=a:22"
+	accepts batch bob "FORGE=${option}k8s_register=a:22"
+	[ "$(in_log 'is not understood here: line 1: a text of several lines')" = 1 ] || fail "$(in_log 'not understood') times in the log"
+	refuses 'no port: write NAME:PORT' batch alice "FORGE=${option}k8s_register=a"
+	set_policy policy_of 8000-8999
+}
+
+jobs_can_be_changed() {
+	local job
+	job=$(batch alice "FORGE=${option}k8s_register=a:8888")
+	in_slurm scontrol update "JobId=$job" Comment=x
+}
+
+a_sites_own_script_calls_it() {
+	docker exec --interactive "$container" sh -c 'mkdir -p /opt/slurmk8s/share && cp /etc/slurm/job_submit.lua /opt/slurmk8s/share/ && cat >/etc/slurm/job_submit.lua' <<-'END'
+		local slurmk8s = dofile("/opt/slurmk8s/share/job_submit.lua")
+		function slurm_job_submit(job_desc, part_list, submit_uid)
+			if job_desc.name == "forbidden" then
+				slurm.log_user("not with this name")
+				return slurm.ERROR
+			end
+			return slurmk8s.check(job_desc, submit_uid)
+		end
+		function slurm_job_modify(job_desc, job_rec, part_list, modify_uid)
+			return slurm.SUCCESS
+		end
+		return slurm.SUCCESS
+	END
+	sleep 1 # Slurm sees a change by its time, in seconds
+	in_slurm touch /etc/slurm/job_submit.lua
+	refuses 'not with this name' batch alice '' --job-name forbidden
+	refuses 'port 22 of the node' batch alice "FORGE=${option}k8s_register=a:22"
+	accepts batch alice "FORGE=${option}k8s_register=a:8888"
+}
+
+slurmctld_is_well() {
+	[ "$(in_slurm pgrep -c slurmctld)" -ge 1 ] || fail 'slurmctld is gone'
+	! in_slurm grep -E 'error: .*lua' /var/log/slurm/slurmctld.log || fail 'of job_submit.lua'
+}
+
+for release in "$@"; do
+	container=submit-$release
+	out=$top/build/test/lua/$release
+	trap down EXIT
+	up
+	for behaviour in a_job_without_options_is_accepted options_in_the_environment_are_judged a_forged_spank_job_env_is_judged \
+		a_refusal_is_in_the_log a_changed_policy_counts_at_once a_policy_that_cannot_be_known_refuses_nothing \
+		jobs_can_be_changed a_sites_own_script_calls_it slurmctld_is_well; do
+		if reason=$("$behaviour" 2>&1); then
+			passed=$((passed + 1))
+			echo "ok - $release: ${behaviour//_/ }"
+		else
+			failed=$((failed + 1))
+			echo "not ok - $release: ${behaviour//_/ }: $reason"
+		fi
+	done
+	down
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,262 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"slurmk8s.io/slurmk8s/bridge/doctor"
+	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
+	"slurmk8s.io/slurmk8s/tests/dwssim"
+)
+
+var (
+	roleBindings = gvr("rbac.authorization.k8s.io", "v1", "rolebindings")
+	someRoles    = gvr("rbac.authorization.k8s.io", "v1", "roles")
+	policies     = gvr("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings")
+	nodes        = gvr("", "v1", "nodes")
+	workflows    = gvr("dataworkflowservices.github.io", "v1alpha7", "workflows")
+)
+
+// patient is a host that slurmk8s was set up on, by slurmk8s setup: controller and
+// node c1. Files that need no API are tested in bridge/doctor.
+type patient struct {
+	*world
+	namespace string
+	o         doctor.Options
+}
+
+// newPatient is all right as far as Kubernetes goes. Each has a namespace of its own.
+func newPatient(t *testing.T) *patient {
+	w := newWorld(t)
+	p := &patient{world: w, namespace: fmt.Sprintf("doctor-%d", time.Now().UnixNano()%1e9)}
+	w.write("burst_buffer.lua", "", 0o644) // workflows are wanted
+	kubelet, err := w.server.UserKubeconfig("system:node:c1", "system:nodes")
+	require.NoError(t, err)
+	w.configure("[services]\nkubeconfig = \""+w.path("node.kubeconfig")+"\"\n[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\""+p.namespace+"\"]",
+		"[nodes]\nreclaim = \"all\"\nkubeconfig = \""+kubelet+"\"")
+	w.setup("--output", w.path("out"))
+	w.write("node.kubeconfig", w.read("out/nodes/c1/slurmk8s-node.kubeconfig"), 0o600)
+	_, _ = w.admin.Resource(nodes).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "c1"}}}, metav1.CreateOptions{})
+	p.o = doctor.Options{
+		ConfigPath: w.path("slurmk8s.toml"), Roles: []doctor.Role{doctor.Controller, doctor.Node}, NodeName: "c1",
+		Addresses: nodeaddr.Finder{Interfaces: func() ([]nodeaddr.Interface, error) {
+			return []nodeaddr.Interface{{Name: "eth0", Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.1")}}}, nil
+		}},
+	}
+	return p
+}
+
+// results are those of the checks that ask Kubernetes.
+func (p *patient) results() []doctor.Result {
+	var results []doctor.Result
+	for _, r := range doctor.Run(p.t.Context(), p.o) {
+		switch r.Check {
+		case "controller credential", "DWS", "node credential", "admission policy", "kubelet credential":
+			results = append(results, r)
+		}
+	}
+	return results
+}
+
+// find waits until a result is there: authorizer and admission learn of a change a
+// moment after it was made.
+func (p *patient) find(check string, status doctor.Status, says, do string) {
+	p.t.Helper()
+	var all []doctor.Result
+	ok := assert.Eventually(p.t, func() bool {
+		all = p.results()
+		for _, r := range all {
+			if r.Check == check && r.Status == status && strings.Contains(r.Found, says) && strings.Contains(r.Do, do) {
+				return true
+			}
+		}
+		return false
+	}, 20*time.Second, 100*time.Millisecond)
+	if !ok {
+		p.t.Fatalf("no %s of %q says %q (do %q): %v", status, check, says, do, all)
+	}
+}
+
+// well waits until nothing is wrong.
+func (p *patient) well() {
+	p.t.Helper()
+	var wrong []doctor.Result
+	require.Eventually(p.t, func() bool {
+		wrong = nil
+		for _, r := range p.results() {
+			if r.Status != doctor.OK {
+				wrong = append(wrong, r)
+			}
+		}
+		return len(wrong) == 0
+	}, 20*time.Second, 100*time.Millisecond, "%v", &wrong)
+}
+
+func (p *patient) change(resource schema.GroupVersionResource, namespace, name, patch string) {
+	p.t.Helper()
+	_, err := p.admin.Resource(resource).Namespace(namespace).Patch(p.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	require.NoError(p.t, err)
+}
+
+func (p *patient) delete(resource schema.GroupVersionResource, namespace, name string) {
+	p.t.Helper()
+	require.NoError(p.t, p.admin.Resource(resource).Namespace(namespace).Delete(p.t.Context(), name, metav1.DeleteOptions{}))
+}
+
+func (p *patient) replace(file, old, new string) {
+	p.t.Helper()
+	text := p.read(file)
+	require.Contains(p.t, text, old)
+	p.write(file, strings.Replace(text, old, new, 1), 0o600)
+}
+
+func (p *patient) in(d time.Duration) { p.o.Now = func() time.Time { return time.Now().Add(d) } }
+
+func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("api tier: needs a kube-apiserver, left out by -short")
+	}
+	newWorld(t)
+	sim, err := dwssim.Start(context.Background(), theServer.Config(), dwssim.Options{})
+	require.NoError(t, err)
+	defer sim.Stop()
+
+	day := 24 * time.Hour
+	for _, c := range []struct {
+		name   string
+		broken func(*patient)
+		check  string
+		status doctor.Status
+		says   string
+		do     string
+	}{
+		{"no credential", func(p *patient) { require.NoError(t, os.Remove(p.path("slurmk8s.kubeconfig"))) }, "controller credential", doctor.Failed, "no such file", "slurmk8s setup"},
+		{"a credential that others read", func(p *patient) { require.NoError(t, os.Chmod(p.path("state/controller.token"), 0o644)) }, "controller credential", doctor.Failed, "open to others", ""},
+		{"TLS verification off", func(p *patient) {
+			p.replace("slurmk8s.kubeconfig", "    server:", "    insecure-skip-tls-verify: true\n    server:")
+		}, "controller credential", doctor.Failed, "insecure-skip-tls-verify is not allowed", ""},
+		{"another authority", func(p *patient) {
+			p.replace("slurmk8s.kubeconfig", "certificate-authority-data: "+between(p.read("slurmk8s.kubeconfig"), "certificate-authority-data: ", "\n"), "certificate-authority: "+p.path("other.crt"))
+			p.write("other.crt", otherAuthority(t), 0o644)
+		}, "controller credential", doctor.Failed, "signed by unknown authority", "its address and authority"},
+		{"an API server that is not there", func(p *patient) {
+			p.replace("slurmk8s.kubeconfig", p.server.URL, "https://127.0.0.1:1")
+		}, "controller credential", doctor.Failed, "connection refused", "look whether the API server runs"},
+		{"a token that is not accepted", func(p *patient) {
+			p.write("state/controller.token", p.agedToken(p.read("state/controller.token"))+"x", 0o600)
+		}, "controller credential", doctor.Failed, "HTTP 401", ""},
+		{"a token near its end", func(p *patient) { p.in(70 * day) }, "controller credential", doctor.Warning, "days only, until", "--renew"},
+		{"a token that is over", func(p *patient) { p.in(100 * day) }, "controller credential", doctor.Failed, "slurmk8s.kubeconfig ended", "--renew"},
+		{"a certificate near its end", func(p *patient) { p.in(70 * day) }, "node credential", doctor.Warning, "(slurmk8s:node:c1)", "--output DIR"},
+		{"a clock that is off", func(p *patient) { p.in(40 * time.Second) }, "controller credential", doctor.Warning, "clock:", "synchronize"},
+		{"a clock that is far off", func(p *patient) { p.in(-10 * time.Minute) }, "controller credential", doctor.Failed, "clock:", "synchronize"},
+		{"one right of the controller", func(p *patient) {
+			p.change(someRoles, "slurm", "slurmk8s-controller", `{"rules":[{"apiGroups":["dataworkflowservices.github.io"],"resources":["workflows"],"verbs":["get","list","watch","create","patch"]},{"apiGroups":["dataworkflowservices.github.io"],"resources":["computes"],"verbs":["patch"]}]}`)
+		}, "controller credential", doctor.Failed, "rights in namespace slurm: may not delete workflows", "slurmk8s setup"},
+		{"the right to renew its token", func(p *patient) { p.delete(roleBindings, "slurm", "slurmk8s-controller-token") }, "controller credential", doctor.Warning, "may not create serviceaccounts/token slurmk8s-controller", ""},
+		{"the right of reconcile", func(p *patient) { p.delete(roleBindings, p.namespace, "slurmk8s-reconcile") }, "controller credential", doctor.Failed, "may not list services, delete services", "slurmk8s-reconcile"},
+		{"the rights of nodes", func(p *patient) { p.delete(roleBindings, p.namespace, "slurmk8s-node") }, "node credential", doctor.Failed, "create leases", "slurmk8s-node"},
+		{"a site without the old Endpoints", func(p *patient) { p.withoutEndpoints() }, "node credential", doctor.Warning, "may not get endpoints", "unless that is intended"},
+		{"an address that is not in the list", func(p *patient) {
+			p.change(configMaps, "slurm", "slurmk8s-nodes", `{"data":{"c1":"10.1.0.77"}}`)
+		}, "admission policy", doctor.Failed, "node c1 may not publish its own address 10.1.0.1", "slurmk8s-nodes"},
+		{"a namespace that is not open", func(p *patient) {
+			p.change(namespaces, "", p.namespace, `{"metadata":{"labels":{"slurmk8s.io/services":null}}}`)
+		}, "admission policy", doctor.Failed, "is not open to slurmk8s", "--open"},
+		{"a policy that is not in force", func(p *patient) { p.delete(policies, "", "slurmk8s-nodes") }, "admission policy", doctor.Failed, "could publish any address", "slurmk8s setup"},
+		{"a node without a usable address", func(p *patient) {
+			p.o.Addresses.Interfaces = func() ([]nodeaddr.Interface, error) { return nil, nil }
+		}, "admission policy", doctor.Failed, "of which pods can reach none here", "NodeAddr"},
+		{"another node's kubelet credential", func(p *patient) {
+			other, err := p.server.UserKubeconfig("system:node:c9", "system:nodes")
+			require.NoError(t, err)
+			p.replace("slurmk8s.toml", between(p.read("slurmk8s.toml"), "reclaim = \"all\"\nkubeconfig = \"", "\""), other)
+			p.write("slurmk8s.toml", p.read("slurmk8s.toml"), 0o644)
+		}, "kubelet credential", doctor.Failed, "is not allowed to modify node", "nodes.kubeconfig"},
+		{"DWS's webhook is down", func(*patient) { sim.SetWebhookDown(true) }, "DWS", doctor.Failed, "webhook", "kubectl get pods"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPatient(t)
+			p.well()
+			defer func() {
+				sim.SetWebhookDown(false)
+				p.setup("--overwrite")
+			}()
+			c.broken(p)
+			p.find(c.check, c.status, c.says, c.do)
+		})
+	}
+
+	t.Run("a Workflow that DWS does not take up", func(t *testing.T) {
+		p := newPatient(t)
+		p.well()
+		defer func() {
+			_ = p.admin.Resource(workflows).Namespace("slurm").Delete(t.Context(), "bb7", metav1.DeleteOptions{})
+		}()
+		sim.Stop()
+		p.delete(gvr("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"), "", webhookName(t, p, "mutatingwebhookconfigurations"))
+		p.delete(gvr("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"), "", webhookName(t, p, "validatingwebhookconfigurations"))
+		require.Eventually(t, func() bool {
+			_, err := p.admin.Resource(workflows).Namespace("slurm").Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "dataworkflowservices.github.io/v1alpha7", "kind": "Workflow", "metadata": map[string]any{"name": "bb7"},
+				"spec": map[string]any{"desiredState": "Proposal", "wlmID": "alps", "jobID": int64(7), "userID": int64(1), "groupID": int64(1), "dwDirectives": []any{}},
+			}}, metav1.CreateOptions{})
+			return err == nil
+		}, 10*time.Second, 100*time.Millisecond)
+		p.in(2 * time.Minute)
+		p.find("DWS", doctor.Failed, "nobody has taken up workflow slurm/bb7", "DWS controller")
+	})
+
+	t.Run("DWS is not installed", func(t *testing.T) {
+		p := newPatient(t)
+		crds := gvr("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+		list, err := p.admin.Resource(crds).List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		for _, crd := range list.Items {
+			p.delete(crds, "", crd.GetName())
+		}
+		p.find("DWS", doctor.Failed, "DWS is not installed", "install DWS")
+	})
+}
+
+func (p *patient) withoutEndpoints() {
+	role := p.get(roles, "", "slurmk8s-node")
+	rules, _, err := unstructured.NestedSlice(role.Object, "rules")
+	require.NoError(p.t, err)
+	var kept []any
+	for _, r := range rules {
+		if fmt.Sprint(r.(map[string]any)["resources"]) != "[endpoints]" {
+			kept = append(kept, r)
+		}
+	}
+	require.Len(p.t, kept, len(rules)-1)
+	role.Object["rules"] = kept
+	_, err = p.admin.Resource(roles).Update(p.t.Context(), role, metav1.UpdateOptions{})
+	require.NoError(p.t, err)
+}
+
+func webhookName(t *testing.T, p *patient, kind string) string {
+	list, err := p.admin.Resource(gvr("admissionregistration.k8s.io", "v1", kind)).List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 1)
+	return list.Items[0].GetName()
+}
+
+func between(text, before, after string) string {
+	_, text, _ = strings.Cut(text, before)
+	text, _, _ = strings.Cut(text, after)
+	return text
+}
