@@ -22,16 +22,19 @@ type samples struct {
 	calls                             int
 	wait                              time.Duration // of the blocked hook
 	deadReference                     time.Duration // patience with kubectl and a dead API server
+	rounds, launches                  int           // of srun: slurmd is started anew in each round
 }
 
 var (
 	full = samples{
 		lifecycles: 21, referenceLifecycles: 5, transitions: 200, referenceTransitions: 20,
 		submits: 50, referenceSubmits: 20, calls: 30, wait: 10 * time.Second, deadReference: 30 * time.Second,
+		rounds: 4, launches: 25,
 	}
 	quick = samples{
 		lifecycles: 3, referenceLifecycles: 1, transitions: 15, referenceTransitions: 2,
 		submits: 15, referenceSubmits: 3, calls: 5, wait: 2 * time.Second, deadReference: 3 * time.Second,
+		rounds: 1, launches: 8,
 	}
 )
 
@@ -45,6 +48,9 @@ var sections = []struct {
 	{"ready-to-return", transitions},
 	{"submit", submits},
 	{"blocked-hook", blockedHook},
+	{"register", registrations},
+	{"register-launch", registerLaunch},
+	{"launch-cost", launchCost},
 	{"dead-api", deadAPI},
 }
 
@@ -69,6 +75,7 @@ func run(ctx context.Context) error {
 	build := flag.String("build", "build", "`folder` of make all")
 	results := flag.String("results", "", "`file` for the figures as JSON")
 	only := flag.String("only", "", "measure only the sections that match `regexp`, and write no results")
+	image := flag.String("slurm-image", "", "`image` of a container with Slurm")
 	keep := flag.Bool("keep", false, "leave the folder with the logs behind")
 	flag.Parse()
 	wanted, err := regexp.Compile(*only)
@@ -84,6 +91,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer b.close()
+	b.slurmImage = *image
 
 	failed := 0
 	for _, section := range sections {

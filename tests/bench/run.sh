@@ -17,4 +17,15 @@ gcc "${flags[@]}" -I/usr/include/lua5.1 -o "$out/bbhost" tests/bench/harness/bbh
 gcc "${flags[@]}" -o "$out/coldcall" tests/bench/harness/coldcall.c goffi/loader.c -ldl
 gcc "${flags[@]}" -o "$out/spawns" tests/bench/harness/spawns.c
 go build -o "$out/bench" ./tests/bench
-exec "$out/bench" -build build -results tests/bench/results.json "$@"
+
+# The plugin and the stopwatches around it, for the Slurm of the test cluster's image.
+tests/cluster/deps.sh
+image=$(tests/cluster/slurm-image.sh | tail -n1)
+release=$(docker run --rm --entrypoint slurmd "$image" -V | awk '{ print $2 }')
+spank/build.sh "$out/slurmk8s_spank.so" "$release"
+numbers=$(echo "$release" | awk -F. '{ printf "%d,%d,%d", $1, $2, $3 }')
+for place in before after; do
+	gcc "${flags[@]}" -fPIC -shared -DPLACE="\"$place\"" -DFOR_SLURM="SLURM_VERSION_NUM($numbers)" \
+		-o "$out/$place.so" tests/bench/harness/stopwatch.c
+done
+exec "$out/bench" -build build -slurm-image "$image" -results tests/bench/results.json "$@"

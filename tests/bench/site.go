@@ -40,6 +40,8 @@ type site struct {
 	waiting   *host // Slurm before 24.05: data_in waits
 	polling   *host // Slurm 24.05 and later: test_data_in waits
 	kubectl   string
+	// slurmImage is a container's image with Slurm; harness is the folder of that name.
+	slurmImage, harness string
 
 	lastJob int
 }
@@ -50,6 +52,9 @@ func newSite(ctx context.Context, build string, keep bool) (_ *site, err error) 
 		return nil, err
 	}
 	if s.reference, err = filepath.Abs("tests/bench/reference.sh"); err != nil {
+		return nil, err
+	}
+	if s.harness, err = filepath.Abs("tests/bench/harness"); err != nil {
 		return nil, err
 	}
 	if s.dir, err = os.MkdirTemp("", "slurmk8s-bench-"); err != nil {

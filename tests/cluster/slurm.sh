@@ -22,7 +22,7 @@ slurm_compose() {
 # that a test left down or drained is given back.
 nodes_up() {
 	local nodes node
-	nodes=$(docker exec "$slurmctld" sinfo --noheader --Node -o '%N %T') || return 1
+	nodes=$(docker exec "$slurmctld" sinfo --noheader --Node --partition=main -o '%N %T') || return 1
 	while read -r node; do
 		docker exec "$slurmctld" scontrol update "NodeName=$node" State=RESUME </dev/null || true
 	done < <(awk '$2 ~ /^(down|drain)/ { print $1 }' <<<"$nodes")
@@ -34,7 +34,7 @@ wait_for_nodes() {
 }
 
 up() {
-	local running
+	local running node
 	SLURM_IMAGE=$("$here/slurm-image.sh" "$release")
 	"$here/credentials.sh"
 	running=$(docker inspect --format '{{.Config.Image}}' "$slurmctld" 2>/dev/null || true)
@@ -43,8 +43,11 @@ up() {
 		down
 	fi
 	slurm_compose -f "$here/compose.kind.yml" up -d >"$state/compose.log" 2>&1 || die "compose up failed. Look at: $state/compose.log"
-	# A new token, for a container that was up already.
+	# New tokens, for containers that were up already.
 	docker exec "$slurmctld" install -m 600 -o slurm -g slurm /run/credentials/slurmk8s.kubeconfig /etc/slurm/slurmk8s.kubeconfig
+	for node in "${slurmd[@]}"; do
+		docker exec "$node" install -m 600 /run/credentials/node/slurmk8s-node.kubeconfig /etc/slurm/slurmk8s-node.kubeconfig
+	done
 	if [ "$running" = "$SLURM_IMAGE" ] && [ -n "$(outdated)" ]; then
 		restart
 	fi

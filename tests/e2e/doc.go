@@ -3,8 +3,8 @@
 //
 //	make cluster && go test ./tests/e2e/...
 //
-// It knows a kubeconfig and the names of two containers, nothing else: E2E_KUBECONFIG,
-// E2E_SLURMCTLD, E2E_CONTROL_PLANE, E2E_NAMESPACE (see testbed.FromEnv). DWS is tests/dwssim,
+// It knows a kubeconfig and the names of containers, nothing else: E2E_KUBECONFIG,
+// E2E_SLURMCTLD, E2E_CONTROL_PLANE, E2E_NAMESPACE, E2E_NODES (see testbed.FromEnv). DWS is tests/dwssim,
 // which is deployed when it is not there; E2E_DEPLOY=no leaves the cluster as it is.
 //
 // First come the tests that disturb all others, one after the other: they kill slurmctld or stop

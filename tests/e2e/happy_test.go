@@ -37,7 +37,7 @@ func TestHappyPathWithoutWaiting(t *testing.T) {
 func TestEachStateWaitsForItsDriver(t *testing.T) {
 	parallel(t)
 	j := submit(t, script{
-		directives: append(waitEverywhere(), "Setup action=complete env=E2E_EARLY:known"),
+		directives: append(waitEverywhere(), "Setup action=complete env=E2E_EARLY:known", "PreRun action=complete env=E2E_LATE:known"),
 		body:       "env",
 	})
 	for _, state := range dwssim.States {
@@ -54,6 +54,7 @@ func TestEachStateWaitsForItsDriver(t *testing.T) {
 	require.Contains(t, output, "DW_WORKFLOW_NAME="+j.workflow)
 	require.Contains(t, output, "DW_WORKFLOW_NAMESPACE="+bed.Namespace)
 	require.Contains(t, output, "E2E_EARLY=known", "a variable that DWS gives in Setup")
+	require.Contains(t, output, "E2E_LATE=known", "one that it gives in PreRun, which the node asks for")
 }
 
 // parseStatus reads bbstat's answer: words of one "=" each, the three that scripts read first.

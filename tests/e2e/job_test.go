@@ -22,6 +22,7 @@ type script struct {
 	directives []string // without "#DW "
 	body       string   // shell
 	options    []string // of sbatch
+	env        []string // of sbatch, NAME=VALUE
 }
 
 func (s script) text() string {
@@ -61,7 +62,8 @@ func sbatch(ctx context.Context, t *testing.T, s script) (testbed.Result, error)
 		}
 		return r
 	}, t.Name())
-	command := append([]string{"sbatch", "--parsable", "--job-name=" + name}, s.options...)
+	command := append(append([]string{"env"}, s.env...), "sbatch", "--parsable", "--job-name="+name)
+	command = append(command, s.options...)
 	return bed.As(ctx, user, s.text(), command...)
 }
 
@@ -276,6 +278,7 @@ func (j *job) cleanUp() {
 		j.await(patience, "to be over at the test's end", func(seen testbed.Job) bool { return isOver(seen.State()) })
 	}
 	j.gone()
+	j.unregistered()
 	files := admin(j.t, "find", "/var/spool/slurmk8s/", "-name", fmt.Sprintf("job.%d", j.id))
 	require.Empty(j.t, files, "local files of job %d are left", j.id)
 }
@@ -307,6 +310,11 @@ func (j *job) evidence() string {
 	section("slurmctld.log of the job", text, err)
 	text, err = bed.Root(ctx, "bash", "-c", fmt.Sprintf(`grep -E "job=%s\b|reconcile" /var/log/slurm/slurmk8s.log | tail -n 40`, id))
 	section("slurmk8s.log of the job", text, err)
+	left, err := j.objects(ctx)
+	section("objects of services", strings.Join(left, "\n"), err)
+	section("logs of the nodes", j.nodeLog(ctx), nil)
+	text, err = bed.Root(ctx, "bash", "-c", fmt.Sprintf("tail -n 30 /home/%s/slurm-%s.out", user, id))
+	section("the job's output", text, err)
 	text, err = bed.Root(ctx, "tail", "-n", "15", "/var/log/slurm/slurmctld.log")
 	section("slurmctld.log, its end", text, err)
 	return b.String()

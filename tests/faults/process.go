@@ -90,6 +90,26 @@ func (p *process) Kill() {
 	}
 }
 
+// start starts cmd as the process that Kill kills; wait must follow.
+func (p *process) start(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd, p.done = cmd, false
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("run %s: %w", cmd.Path, err)
+	}
+	return nil
+}
+
+func (p *process) wait() error {
+	err := p.cmd.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done = true
+	return err
+}
+
 // Run runs a hook to its end, or to long after its deadline.
 func (p *process) Run(ctx context.Context, c Command, deadline time.Duration) (*Outcome, error) {
 	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
@@ -100,25 +120,17 @@ func (p *process) Run(ctx context.Context, c Command, deadline time.Duration) (*
 	cmd.Stdin = bytes.NewReader(encode(c.Fields))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second // a leftover child may hold the pipes
 
 	began := time.Now()
-	p.mu.Lock()
-	err := cmd.Start()
-	p.cmd, p.done = cmd, false
-	p.mu.Unlock()
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", c.Argv[0], err)
+	if err := p.start(cmd); err != nil {
+		return nil, err
 	}
 	o := &Outcome{}
 	overrun := time.AfterFunc(deadline+lateness+2*time.Second, p.Kill)
-	err = cmd.Wait()
+	err := p.wait()
 	o.Took = time.Since(began)
 	o.Overran = !overrun.Stop()
-	p.mu.Lock()
-	p.done = true
-	p.mu.Unlock()
 	o.Leftover = syscall.Kill(-cmd.Process.Pid, 0) == nil
 	if o.Leftover {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)

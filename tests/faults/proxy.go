@@ -36,6 +36,7 @@ type Proxy struct {
 	closeOnce sync.Once
 
 	mu       sync.Mutex
+	began    bool
 	plan     Plan
 	requests []Request
 	troubles []error
@@ -53,7 +54,8 @@ type Options struct {
 
 type connKey struct{}
 
-// Start starts a proxy before the API server that upstream reaches. Close it.
+// Start starts a proxy before the API server that upstream reaches. Nothing fails
+// until Begin. Close it.
 func Start(upstream *rest.Config, o Options) (*Proxy, error) {
 	if o.Plan.Fault.Kills && o.Kill == nil {
 		return nil, fmt.Errorf("fault %s: Options.Kill is not set", o.Plan.Fault.Name)
@@ -144,6 +146,14 @@ func (p *Proxy) trouble(err error) {
 	p.troubles = append(p.troubles, err)
 }
 
+// Begin begins the numbering. What came before it was preparation: it passes, and
+// no plan counts it. Only the first call counts.
+func (p *Proxy) Begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.began = true
+}
+
 // Disarm ends the fault: what comes from now on passes. The numbering goes on.
 func (p *Proxy) Disarm() {
 	p.mu.Lock()
@@ -156,8 +166,11 @@ func (p *Proxy) record(r *http.Request) (Request, func(*exchange)) {
 	req := describe(r.Method, r.URL)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	req.Number = len(p.requests) + 1
 	serve := (*exchange).pass
+	if !p.began {
+		return req, serve
+	}
+	req.Number = len(p.requests) + 1
 	if p.plan.strikes(req) {
 		req.Fault = p.plan.Fault.Name
 		serve = p.plan.Fault.serve

@@ -40,6 +40,7 @@ func start(t *testing.T, upstream *rest.Config, o Options) *Proxy {
 	t.Helper()
 	p, err := Start(upstream, o)
 	require.NoError(t, err)
+	p.Begin()
 	t.Cleanup(p.Close)
 	return p
 }

@@ -147,7 +147,7 @@ func (r *Report) String() string {
 		}
 		b.WriteString("\n")
 	}
-	r.problems(&b)
+	b.WriteString(r.Problems())
 	return b.String()
 }
 
@@ -164,9 +164,10 @@ func tableOrder(rows []string) []string {
 	return ordered
 }
 
-// problems prints each problem once, with the requests at which a fault showed
+// Problems prints each problem once, with the requests at which a fault showed
 // it: one defect fails a hundred cells.
-func (r *Report) problems(b *strings.Builder) {
+func (r *Report) Problems() string {
+	var b strings.Builder
 	type defect struct {
 		fault, text string
 		at          []string
@@ -185,8 +186,9 @@ func (r *Report) problems(b *strings.Builder) {
 		}
 	}
 	for _, d := range defects {
-		fmt.Fprintf(b, "  FAIL %s at request %s: %s\n", d.fault, strings.Join(d.at, ","), d.text)
+		fmt.Fprintf(&b, "  FAIL %s at request %s: %s\n", d.fault, strings.Join(d.at, ","), d.text)
 	}
+	return b.String()
 }
 
 // digits are what differs between two sightings of a defect: jobs, times.

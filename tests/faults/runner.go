@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -27,6 +28,13 @@ type Runner struct {
 	waiting, working chan Place
 	jobID            atomic.Int64
 	pulse            pulse
+	// planned and done count cells of all scenarios.
+	planned, done atomic.Int64
+}
+
+// Progress says how far the runner is.
+func (r *Runner) Progress() string {
+	return fmt.Sprintf("%d of %d cells", r.done.Load(), r.planned.Load())
 }
 
 // tries is how often a cell that failed is tried on a machine that was too slow
@@ -68,6 +76,7 @@ func (r *Runner) Run(ctx context.Context, s Scenario) (*Report, error) {
 	report.Requests, report.EndState = requests, reference
 	plans := r.plans(requests)
 	report.Results = make([]Result, len(plans))
+	r.planned.Add(int64(len(plans)))
 	var cells sync.WaitGroup
 	for i, plan := range plans {
 		cells.Go(func() {
@@ -77,6 +86,7 @@ func (r *Runner) Run(ctx context.Context, s Scenario) (*Report, error) {
 			}
 			place := <-places
 			defer func() { places <- place }()
+			defer r.done.Add(1)
 			for range tries {
 				r.pulse.calm(ctx)
 				begun := time.Now()
@@ -163,6 +173,16 @@ func (r *Runner) undisturbed(ctx context.Context, s Scenario, place Place) (stat
 	if o.Code != CodeOK {
 		return "", nil, fmt.Errorf("exit status %d: %s", o.Code, o.message(t.command))
 	}
+	requests = t.proxy.Requests()
+	if s.Mend != nil {
+		wrong, err := t.mend()
+		if err == nil && len(wrong) > 0 {
+			err = errors.New(strings.Join(wrong, "; "))
+		}
+		if err != nil {
+			return "", nil, fmt.Errorf("what follows it: %w", err)
+		}
+	}
 	end, state, err := t.end()
 	if err != nil {
 		return "", nil, err
@@ -176,7 +196,10 @@ func (r *Runner) undisturbed(ctx context.Context, s Scenario, place Place) (stat
 	if err == nil && foreign != t.foreign {
 		err = fmt.Errorf("changed a foreign object: %s", difference(t.foreign, foreign))
 	}
-	return state, t.proxy.Requests(), err
+	if err == nil && s.Finally != nil {
+		err = s.Finally(t.ctx, t.cell)
+	}
+	return state, requests, err
 }
 
 // cell runs the hook with the fault, then again without, and judges both.
@@ -210,14 +233,11 @@ func (r *Runner) cell(ctx context.Context, s Scenario, plan Plan, place Place, r
 			return result
 		}
 	}
-	again, err := t.run()
+	wrong, err := t.mend()
 	if err != nil {
 		return result
 	}
-	if again.Code != CodeOK {
-		result.fail("run again: exit status %d: %s", again.Code, again.message(t.command))
-	}
-	for _, wrong := range again.insane(t.command, s.Deadline, readLog(t.cell.LogFile())) {
+	for _, wrong := range wrong {
 		result.fail("run again: %s", wrong)
 	}
 	_, state, err := t.end()
@@ -225,11 +245,16 @@ func (r *Runner) cell(ctx context.Context, s Scenario, plan Plan, place Place, r
 		return result
 	}
 	if state != reference {
-		result.fail("run again: end state %s, undisturbed %s", state, reference)
+		result.fail("run again: not the end state of an undisturbed run: %s", difference(reference, state))
 	}
 	foreign, err := s.Foreign(t.ctx, t.cell)
 	if err == nil && foreign != t.foreign {
 		result.fail("changed a foreign object: %s", difference(t.foreign, foreign))
+	}
+	if err == nil && s.Finally != nil {
+		if left := s.Finally(t.ctx, t.cell); left != nil {
+			result.fail("at the end: %v", left)
+		}
 	}
 	if err == nil {
 		err = t.proxy.Err()
@@ -274,11 +299,38 @@ func (r *Runner) open(ctx context.Context, s Scenario, plan Plan, place Place) (
 	if t.foreign, err = s.Foreign(t.ctx, t.cell); err != nil {
 		return nil, fmt.Errorf("foreign objects: %w", err)
 	}
-	t.command = s.Command(t.cell)
+	if s.Command != nil {
+		t.command = s.Command(t.cell)
+	}
 	return t, nil
 }
 
-func (t *trial) run() (*Outcome, error) { return t.process.Run(t.ctx, t.command, t.s.Deadline) }
+func (t *trial) run() (*Outcome, error) {
+	if t.s.Perform != nil {
+		return t.s.Perform(t.ctx, t.cell, t.process, t.proxy.Begin)
+	}
+	t.proxy.Begin()
+	return t.process.Run(t.ctx, t.command, t.s.Deadline)
+}
+
+// mend runs what mends a disturbed run, and lists what was wrong with it.
+func (t *trial) mend() (wrong []string, err error) {
+	command := t.command
+	var o *Outcome
+	if t.s.Mend != nil {
+		command = t.s.Mend(t.cell)
+		o, err = t.process.Run(t.ctx, command, t.s.Deadline)
+	} else {
+		o, err = t.run()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.Code != CodeOK {
+		wrong = append(wrong, fmt.Sprintf("exit status %d: %s", o.Code, o.message(command)))
+	}
+	return append(wrong, o.insane(command, t.s.Deadline, readLog(t.cell.LogFile()))...), nil
+}
 
 func (t *trial) end() (any, string, error) {
 	if t.s.Await != nil {
@@ -315,5 +367,5 @@ func difference(before, after string) string {
 		i++
 	}
 	from := max(0, i-60)
-	return fmt.Sprintf("before ...%s, after ...%s", clip(before[from:], 200), clip(after[from:], 200))
+	return fmt.Sprintf("...%s became ...%s", clip(before[from:], 200), clip(after[from:], 200))
 }

@@ -20,6 +20,15 @@ type Scenario struct {
 	Setup func(context.Context, *Cell) error
 	// Command is the hook; Cell.Kubeconfig is how it reaches the API server.
 	Command func(*Cell) Command
+	// Perform runs a hook that is more than Command's program with one answer; may
+	// be nil. What it does before it calls begin is preparation and undisturbed.
+	Perform func(ctx context.Context, c *Cell, p *process, begin func()) (*Outcome, error)
+	// Mend is what Slurm runs after the hook, whether or not that did its work; nil:
+	// after a disturbed run the hook again.
+	Mend func(*Cell) Command
+	// Finally ends the job when all else is judged; its error fails the cell. May
+	// be nil.
+	Finally func(context.Context, *Cell) error
 	// Await returns when what the hook set going has settled; may be nil.
 	Await func(context.Context, *Cell) error
 	// State is the end state, without what differs from run to run: the same for

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,9 +24,9 @@ const (
 	storageDelay = "80ms"
 )
 
-// TestWorkflowHooks runs the matrix of every workflow hook. FAULTS=reset,hang and
+// TestHooks runs the matrix of every hook. FAULTS=reset,hang and
 // HOOKS=setup,teardown narrow it; FAULTS_ALWAYS=all widens it.
-func TestWorkflowHooks(t *testing.T) {
+func TestHooks(t *testing.T) {
 	selected, err := Select(os.Getenv("FAULTS"))
 	require.NoError(t, err)
 	w := startWorld(t)
@@ -42,14 +43,18 @@ func TestWorkflowHooks(t *testing.T) {
 	}
 	results := map[string]chan finished{}
 	var order []string
-	for _, s := range append(w.workflowScenarios(), w.reconcileScenarios()...) {
+	for _, s := range slices.Concat(w.workflowScenarios(), w.reconcileScenarios(), w.serviceScenarios()) {
 		if !chosen(s.Name) {
 			continue
 		}
 		done := make(chan finished, 1)
 		results[s.Name], order = done, append(order, s.Name)
 		go func() {
+			began := time.Now()
 			report, err := runner.Run(t.Context(), s)
+			passed, failed, _ := report.Count()
+			fmt.Printf("faults: %s: %d passed, %d failed, %.0f s; done: %s\n%s", s.Name, passed, failed,
+				time.Since(began).Seconds(), runner.Progress(), report.Problems())
 			done <- finished{report, err}
 		}()
 	}
@@ -58,10 +63,9 @@ func TestWorkflowHooks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := <-results[name]
 			book.add(f.report)
-			t.Logf("\n%s", f.report)
 			require.NoError(t, f.err)
 			_, failed, _ := f.report.Count()
-			assert.Zero(t, failed)
+			assert.Zero(t, failed, "\n%s", f.report)
 		})
 	}
 	book.write(t)

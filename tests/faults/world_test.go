@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/tests/apiserver"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
@@ -36,6 +38,13 @@ type world struct {
 	workflows schema.GroupVersionResource
 	computes  schema.GroupVersionResource
 	stage     *stage
+
+	// Of services: a client past the proxies, the node's address, and the objects
+	// that belong to no cell.
+	kube          *kube.Client
+	interfaceName string
+	address       netip.Addr
+	permanent     map[string]bool
 }
 
 func startWorld(t *testing.T) *world {
@@ -45,8 +54,12 @@ func startWorld(t *testing.T) *world {
 	sim, err := dwssim.Start(t.Context(), server.Config(), dwssim.Options{})
 	require.NoError(t, err)
 	t.Cleanup(sim.Stop)
-	w := &world{config: server.Config(), program: program(t)}
+	w := &world{config: server.Config(), program: program(t), permanent: map[string]bool{}}
 	w.config.QPS = -1
+	w.config.WarningHandler = rest.NoWarnings{} // about Endpoints
+	w.interfaceName, w.address = nodeInterface(t)
+	w.kube, err = kube.New(kube.Options{Kubeconfig: server.Kubeconfig(), RequestTimeout: 10 * time.Second, Log: quiet()})
+	require.NoError(t, err)
 	w.client, err = dynamic.NewForConfig(w.config)
 	require.NoError(t, err)
 	version := schema.GroupVersion{Group: dwssim.Group, Version: sim.Version}
@@ -117,7 +130,7 @@ func (w *world) furnish(ctx context.Context, p Place) error {
 			return err
 		}
 	}
-	return nil
+	return w.furnishServices(ctx, p)
 }
 
 func ourLabels(cluster string, job int) map[string]any {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,11 +26,15 @@ type Bed struct {
 	Slurmctld    string // container
 	ControlPlane string // container of the API server
 	Namespace    string // of the Workflows
+	Nodes        []Node
 	Kube         dynamic.Interface
+
+	http      *http.Client // with the administrator's credential
+	apiServer string       // its URL
 }
 
-// FromEnv reads E2E_KUBECONFIG, E2E_SLURMCTLD, E2E_CONTROL_PLANE and E2E_NAMESPACE; what is not
-// set is as tests/cluster makes it.
+// FromEnv reads E2E_KUBECONFIG, E2E_SLURMCTLD, E2E_CONTROL_PLANE, E2E_NAMESPACE and E2E_NODES
+// (NODE=CONTAINER,...); what is not set is as tests/cluster makes it.
 func FromEnv() (*Bed, error) {
 	cluster := env("CLUSTER", "slurmk8s")
 	cache := env("SLURMK8S_CACHE", filepath.Join(env("XDG_CACHE_HOME", filepath.Join(os.Getenv("HOME"), ".cache")), "slurmk8s"))
@@ -39,6 +44,10 @@ func FromEnv() (*Bed, error) {
 		ControlPlane: env("E2E_CONTROL_PLANE", cluster+"-control-plane"),
 		Namespace:    env("E2E_NAMESPACE", "slurm"),
 	}
+	var err error
+	if b.Nodes, err = nodesOf(env("E2E_NODES", cluster+"-worker="+cluster+"-slurmd1,"+cluster+"-worker2="+cluster+"-slurmd2")); err != nil {
+		return nil, err
+	}
 	config, err := clientcmd.BuildConfigFromFlags("", b.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig of the test cluster: %w (bring it up: make cluster)", err)
@@ -46,6 +55,10 @@ func FromEnv() (*Bed, error) {
 	config.WarningHandler = rest.NoWarnings{}
 	config.QPS = -1 // a hundred jobs are watched at once
 	if b.Kube, err = dynamic.NewForConfig(config); err != nil {
+		return nil, err
+	}
+	b.apiServer = strings.TrimSuffix(config.Host, "/")
+	if b.http, err = rest.HTTPClientFor(config); err != nil {
 		return nil, err
 	}
 	return b, nil

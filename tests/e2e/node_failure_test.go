@@ -1,0 +1,191 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+)
+
+// givenBack requires that the nodes are as before after one reconcile on each, as HealthCheckProgram
+// does it. Slurm has drained none: shareNodes sees to that.
+func givenBack(t *testing.T, before map[string]nodeState) {
+	t.Helper()
+	healthCheck(t)
+	requireNodes(t, before)
+}
+
+func nodesNow(t *testing.T) map[string]nodeState {
+	t.Helper()
+	states := map[string]nodeState{}
+	for _, n := range bed.Nodes {
+		states[n.Name] = stateOf(t, n.Name)
+	}
+	return states
+}
+
+// stuck is a job whose prolog waits for a pod that may not be evicted.
+func stuck(t *testing.T, n testbed.Node, timeout string) *job {
+	t.Helper()
+	deploy(t, "held", 1, podSpec(t, onNode(n.Name), 1, "idle"))
+	budget(t, "held", 0)
+	j := reclaiming(t, []testbed.Node{n}, "--k8s-evict-timeout="+timeout)
+	awaitNode(t, n.Name, "to be held", func(s nodeState) bool { return s.holders() != "" })
+	return j
+}
+
+func kill9(t *testing.T, n testbed.Node, command string) {
+	t.Helper()
+	_, err := bed.On(deadline(t, patience), n, "pkill", "-KILL", "-f", command)
+	require.NoError(t, err)
+}
+
+func TestAJobIsCancelledInItsProlog(t *testing.T) {
+	shareNodes(t)
+	before := nodesNow(t)
+	j := stuck(t, bed.Nodes[0], "6:fail")
+	j.scancel()
+	j.ends("CANCELLED")
+	requireNodes(t, before) // without a reconcile
+	available(t, "held", 1)
+}
+
+func TestSlurmdIsKilledInAProlog(t *testing.T) {
+	shareNodes(t)
+	before := nodesNow(t)
+	j := stuck(t, bed.Nodes[0], "6:fail")
+	kill9(t, bed.Nodes[0], "^slurmd -D")
+	seen := j.await(patience, "to end or to be requeued", func(seen testbed.Job) bool {
+		return isOver(seen.State()) || seen.State() == "PENDING"
+	})
+	t.Logf("the job is %s (%s)", seen.State(), seen["Reason"])
+	if seen.State() == "PENDING" {
+		j.scancel()
+	}
+	givenBack(t, before)
+}
+
+func TestSlurmdIsKilledWhileAJobHasItsNode(t *testing.T) {
+	shareNodes(t)
+	n := bed.Nodes[0]
+	j := reclaiming(t, []testbed.Node{n})
+	j.runsNow()
+	kill9(t, n, "^slurmd -D")
+	require.Eventually(t, func() bool {
+		_, err := bed.On(deadline(t, patience), n, "pgrep", "-f", "^slurmd -D")
+		return err == nil
+	}, patience, lookAgain)
+	healthCheck(t)
+	require.True(t, stateOf(t, n.Name).Unschedulable, "the job still runs")
+	j.tells()
+}
+
+func TestSlurmctldIsKilledInAProlog(t *testing.T) {
+	shareNodes(t)
+	before := nodesNow(t)
+	j := stuck(t, bed.Nodes[0], "8:delete")
+	time.Sleep(6 * time.Second) // it writes down its jobs every five
+	killSlurmctld(t)
+	j.runsNow()
+	require.Empty(t, evictables(t, bed.Nodes[0].Name))
+	j.tells()
+	givenBack(t, before)
+}
+
+// apiAway keeps the workers from the API server, until the returned function is called.
+func apiAway(t *testing.T) (back func()) {
+	t.Helper()
+	rule := func(operation string) {
+		for _, n := range bed.Nodes {
+			_, err := bed.Docker(deadline(t, patience), "exec", bed.ControlPlane, "iptables", operation, "INPUT",
+				"--source", addressOf(t, n.Name), "--protocol", "tcp", "--dport", "6443", "--jump", "REJECT", "--reject-with", "tcp-reset")
+			require.NoError(t, err)
+		}
+	}
+	rule("--insert")
+	away := true
+	back = func() {
+		if away {
+			away = false
+			rule("--delete")
+		}
+	}
+	t.Cleanup(back)
+	return back
+}
+
+func TestTheAPIServerIsAwayWhenAJobBegins(t *testing.T) {
+	shareNodes(t)
+	n := bed.Nodes[0]
+	back := apiAway(t)
+	j := reclaiming(t, []testbed.Node{n})
+	seen := j.await(patience, "to be requeued", func(seen testbed.Job) bool {
+		return seen.State() == "PENDING" && seen["Restarts"] == "1"
+	})
+	t.Log(seen["AdminComment"])
+	require.Contains(t, seen["AdminComment"], "slurmk8s: node "+n.Name+" could not be taken from Kubernetes: ")
+	back()
+	j.startNow()
+	j.runsNow()
+	require.True(t, stateOf(t, n.Name).Unschedulable)
+	j.tells()
+}
+
+func TestTheAPIServerGoesAwayInAProlog(t *testing.T) {
+	shareNodes(t)
+	before := nodesNow(t)
+	j := stuck(t, bed.Nodes[0], "5:delete")
+	back := apiAway(t)
+	seen := j.await(patience, "to be requeued", func(seen testbed.Job) bool {
+		return seen.State() == "PENDING" && seen["Restarts"] == "1"
+	})
+	t.Log(seen["AdminComment"])
+	back()
+	givenBack(t, before)
+	j.startNow()
+	j.runsNow()
+	require.Empty(t, evictables(t, bed.Nodes[0].Name))
+	j.tells()
+}
+
+func TestTheAPIServerIsAwayWhenAJobEnds(t *testing.T) {
+	shareNodes(t)
+	before := nodesNow(t)
+	j := reclaiming(t, bed.Nodes)
+	j.runsNow()
+	back := apiAway(t)
+	j.tells()
+	require.Eventually(t, func() bool {
+		return !strings.Contains(admin(t, "sinfo", "--noheader", "--format=%T"), "completing")
+	}, patience, lookAgain, "the epilog does not end")
+	back()
+	require.True(t, stateOf(t, bed.Nodes[0].Name).Unschedulable, "somebody gave it back without Kubernetes")
+	givenBack(t, before)
+}
+
+func TestAWorkerIsRestartedUnderAJob(t *testing.T) {
+	shareNodes(t)
+	before := nodesNow(t)
+	n := bed.Nodes[1]
+	j := reclaiming(t, []testbed.Node{n})
+	j.runsNow()
+	over := prober.Excuse(0, "a node is restarted")
+	defer over()
+	_, err := bed.Docker(deadline(t, patience), "restart", "--time", "5", n.Name)
+	require.NoError(t, err)
+	// Its slurmd has had its network, and lost it.
+	_, err = bed.Docker(deadline(t, patience), "restart", "--time", "5", n.Container)
+	require.NoError(t, err)
+	seen := j.await(patience, "to be over or requeued", func(seen testbed.Job) bool {
+		return isOver(seen.State()) || seen.State() == "PENDING"
+	})
+	t.Logf("the job is %s", seen.State())
+	if seen.State() == "PENDING" {
+		j.startNow()
+		j.tells()
+	}
+	givenBack(t, before)
+}

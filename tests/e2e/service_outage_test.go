@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+)
+
+// serveOn submits a job that serves on a node, and waits until it does.
+func serveOn(t *testing.T, node testbed.Node, options ...string) *job {
+	t.Helper()
+	port := freePort()
+	name := unique(fmt.Sprintf("on-%d", port))
+	j := register(t, name, port, append(options, "--nodelist="+node.Name)...)
+	j.serves(jobsNamespace, name)
+	return j
+}
+
+// The API server does not answer while jobs with services end and begin: no node is drained for
+// it, a job that cannot be registered fails and says why, and one reconcile later nothing is left.
+func TestAPIServerHangsWhenServicesEnd(t *testing.T) {
+	alone(t)
+	first, second := bed.Nodes[0], bed.Nodes[1]
+	exits, cancelled, lives := serveOn(t, first), serveOn(t, second), serveOn(t, second)
+	_, err := bed.Docker(deadline(t, patience), "pause", bed.ControlPlane)
+	require.NoError(t, err)
+	paused := true
+	unpause := func() {
+		if paused {
+			paused = false
+			_, err := bed.Docker(deadline(t, patience), "unpause", bed.ControlPlane)
+			require.NoError(t, err)
+		}
+	}
+	defer unpause()
+	exits.tell()
+	cancelled.scancel()
+	late := register(t, unique("late-in-outage"), freePort())
+	exits.ends("COMPLETED")
+	cancelled.ends("CANCELLED")
+	late.ends("FAILED")
+	require.Regexp(t, `^slurmk8s: .*slurm-jobs/`+unique("late-in-outage"), late.output())
+	// Both nodes are free again: their epilogs have given up.
+	require.Eventually(t, func() bool {
+		return as(t, "root", "bash", "-c", "! squeue --noheader --states=COMPLETING | grep -q .").Status == 0
+	}, patience, lookAgain)
+	unpause()
+	require.Eventually(t, func() bool { _, err := lives.objects(deadline(t, patience)); return err == nil }, patience, lookAgain)
+
+	left, err := exits.objects(deadline(t, patience))
+	require.NoError(t, err)
+	require.NotEmpty(t, left, "somebody removed what could not be removed: does this test still test anything?")
+	reconcileNode(t, first)
+	reconcileNode(t, second)
+	for _, j := range []*job{exits, cancelled, late} {
+		j.unregistered()
+	}
+	left, err = lives.objects(deadline(t, patience))
+	require.NoError(t, err)
+	require.Len(t, left, 3, "a job that runs keeps its service")
+	lives.tell()
+	lives.ends("COMPLETED")
+	lives.unregistered()
+}
+
+// A node dies with its job, and Slurm runs no hook there: the controller's reconcile finds what
+// the job has left. slurmctld and slurmd are killed meanwhile, which no job notices.
+func TestDaemonsAndANodeKilledWhileServicesRun(t *testing.T) {
+	alone(t)
+	healthy, dies := bed.Nodes[0], bed.Nodes[1]
+	bereft := serveOn(t, dies, "--no-requeue")
+	old := serveOn(t, healthy)
+	younger := serveOn(t, healthy)
+
+	_, err := bed.On(deadline(t, patience), healthy, "pkill", "-KILL", "-x", "slurmd")
+	require.NoError(t, err)
+	_, err = bed.Docker(deadline(t, patience), "kill", dies.Container)
+	require.NoError(t, err)
+	back := sync.OnceFunc(func() {
+		_, err := bed.Docker(deadline(t, patience), "start", dies.Container)
+		require.NoError(t, err)
+		admin(t, "scontrol", "update", "NodeName="+dies.Name, "State=RESUME")
+		require.Eventually(t, func() bool { return as(t, user, "srun", "--nodelist="+dies.Name, "true").Status == 0 },
+			patience, lookAgain, "node %s does not come back", dies.Name)
+	})
+	defer back()
+	admin(t, "scontrol", "update", "NodeName="+dies.Name, "State=DOWN", "Reason=killed by a test")
+	bereft.ends("NODE_FAIL")
+	left, err := bereft.objects(deadline(t, patience))
+	require.NoError(t, err)
+	require.NotEmpty(t, left, "nobody could have removed them")
+	reconcile(t)
+	require.Eventually(t, func() bool {
+		left, err := bereft.objects(deadline(t, patience))
+		return err == nil && len(left) == 0
+	}, soon, lookAgain, "one reconcile later")
+	for _, j := range []*job{old, younger} {
+		left, err := j.objects(deadline(t, patience))
+		require.NoError(t, err)
+		require.Len(t, left, 3, "a job that runs keeps its service")
+	}
+
+	back()
+	reconcileNode(t, dies)
+	bereft.unregistered()
+
+	time.Sleep(3 * time.Second) // slurmctld writes its jobs down every few seconds
+	killSlurmctld(t)
+	old.tell()
+	younger.scancel()
+	old.ends("COMPLETED")
+	younger.ends("CANCELLED")
+	old.unregistered()
+	younger.unregistered()
+}

@@ -1,0 +1,217 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slurmk8s.io/slurmk8s/bridge/anchor"
+)
+
+const (
+	// isReady is what the log says of a service that is; another may be not ready.
+	isReady = ": ready at"
+	// preparation bounds what comes before the faults.
+	preparation = 20 * time.Second
+	// look is how often the API server is asked what became of a cell: many ask.
+	look = 400 * time.Millisecond
+)
+
+// act is one moment of a step, played by slurmstepd.
+type act struct {
+	ctx   context.Context
+	w     *world
+	s     serviceSituation
+	c     *Cell
+	p     *process
+	begin func()
+}
+
+func (a *act) milliseconds() string { return strconv.FormatInt(a.s.deadline.Milliseconds(), 10) }
+
+func (a *act) start() (*stepProgram, error) {
+	return startStep(a.w.program, a.c, a.p, map[string]string{
+		"CONFIG": a.c.Path("c1.toml"), "JOB_ID": strconv.Itoa(a.c.JobID), "STEP_ID": a.s.step, "UID": "0", "GID": "0",
+		"NODE": "c1", "NODELIST": "c[1-2]", "NODE_RANK": "0", "RESTART_COUNT": "0",
+		"K8S_REGISTER": specOf(a.c, a.s.spec), "DEADLINE_MS": a.milliseconds(),
+	})
+}
+
+// live starts a step program and returns when each of its services is as far as the
+// log says; what then happens is disturbed.
+func (a *act) live(log string) (*stepProgram, error) {
+	s, err := a.start()
+	if err != nil {
+		return nil, err
+	}
+	o := s.reply(s.began, preparation)
+	if o.Killed || o.Code != CodeOK {
+		return nil, fmt.Errorf("preparation: the step program answered %q", o.Stdout)
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, preparation)
+	defer cancel()
+	if err := s.logged(ctx, log, strings.Count(a.s.spec, ";")+1); err != nil {
+		s.kill()
+		return nil, fmt.Errorf("preparation: %w", err)
+	}
+	return s, nil
+}
+
+// register is from the start of the program to its answer. Then slurmstepd dies,
+// or the program, which takes away what it has made.
+func register(a *act) (*Outcome, error) {
+	a.begin()
+	s, err := a.start()
+	if err != nil {
+		return nil, err
+	}
+	o := s.reply(s.began, a.s.deadline)
+	switch {
+	case o.Killed:
+	case o.Code == CodeOK:
+		s.kill()
+	default:
+		s.gone(o, hookDeadline)
+	}
+	return o, nil
+}
+
+// becomeReady is from the moment that the job's port answers.
+func becomeReady(a *act) (*Outcome, error) {
+	s, err := a.live("registered in")
+	if err != nil {
+		return nil, err
+	}
+	a.begin()
+	port, err := net.Listen("tcp", net.JoinHostPort(a.w.address.String(), strconv.Itoa(portOf(a.c))))
+	if err != nil {
+		s.kill()
+		return nil, err
+	}
+	defer port.Close()
+	return a.await(s, func(ctx context.Context) error { return s.logged(ctx, isReady, 1) })
+}
+
+// renew is from a service that is ready to its Lease's renewal.
+func renew(a *act) (*Outcome, error) {
+	s, err := a.live(isReady)
+	if err != nil {
+		return nil, err
+	}
+	lease := func(ctx context.Context) (string, error) {
+		o, err := a.w.client.Resource(anchor.Leases).Namespace(a.c.Namespace).
+			Get(ctx, fmt.Sprintf("slurm-%s-%d", a.c.Cluster, a.c.JobID), metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		return o.GetResourceVersion(), nil
+	}
+	before, err := lease(a.ctx)
+	if err != nil {
+		s.kill()
+		return nil, err
+	}
+	a.begin()
+	return a.await(s, until(func(ctx context.Context) (bool, error) {
+		now, err := lease(ctx)
+		return err == nil && now != before, err
+	}))
+}
+
+// restore is the renewal that finds everything removed.
+func restore(a *act) (*Outcome, error) {
+	s, err := a.live(isReady)
+	if err != nil {
+		return nil, err
+	}
+	own, _, err := a.w.objects(a.ctx, a.c.Place)
+	if err == nil {
+		err = a.w.remove(a.ctx, a.c.Place, own)
+	}
+	if err != nil {
+		s.kill()
+		return nil, err
+	}
+	a.begin()
+	return a.await(s, until(func(ctx context.Context) (bool, error) {
+		now, _, err := a.w.objects(ctx, a.c.Place)
+		return err == nil && len(now) == len(own), err
+	}))
+}
+
+// until waits for a condition of the API server's objects.
+func until(holds func(context.Context) (bool, error)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for {
+			yes, err := holds(ctx)
+			if yes {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("not seen in time (%w)", err)
+			case <-time.After(look):
+			}
+		}
+	}
+}
+
+// await makes an Outcome of what a program does unasked: done, or not in time.
+func (a *act) await(s *stepProgram, done func(context.Context) error) (*Outcome, error) {
+	ctx, cancel := context.WithTimeout(a.ctx, a.s.deadline)
+	defer cancel()
+	began := time.Now()
+	o, err := s.watch(ctx, done)
+	o.Took = min(time.Since(began), a.s.deadline)
+	if err != nil && !o.Killed && o.Code == CodeOK {
+		o.Code, o.Stdout = CodeFailed, []byte("MESSAGE="+strings.ReplaceAll(err.Error(), "\n", " ")+"\x00")
+	}
+	return o, nil
+}
+
+// deregister is the end of a step whose services are ready.
+func deregister(a *act) (*Outcome, error) {
+	s, err := a.live(isReady)
+	if err != nil {
+		return nil, err
+	}
+	a.begin()
+	began := time.Now()
+	if err := s.send(map[string]string{"ACTION": "deregister", "DEADLINE_MS": a.milliseconds()}); err != nil {
+		s.kill()
+		return nil, err
+	}
+	o := s.reply(began, a.s.deadline)
+	if !o.Killed && !o.Overran {
+		s.gone(o, lateness)
+	}
+	return o, nil
+}
+
+// afterKill is a hook that comes after a step program was killed. What an epilog
+// could not do is a message; one that fails would drain its node.
+func afterKill(a *act) (*Outcome, error) {
+	s, err := a.live(isReady)
+	if err != nil {
+		return nil, err
+	}
+	s.kill()
+	a.begin()
+	command := a.s.hook(a.w, a.c)
+	o, err := a.p.Run(a.ctx, command, a.s.deadline)
+	if err != nil || command.ForPeople || o.Killed {
+		return o, err
+	}
+	switch {
+	case o.Code != CodeOK:
+		o.Code = -1
+	case len(o.Stdout) > 0:
+		o.Code = CodeFailed
+	}
+	return o, nil
+}

@@ -1,0 +1,285 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/mark"
+	"slurmk8s.io/slurmk8s/bridge/service"
+)
+
+const (
+	serviceName = "web"
+
+	runDir      = "run"
+	otherRunDir = "run-c2" // of the job's other node
+
+	// renewInterval is the shortest that can be configured; the first renewal comes
+	// in its second half.
+	renewInterval = 5 * time.Second
+)
+
+// portOf is the job's port on its node: cells share one address.
+func portOf(c *Cell) int { return 20000 + c.JobID%10000 }
+
+// deadJob is a job that Slurm does not know any more.
+func deadJob(c *Cell) int { return c.JobID + 500000 }
+
+// serviceSituation is a registration in one of its moments.
+type serviceSituation struct {
+	name string
+	spec string // --k8s-register
+	step string // "": batch
+	// before is what is there already.
+	before func(context.Context, *world, *Cell) error
+	// act is the moment that is disturbed.
+	act func(*act) (*Outcome, error)
+	// hook is what is disturbed where it is no step program.
+	hook func(*world, *Cell) Command
+	// mend is what follows; nil: act again.
+	mend     func(*world, *Cell) Command
+	deadline time.Duration
+	want     []string // parts of the end state's objects, one each; nil: nothing is left
+}
+
+// What users ask for; PORT is portOf.
+const (
+	withProbe = "name=web,port=80:PORT"
+	plain     = withProbe + ",ready=none"
+	both      = plain + ",endpoints=both"
+	allNodes  = plain + ",host=all"
+	twoOfThem = plain + ";name=db,port=5432:PORT,host=all,ready=none"
+)
+
+func specOf(c *Cell, spec string) string {
+	return strings.ReplaceAll(spec, "PORT", strconv.Itoa(portOf(c)))
+}
+
+func (w *world) serviceScenarios() []Scenario {
+	var all []Scenario
+	for _, s := range []serviceSituation{
+		{name: "register", spec: withProbe, act: register, want: one("false")},
+		{name: "register, then the epilog", spec: withProbe, act: register, mend: epilog},
+		{name: "register, a dead job has the name", spec: withProbe, before: left(both), act: register,
+			want: append(one("false"), "Lease slurm-CLUSTER-DEAD ")},
+		{name: "register, second node of host=all", spec: withProbe + ",host=all", before: registered("c2", withProbe+",host=all"), act: register,
+			want: append(one("false"), slice("c2", "true"))},
+		{name: "register, endpoints=both", spec: withProbe + ",endpoints=both", act: register, want: append(one("false"), "Endpoints web of slurm-CLUSTER-JOB ")},
+		{name: "register, srun in a job that has it", spec: plain, step: "0", before: registered("c1", plain), act: register, want: one("true")},
+		{name: "ready", spec: withProbe, act: becomeReady, want: one("true")},
+		{name: "renew", spec: plain, act: renew, deadline: 2 * renewInterval, want: one("true")},
+		{name: "renew, somebody removed all", spec: both, act: restore, deadline: 2 * renewInterval,
+			want: append(one("true"), "Endpoints web of slurm-CLUSTER-JOB ")},
+		{name: "deregister", spec: plain, act: deregister, mend: epilog},
+		{name: "deregister two services", spec: twoOfThem, act: deregister, mend: epilog},
+		{name: "epilog of a killed step program", spec: both, act: afterKill, hook: epilog, mend: reconcileNode},
+		{name: "epilog, another node serves", spec: allNodes, before: registered("c2", allNodes), act: afterKill, hook: epilog, mend: reconcileNode,
+			want: []string{slice("c2", "true"), "Lease slurm-CLUSTER-JOB ", "Service web of slurm-CLUSTER-JOB "}},
+		{name: "reconcile on a node", spec: plain, act: afterKill, hook: reconcileNode, mend: reconcileNode, deadline: 2 * reconcileLimit},
+		{name: "reconcile on the controller", before: left(both), hook: reconcileAll, mend: reconcileAll, deadline: 2 * reconcileLimit},
+	} {
+		all = append(all, w.serviceScenario(s))
+	}
+	return all
+}
+
+// one is a service of node c1.
+func one(ready string) []string {
+	return []string{slice("c1", ready), "Lease slurm-CLUSTER-JOB ", "Service web of slurm-CLUSTER-JOB "}
+}
+
+// slice is how the slice of a node begins. It is of the Lease that is there.
+func slice(node, ready string) string {
+	return "EndpointSlice web.CLUSTER.JOB." + node + " of slurm-CLUSTER-JOB ready=" + ready + " "
+}
+
+func (w *world) serviceScenario(s serviceSituation) Scenario {
+	if s.deadline == 0 {
+		s.deadline = hookDeadline
+	}
+	if s.step == "" {
+		s.step = "batch"
+	}
+	scenario := Scenario{
+		Name: s.name, Deadline: s.deadline,
+		Setup: func(ctx context.Context, c *Cell) error {
+			if err := w.configureServices(c, s.deadline); err != nil {
+				return err
+			}
+			if err := w.furnishCell(ctx, c); err != nil || s.before == nil {
+				return err
+			}
+			return s.before(ctx, w, c)
+		},
+		State: w.serviceEnd,
+		Verify: func(_ *Cell, _ *Outcome, end any) error {
+			return wanted(s.want, end.(serviceEnd))
+		},
+		Foreign: w.foreignServices,
+		Finally: func(ctx context.Context, c *Cell) error { return w.endJob(ctx, c) },
+		Cleanup: w.clearServices,
+	}
+	if s.hook != nil {
+		scenario.Command = func(c *Cell) Command { return s.hook(w, c) }
+	}
+	if s.act != nil {
+		scenario.Perform = func(ctx context.Context, c *Cell, p *process, begin func()) (*Outcome, error) {
+			return s.act(&act{ctx: ctx, w: w, s: s, c: c, p: p, begin: begin})
+		}
+	}
+	if s.mend != nil {
+		scenario.Mend = func(c *Cell) Command { return s.mend(w, c) }
+	}
+	return scenario
+}
+
+// wanted compares what the objects begin with, in any order.
+func wanted(want []string, end serviceEnd) error {
+	if len(end.Objects) != len(want) {
+		return fmt.Errorf("%d objects, want %d", len(end.Objects), len(want))
+	}
+	for _, text := range want {
+		if !slices.ContainsFunc(end.Objects, func(o string) bool { return strings.HasPrefix(o, text) }) {
+			return fmt.Errorf("no %s", text)
+		}
+	}
+	if len(want) == 0 && len(end.Marks) > 0 {
+		return fmt.Errorf("a mark is left")
+	}
+	return nil
+}
+
+// configureServices writes the files of each node of the job, and the controller's.
+func (w *world) configureServices(c *Cell, deadline time.Duration) error {
+	if err := configure(c); err != nil {
+		return err
+	}
+	controller, err := os.ReadFile(c.Path("slurmk8s.toml"))
+	if err != nil {
+		return err
+	}
+	services := func(kubeconfig, dir string) string {
+		return fmt.Sprintf(`
+[services]
+kubeconfig = %q
+run_dir = %q
+address = "interface:%s"
+register_timeout = %q
+deregister_timeout = %q
+renew_interval = %q
+[[services.allow]]
+users = ['*']
+namespaces = [%q]
+`, kubeconfig, c.Path(dir), w.interfaceName, deadline, hookDeadline, renewInterval, c.Namespace)
+	}
+	none := c.Path("no.kubeconfig")
+	node := strings.Replace(string(controller), c.Kubeconfig, none, 1)
+	return errors.Join(
+		c.Write("slurmk8s.toml", string(controller)+services(none, runDir)),
+		c.Write("c1.toml", node+services(c.Kubeconfig, runDir)),
+		c.Write("c2.toml", node+services(c.Kubeconfig, otherRunDir)),
+	)
+}
+
+// registrar makes services as another node or job did before, past the proxy.
+func (w *world) registrar(c *Cell, job int, node string) *service.Registrar {
+	return &service.Registrar{
+		Kube: w.kube, Job: anchor.Job{Cluster: c.Cluster, ID: uint32(job), UID: 0, User: "root"},
+		Step: "batch", Node: node, Address: w.address, LeaseDuration: 3 * renewInterval,
+		Alive: func(context.Context, service.Claim) (bool, error) { return false, nil },
+		Log:   quiet(),
+	}
+}
+
+func quiet() *logrus.Entry {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return logrus.NewEntry(log)
+}
+
+func (w *world) registerNow(ctx context.Context, c *Cell, job int, node, spec string) error {
+	specs, err := service.Parse(specOf(c, spec), nil)
+	if err != nil {
+		return err
+	}
+	for i := range specs {
+		specs[i].Namespace = c.Namespace
+	}
+	r := w.registrar(c, job, node)
+	regs, err := r.Register(ctx, specs)
+	for _, reg := range regs {
+		if err == nil {
+			err = r.Ready(ctx, reg)
+		}
+	}
+	return err
+}
+
+// left is what a job that is over left behind on another node.
+func left(spec string) func(context.Context, *world, *Cell) error {
+	return func(ctx context.Context, w *world, c *Cell) error {
+		return w.registerNow(ctx, c, deadJob(c), "c2", spec)
+	}
+}
+
+// registered is the job's batch step, whose program lives.
+func registered(node, spec string) func(context.Context, *world, *Cell) error {
+	return func(ctx context.Context, w *world, c *Cell) error {
+		marks := mark.Dir(c.Path(map[string]string{"c1": runDir, "c2": otherRunDir}[node]))
+		err := marks.Add(uint32(c.JobID), "batch", []string{c.Namespace + "/" + serviceName}, func([]string) error { return nil })
+		if err != nil {
+			return err
+		}
+		return w.registerNow(ctx, c, c.JobID, node, spec)
+	}
+}
+
+// epilog, reconcileNode and reconcileAll are what Slurm and an administrator run.
+func epilog(w *world, c *Cell) Command { return epilogOn(w, c, "c1") }
+
+func epilogOn(w *world, c *Cell, node string) Command {
+	return Command{Argv: []string{w.program, "hook", "-0", "k8s_job_epilog"}, Fields: map[string]string{
+		"CONFIG": c.Path(node + ".toml"), "JOB_ID": strconv.Itoa(c.JobID), "UID": "0", "GID": "0", "NODE": node,
+		"RESTART_COUNT": "0", "DEADLINE_MS": strconv.FormatInt(hookDeadline.Milliseconds(), 10)}}
+}
+
+func reconcileNode(w *world, c *Cell) Command {
+	return Command{ForPeople: true, Env: []string{"PATH=/usr/bin:/bin", "SLURMD_NODENAME=c1"},
+		Argv: []string{w.program, "reconcile", "--config", c.Path("c1.toml"), "--limit", reconcileLimit.String()}}
+}
+
+func reconcileAll(w *world, c *Cell) Command {
+	return Command{ForPeople: true, Argv: []string{w.program, "reconcile", "--config", c.Path("slurmk8s.toml"), "--limit", reconcileLimit.String()}}
+}
+
+// endJob runs the epilogs of all nodes; then nothing may be left.
+func (w *world) endJob(ctx context.Context, c *Cell) error {
+	for _, node := range []string{"c1", "c2"} {
+		o, err := (&process{}).Run(ctx, epilogOn(w, c, node), hookDeadline)
+		if err != nil {
+			return err
+		}
+		if o.Code != CodeOK || len(o.Stdout) > 0 {
+			return fmt.Errorf("epilog of %s: exit status %d: %q", node, o.Code, o.Stdout)
+		}
+	}
+	end, err := w.serviceEnd(ctx, c)
+	if err != nil {
+		return err
+	}
+	left := end.(serviceEnd)
+	if len(left.Marks) == 0 && !slices.ContainsFunc(left.Objects, func(o string) bool { return strings.Contains(o, "-JOB ") || strings.Contains(o, ".JOB.") }) {
+		return nil // what is of a dead job is reconcile's
+	}
+	return fmt.Errorf("after the epilog is left: %v", left)
+}
