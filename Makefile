@@ -110,10 +110,11 @@ test: deps lint test-unit test-c test-api test-faults test-e2e
 test-unit:
 	$(GO) test -short -race ./bridge/... ./slurmconf/... ./tests/...
 
-## test-c: the C boundary and the Lua shim
+## test-c: the C boundary, the Lua shim and the SPANK plugin
 test-c: all
 	goffi/test/run.sh $(CURDIR)/$(B)/lib/libslurmk8s.so
 	lua/test/run.sh
+	spank/test/run.sh
 
 ## test-api: the hooks against a real etcd and API server on loopback
 test-api: all
@@ -124,7 +125,7 @@ test-api: all
 test-faults: all
 	tests/kubernetes/build.sh kube-apiserver
 	SLURMK8S_PROGRAM=$(CURDIR)/$(B)/bin/slurmk8s FAULTS_REPORT=$(CURDIR)/$(B)/faults.txt \
-		$(GO) test -count=1 -timeout 20m ./tests/faults/...
+		$(GO) test -count=1 -timeout 20m -v ./tests/faults/...
 	@tail -1 $(B)/faults.txt
 
 ## test-e2e: real Slurm and real Kubernetes (SLURM_RELEASE=bookworm|trixie|forky)
@@ -132,10 +133,11 @@ test-e2e: cluster
 	$(GO) test -count=1 -timeout 40m -v ./tests/e2e/...
 	lua/test/slurm_test.sh $${SLURM_RELEASE:-bookworm}
 
-## test-releases: the happy path and fatal errors on the other Slurm releases
+## test-releases: the happy path and fatal errors on the other Slurm releases; shims on each
 test-releases: cluster
 	tests/e2e/releases.sh
 	lua/test/slurm_test.sh trixie forky
+	spank/test/slurm_test.sh bookworm trixie forky
 
 ## test-all: test, and the other Slurm releases
 test-all: test test-releases
@@ -145,7 +147,7 @@ fuzz:
 	@tests/fuzz.sh $(FUZZTIME)
 
 ## cluster: bring up kind and dockerized Slurm, or reuse what is up
-cluster: all
+cluster: deps all spank
 	tests/cluster/up.sh
 
 ## cluster-down: remove them

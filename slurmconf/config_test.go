@@ -75,8 +75,11 @@ run_dir = "/a/run"
 register_timeout = "1s"
 deregister_timeout = "2s"
 ready_timeout = "3s"
+ready_interval = "7s"
 renew_interval = "6s"
 forbidden_ports = []
+impersonate = "slurm:{user}"
+impersonate_groups = ["slurm"]
 [[services.allow]]
 users = ["*"]
 namespaces = ["user-{user}"]
@@ -116,6 +119,7 @@ on_error = "proceed"
 kubelet = "stop"
 units = ["kubelet.service"]
 units_timeout = "16s"
+dbus_socket = "/a/bus"
 parallel = 3
 `))
 	require.NoError(t, err)
@@ -133,7 +137,8 @@ parallel = 3
 		},
 		Services: Services{
 			Kubeconfig: "/a/node", Address: "subnet:10.0.0.0/8", RunDir: "/a/run",
-			RegisterTimeout: s(1), DeregisterTimeout: s(2), ReadyTimeout: s(3), RenewInterval: s(6), ForbiddenPorts: []string{},
+			RegisterTimeout: s(1), DeregisterTimeout: s(2), ReadyTimeout: s(3), ReadyInterval: s(7), RenewInterval: s(6), ForbiddenPorts: []string{},
+			Impersonate: "slurm:{user}", ImpersonateGroups: []string{"slurm"},
 			Allow: []ServiceRule{
 				{Users: []string{"*"}, Namespaces: []string{"user-{user}"}, Names: []string{"*"},
 					Ports: []string{"1024-65535"}, Expose: []string{"clusterip", "headless"}, MaxServices: 8},
@@ -150,7 +155,7 @@ parallel = 3
 			EvictPolicy: "delete", JobPolicies: []string{"delete"},
 			DaemonSets: "evict", Tolerating: "fail", Unmanaged: "evict", EmptyDir: "keep",
 			Settle: 0, APITimeout: s(15), OnError: "proceed",
-			Kubelet: "stop", Units: []string{"kubelet.service"}, UnitsTimeout: s(16), Parallel: 3,
+			Kubelet: "stop", Units: []string{"kubelet.service"}, UnitsTimeout: s(16), DBusSocket: "/a/bus", Parallel: 3,
 		},
 	}, c)
 }
@@ -245,6 +250,13 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"too many services", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\nmax_services=1001", `4: services.allow[1].max_services: 1001 is out of range`},
 		{"address by the user's word", "services.address='10.0.0.1'", `1: services.address: "10.0.0.1" is none of node, interface:NAME, subnet:CIDR`},
 		{"subnet that is none", "services.address='subnet:10.0.0.1'", `1: services.address: "10.0.0.1" is not a subnet`},
+		{"short ready_interval", "services.ready_interval='500ms'", `1: services.ready_interval: 500ms is out of range, 1s to 1h, or 0s`},
+		{"one user of Kubernetes for all", "services.impersonate='slurm'", `1: services.impersonate: "slurm" is the same user for all jobs`},
+		{"Kubernetes's own user", "services.impersonate='system:{user}'", `1: services.impersonate: "system:{user}" is one of Kubernetes's own users`},
+		{"a newline in a user of Kubernetes", "services.impersonate=\"a\\n{user}\"", `1: services.impersonate: "a\n{user}" cannot be a user of Kubernetes`},
+		{"Kubernetes's own group", "[services]\nimpersonate='x:{user}'\nimpersonate_groups=['a', 'system:masters']",
+			`3: services.impersonate_groups: "system:masters" is one of Kubernetes's own groups`},
+		{"groups of nobody", "services.impersonate_groups=['a']", `1: services.impersonate_groups: has no effect without services.impersonate`},
 		{"short renew_interval", "services.renew_interval='4s'", `1: services.renew_interval: 4s is out of range, 5s to 10m0s`},
 		{"no slurm.conf", "slurm_conf = '/nonexistent/slurm.conf'",
 			`1: cluster: not set, and ClusterName cannot be read: /nonexistent/slurm.conf: no such file or directory`},

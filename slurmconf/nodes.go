@@ -66,8 +66,16 @@ type NodeSettings struct {
 	Kubelet      string   `toml:"kubelet"`
 	Units        []string `toml:"units"`
 	UnitsTimeout Duration `toml:"units_timeout"`
+	// DBusSocket is the absolute path of the system bus. Default:
+	// /run/dbus/system_bus_socket.
+	DBusSocket string `toml:"dbus_socket"`
 	// Parallel bounds how many requests run at once.
 	Parallel int `toml:"parallel"`
+}
+
+// Reclaims tells whether any job may take its nodes from Kubernetes.
+func (n *NodeSettings) Reclaims() bool {
+	return n.Reclaim != ReclaimNone || len(n.ReclaimPartitions)+len(n.ReclaimFeatures) > 0
 }
 
 // The values of Nodes.Reclaim.
@@ -144,6 +152,7 @@ func defaultNodes() NodeSettings {
 		Kubelet:         KubeletKeep,
 		Units:           []string{"kubelet.service", "containerd.service"},
 		UnitsTimeout:    Duration(time.Minute),
+		DBusSocket:      "/run/dbus/system_bus_socket",
 		Parallel:        64,
 	}
 }

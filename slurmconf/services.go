@@ -29,6 +29,9 @@ type Services struct {
 	// ReadyTimeout is how long a service may take until its port answers before
 	// that is logged, 1s to 24h. Default: 60s.
 	ReadyTimeout Duration `toml:"ready_timeout"`
+	// ReadyInterval is how often a service that is ready is asked again; 0s: never, or
+	// 1s to 1h. Default: 10s.
+	ReadyInterval Duration `toml:"ready_interval"`
 	// RenewInterval is how often the job's Lease is renewed, 5s to 10m; it runs
 	// out after three of them. Default: 30s.
 	RenewInterval Duration `toml:"renew_interval"`
@@ -90,6 +93,7 @@ func defaultServices() Services {
 		RegisterTimeout:   Duration(10 * time.Second),
 		DeregisterTimeout: Duration(5 * time.Second),
 		ReadyTimeout:      Duration(60 * time.Second),
+		ReadyInterval:     Duration(10 * time.Second),
 		RenewInterval:     Duration(30 * time.Second),
 		ForbiddenPorts:    []string{"10250", "10255", "6443", "2379", "2380", "6817-6819"},
 	}
@@ -132,6 +136,9 @@ func (d *document) validateServices(s *Services) error {
 		if _, err := ParsePortRange(text); err != nil {
 			return d.invalid("services.forbidden_ports", "%v", err)
 		}
+	}
+	if s.ReadyInterval != 0 && s.ReadyInterval.Std() < time.Second {
+		return d.invalid("services.ready_interval", "%s is out of range, 1s to 1h, or 0s", s.ReadyInterval)
 	}
 	if err := d.checkImpersonation(s); err != nil {
 		return err

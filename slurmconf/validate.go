@@ -41,6 +41,7 @@ func (d *document) validate(c *Config) error {
 		{"services.kubeconfig", c.Services.Kubeconfig, false},
 		{"services.run_dir", c.Services.RunDir, false},
 		{"nodes.kubeconfig", c.Nodes.Kubeconfig, false},
+		{"nodes.dbus_socket", c.Nodes.DBusSocket, false},
 	} {
 		if p.path == "" && p.mayBeUnset {
 			continue
@@ -120,6 +121,7 @@ func (d *document) checkDurations(c *Config) error {
 		{"services.register_timeout", s.RegisterTimeout, time.Second, 5 * time.Minute},
 		{"services.deregister_timeout", s.DeregisterTimeout, time.Second, time.Minute},
 		{"services.ready_timeout", s.ReadyTimeout, time.Second, 24 * time.Hour},
+		{"services.ready_interval", s.ReadyInterval, 0, time.Hour},
 		{"services.renew_interval", s.RenewInterval, 5 * time.Second, 10 * time.Minute},
 		{"nodes.evict_grace", n.EvictGrace, 0, time.Hour},
 		{"nodes.min_evict_grace", n.MinEvictGrace, 0, time.Hour},

@@ -7,6 +7,7 @@ set -euo pipefail
 needs="
 gcc                      gcc
 /usr/include/stdio.h     libc6-dev
+/usr/include/slurm       libslurm-dev
 /usr/include/lua5.1      liblua5.1-0-dev
 /usr/include/lua5.4      liblua5.4-dev
 lua5.1                   lua5.1
@@ -17,6 +18,7 @@ luacheck                 lua-check
 shellcheck               shellcheck
 /usr/bin/etcd            etcd-server
 curl                     curl
+dbus-daemon              dbus-daemon
 "
 
 missing=()

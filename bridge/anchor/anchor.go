@@ -118,17 +118,34 @@ type Keeper struct {
 // Apply makes the job's Lease in a namespace or renews it, and returns the
 // ownerReference for the job's other objects there.
 func (k *Keeper) Apply(ctx context.Context, namespace string) (map[string]any, error) {
-	var got *unstructured.Unstructured
-	lease := k.Lease(namespace, time.Now())
-	err := k.Kube.Do(ctx, "apply lease "+namespace+"/"+k.Job.LeaseName(), func(ctx context.Context) (err error) {
-		got, err = k.Kube.Dynamic.Resource(Leases).Namespace(namespace).Apply(ctx, k.Job.LeaseName(), lease,
-			metav1.ApplyOptions{FieldManager: kube.FieldManager})
-		return err
-	})
+	got, err := k.apply(ctx, namespace, false)
+	if kube.Is(err, kube.Conflict) {
+		// Somebody wrote into it. That is undone if it is ours, and else theirs.
+		found, getErr := Get(ctx, k.Kube, namespace, k.Job)
+		if getErr != nil {
+			return nil, getErr
+		}
+		if found != nil {
+			if _, ours := JobOf(found, k.Job.Cluster); !ours {
+				return nil, err
+			}
+		}
+		got, err = k.apply(ctx, namespace, true)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return OwnerReference(k.Job.LeaseName(), got.GetUID()), nil
+}
+
+func (k *Keeper) apply(ctx context.Context, namespace string, force bool) (got *unstructured.Unstructured, err error) {
+	lease := k.Lease(namespace, time.Now())
+	err = k.Kube.Do(ctx, "apply lease "+namespace+"/"+k.Job.LeaseName(), func(ctx context.Context) (err error) {
+		got, err = k.Kube.Dynamic.Resource(Leases).Namespace(namespace).Apply(ctx, k.Job.LeaseName(), lease,
+			metav1.ApplyOptions{FieldManager: kube.FieldManager, Force: force})
+		return err
+	})
+	return got, err
 }
 
 // Lease is the anchor as it is applied.

@@ -109,10 +109,29 @@ func quiet() *logrus.Entry {
 // subjectReviews answer whether we may do something.
 var subjectReviews = schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "selfsubjectaccessreviews"}
 
-// rights reports which rights of a shipped role the credential lacks in a namespace
-// ("" is all of them, or none for what has no namespace). The list is the manifest's
-// own. essential is false for what slurmk8s also works without.
-func rights(ctx context.Context, r *report, client *kube.Client, rules []manifests.Rule, role, namespace string, essential func(manifests.Rule) bool) {
+// rights compares those of a shipped role with what the credential may do in a
+// namespace; "" is all of them, or what has none. essential is false for a right that
+// slurmk8s works without.
+func (h *host) rights(ctx context.Context, r *report, client *kube.Client, shipped func() ([]*unstructured.Unstructured, error),
+	role, namespace string, essential func(manifests.Rule) bool) {
+	objects, err := shipped()
+	if err != nil {
+		r.fail("", "%v", err)
+		return
+	}
+	rules, err := manifests.Rules(objects, role)
+	if err != nil {
+		r.fail("", "%v", err)
+		return
+	}
+	compare(ctx, r, client, rules, role, namespace, essential)
+}
+
+func always(manifests.Rule) bool { return true }
+
+func never(manifests.Rule) bool { return false }
+
+func compare(ctx context.Context, r *report, client *kube.Client, rules []manifests.Rule, role, namespace string, essential func(manifests.Rule) bool) {
 	where := "in namespace " + namespace
 	if namespace == "" {
 		where = "in the whole cluster"
@@ -155,8 +174,6 @@ func rights(ctx context.Context, r *report, client *kube.Client, rules []manifes
 		r.ok("rights %s: all %d of %s", where, len(rules), role)
 	}
 }
-
-func always(manifests.Rule) bool { return true }
 
 func may(ctx context.Context, client *kube.Client, rule manifests.Rule, namespace string) (bool, error) {
 	attributes := map[string]any{

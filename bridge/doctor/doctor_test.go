@@ -37,7 +37,7 @@ func newSite(t *testing.T) *site {
 SlurmUser=root
 BurstBufferType=burst_buffer/lua
 PrologFlags=Alloc,DeferBatch
-PrologEpilogTimeout=1000
+PrologEpilogTimeout=1100
 BatchStartTimeout=1200
 HealthCheckProgram=`+s.path("health.sh")+`
 HealthCheckInterval=60
@@ -45,7 +45,7 @@ NodeName=c1 NodeAddr=10.1.0.1
 `, 0o644)
 	s.write("burst_buffer.conf", "Directive=DW\nFlags=TeardownFailure\n", 0o644)
 	s.write("burst_buffer.lua", s.script(), 0o644)
-	s.write("plugstack.conf", "optional "+s.path("slurmk8s_spank.so")+" nodes=on config="+s.path("slurmk8s.toml")+" library="+s.path("libslurmk8s.so")+"\n", 0o644)
+	s.write("plugstack.conf", "optional "+s.path("slurmk8s_spank.so")+" nodes=on prolog_timeout_ms=1010000 config="+s.path("slurmk8s.toml")+" library="+s.path("libslurmk8s.so")+"\n", 0o644)
 	s.write("slurmk8s.toml", fmt.Sprintf("slurm_conf = %q\nslurm_bin_dir = %q\nstate_dir = %q\n[nodes]\nreclaim = \"all\"\n"+
 		"[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\"jobs\"]\n", s.path("slurm.conf"), s.dir, s.path("state")), 0o644)
 	s.slurm("slurm-wlm 24.11.5")
@@ -228,11 +228,12 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"plugin that is a text", func(s *site) { s.write("slurmk8s_spank.so", "not ELF", 0o644) }, "SPANK plugin", Failed, "is no shared object", "install it anew"},
 		{"no PrologFlags", func(s *site) { s.edit("slurm.conf", "PrologFlags=Alloc,DeferBatch\n", "") }, "PrologFlags", Failed, "no Alloc", "PrologFlags=Alloc"},
 		{"no DeferBatch", func(s *site) { s.edit("slurm.conf", "Alloc,DeferBatch", "Contain") }, "PrologFlags", Warning, "no DeferBatch", "DeferBatch"},
-		{"PrologEpilogTimeout shorter than an eviction", func(s *site) { s.edit("slurm.conf", "PrologEpilogTimeout=1000", "PrologEpilogTimeout=120") }, "prolog timeouts", Failed, "but Slurm kills the prolog after 2m0s (PrologEpilogTimeout)", "raise PrologEpilogTimeout"},
-		{"PrologEpilogTimeout shorter than what a job may ask for", func(s *site) { s.edit("slurm.conf", "PrologEpilogTimeout=1000", "PrologEpilogTimeout=600") }, "prolog timeouts", Warning, "a job may ask for 15m20.5s", "max_evict_timeout"},
-		{"PrologTimeout of 25.05 shorter than an eviction", func(s *site) { s.edit("slurm.conf", "PrologFlags", "PrologTimeout=60\nPrologFlags") }, "prolog timeouts", Failed, "after 1m0s (PrologTimeout)", "raise PrologTimeout"},
+		{"prolog_timeout_ms shorter than an eviction", func(s *site) { s.edit("plugstack.conf", "prolog_timeout_ms=1010000", "prolog_timeout_ms=249000") }, "prolog timeouts", Failed, "freeing a node may take 4m10s", "raise prolog_timeout_ms"},
+		{"prolog_timeout_ms shorter than what a job may ask for", func(s *site) { s.edit("plugstack.conf", " prolog_timeout_ms=1010000", "") }, "prolog timeouts", Warning, "a job may ask for 16m40s", "max_evict_timeout"},
+		{"PrologEpilogTimeout shorter than our prolog", func(s *site) { s.edit("slurm.conf", "PrologEpilogTimeout=1100", "PrologEpilogTimeout=1010") }, "prolog timeouts", Failed, "but Slurm kills it after 16m50s (PrologEpilogTimeout)", "raise PrologEpilogTimeout"},
+		{"PrologTimeout of 25.05 shorter than our prolog", func(s *site) { s.edit("slurm.conf", "PrologFlags", "PrologTimeout=60\nPrologFlags") }, "prolog timeouts", Failed, "after 1m0s (PrologTimeout)", "raise PrologTimeout"},
 		{"PrologEpilogTimeout shorter than our epilog", func(s *site) { s.edit("slurm.conf", "PrologFlags", "EpilogTimeout=10\nPrologFlags") }, "prolog timeouts", Failed, "the epilog may take 10s", "epilog_timeout_ms"},
-		{"BatchStartTimeout not above PrologEpilogTimeout", func(s *site) { s.edit("slurm.conf", "BatchStartTimeout=1200", "BatchStartTimeout=1000") }, "prolog timeouts", Failed, "for lost", "raise BatchStartTimeout"},
+		{"BatchStartTimeout not above PrologEpilogTimeout", func(s *site) { s.edit("slurm.conf", "BatchStartTimeout=1200", "BatchStartTimeout=1100") }, "prolog timeouts", Failed, "for lost", "raise BatchStartTimeout"},
 		{"BatchStartTimeout not set", func(s *site) { s.edit("slurm.conf", "BatchStartTimeout=1200", "") }, "prolog timeouts", Failed, "after 10s (BatchStartTimeout)", "raise BatchStartTimeout"},
 		{"no library", func(s *site) { s.remove("libslurmk8s.so") }, "libslurmk8s.so", Failed, "no such file", "install"},
 		{"library of another ABI", func(s *site) {

@@ -87,12 +87,6 @@ func (h *host) workflows() bool {
 // services tells whether jobs may have services.
 func (h *host) services() bool { return len(h.cfg.Services.Allow) > 0 }
 
-// reclaims tells whether jobs take nodes from Kubernetes.
-func (h *host) reclaims() bool {
-	n := h.cfg.Nodes
-	return n.Reclaim != slurmconf.ReclaimNone || len(n.ReclaimPartitions)+len(n.ReclaimFeatures) > 0
-}
-
 func (h *host) beside(name string) string { return filepath.Join(filepath.Dir(h.cfg.SlurmConf), name) }
 
 // script is where Slurm looks for it: beside slurm.conf, and nowhere else.

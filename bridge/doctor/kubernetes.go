@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,45 +26,31 @@ func lookController(ctx context.Context, h *host, r *report) {
 	if client == nil {
 		return
 	}
-	objects, err := manifests.ForController()
-	if err != nil {
-		r.fail("", "%v", err)
-		return
-	}
 	if h.workflows() {
-		if rules, err := manifests.Rules(objects, manifests.Controller); err != nil {
-			r.fail("", "%v", err)
-		} else {
-			rights(ctx, r, client, rules, "role "+manifests.Controller, h.cfg.Workflows.Namespace, always)
-		}
+		h.rights(ctx, r, client, manifests.ForController, manifests.Controller, h.cfg.Workflows.Namespace, always)
 	}
 	if c, err := kube.ReadCredential(path, h.trustedOwners()...); err == nil && c.TokenFile != "" && strings.HasSuffix(c.User, ":"+manifests.Controller) {
 		// Its own token is renewed with this right.
-		if rules, err := manifests.Rules(objects, manifests.ControllerToken); err == nil {
-			rights(ctx, r, client, rules, "role "+manifests.ControllerToken, manifests.Namespace, func(manifests.Rule) bool { return false })
+		h.rights(ctx, r, client, manifests.ForController, manifests.ControllerToken, manifests.Namespace, never)
+	}
+	if h.services() {
+		namespaces := policy.Literal(&h.cfg.Services)
+		if policy.Patterns(&h.cfg.Services) {
+			namespaces = []string{""} // reconcile looks everywhere
+		}
+		for _, namespace := range namespaces {
+			h.rights(ctx, r, client, manifests.ForNodes, manifests.Reconcile, namespace, always)
 		}
 	}
-	if !h.services() {
-		return
-	}
-	forNodes, err := manifests.ForNodes()
-	if err != nil {
-		r.fail("", "%v", err)
-		return
-	}
-	rules, err := manifests.Rules(forNodes, manifests.Reconcile)
-	if err != nil {
-		r.fail("", "%v", err)
-		return
-	}
-	namespaces := policy.Literal(&h.cfg.Services)
-	if policy.Patterns(&h.cfg.Services) {
-		namespaces = []string{""} // reconcile looks everywhere
-	}
-	for _, namespace := range namespaces {
-		rights(ctx, r, client, rules, "clusterrole "+manifests.Reconcile, namespace, always)
+	if h.cfg.Nodes.Reclaims() && runs(h.values["prologslurmctld"], takesNodes) {
+		h.rights(ctx, r, client, manifests.ForReclaim, manifests.NodeReclaim, "", func(rule manifests.Rule) bool {
+			return rule.Resource != "events" && (rule.Resource != "pods" || rule.Verb != "delete") // it works without them
+		})
 	}
 }
+
+// takesNodes is in a PrologSlurmctld that takes nodes from Kubernetes.
+var takesNodes = regexp.MustCompile(`slurmk8s\s+prolog-slurmctld`)
 
 // uptake is how long DWS may leave a new Workflow without any status.
 const uptake = time.Minute
@@ -129,22 +116,13 @@ func lookNode(ctx context.Context, h *host, r *report) {
 	if client == nil {
 		return
 	}
-	objects, err := manifests.ForNodes()
-	if err != nil {
-		r.fail("", "%v", err)
-		return
-	}
-	rules, err := manifests.Rules(objects, manifests.Node)
-	if err != nil {
-		r.fail("", "%v", err)
-		return
-	}
 	for _, namespace := range policy.Literal(&h.cfg.Services) {
 		// The old Endpoints may be left out of the role as a whole.
-		rights(ctx, r, client, rules, "clusterrole "+manifests.Node, namespace, func(rule manifests.Rule) bool { return rule.Resource != "endpoints" })
+		h.rights(ctx, r, client, manifests.ForNodes, manifests.Node, namespace, func(rule manifests.Rule) bool { return rule.Resource != "endpoints" })
 	}
-	if rules, err := manifests.Rules(objects, manifests.NodePorts); err == nil {
-		rights(ctx, r, client, rules, "clusterrole "+manifests.NodePorts, "", func(manifests.Rule) bool { return false })
+	h.rights(ctx, r, client, manifests.ForNodes, manifests.NodePorts, "", never)
+	if h.plugin != nil && argument(h.plugin, "workflows") == "on" {
+		h.rights(ctx, r, client, manifests.ForNodes, manifests.NodeWorkflows, h.cfg.Workflows.Namespace, always)
 	}
 }
 
@@ -201,7 +179,7 @@ func (h *host) publish(ctx context.Context, client *kube.Client, namespace, addr
 
 // lookKubelet checks the credential that takes and gives back this node.
 func lookKubelet(ctx context.Context, h *host, r *report) {
-	if !h.reclaims() {
+	if !h.cfg.Nodes.Reclaims() {
 		return
 	}
 	path := h.cfg.Nodes.Kubeconfig
@@ -236,5 +214,5 @@ func lookKubelet(ctx context.Context, h *host, r *report) {
 	case err != nil:
 		r.fail("set nodes.kubeconfig to the kubelet's of this node, or nodes.node_name to what Kubernetes calls it", "%v", err)
 	}
-	rights(ctx, r, client, []manifests.Rule{{Resource: "pods", Subresource: "eviction", Verb: "create"}}, "the kubelet of node "+name, "", always)
+	compare(ctx, r, client, []manifests.Rule{{Resource: "pods", Subresource: "eviction", Verb: "create"}}, "the kubelet of node "+name, "", always)
 }

@@ -22,7 +22,7 @@ func lookPlugstack(_ context.Context, h *host, r *report) {
 	i := slices.IndexFunc(plugins, func(p slurmconf.SpankPlugin) bool { return filepath.Base(p.Path) == setup.PluginFile })
 	if i < 0 {
 		switch {
-		case !h.services() && !h.reclaims():
+		case !h.services() && !h.cfg.Nodes.Reclaims():
 			r.ok("not used: slurmk8s.toml opens neither services nor nodes")
 		case err != nil:
 			r.fail("add a line \"optional DIRECTORY/"+setup.PluginFile+"\" to it", "%v", err)
@@ -40,7 +40,7 @@ func lookPlugstack(_ context.Context, h *host, r *report) {
 		r.warn("write \"optional\": a failed registration fails its job all the same", "%s:%d: required: if the plugin is missing or of another release, no command of Slurm's works and every job drains its node", p.File, p.Line)
 	}
 	reclaims := slices.Contains(p.Args, "nodes=on")
-	if h.reclaims() && !reclaims && h.is([]Role{Node}) {
+	if h.cfg.Nodes.Reclaims() && !reclaims && h.is([]Role{Node}) {
 		r.fail("add nodes=on to the line", "%s:%d: nodes=on is missing: [nodes] of slurmk8s.toml is without effect", p.File, p.Line)
 	}
 	if config := argument(p, "config"); config != "" && config != h.o.ConfigPath {

@@ -22,7 +22,7 @@ func lookReconcile(_ context.Context, h *host, r *report) {
 	for _, pattern := range h.o.Paths.CronFiles {
 		files, _ := filepath.Glob(pattern)
 		for _, file := range files {
-			if runs(file) {
+			if runs(file, command) {
 				r.ok("%s", file)
 				return
 			}
@@ -33,7 +33,7 @@ func lookReconcile(_ context.Context, h *host, r *report) {
 			"nothing runs slurmk8s reconcile: what a lost hook leaves behind stays in Kubernetes")
 		return
 	}
-	if !h.services() && !h.reclaims() {
+	if !h.services() && !h.cfg.Nodes.Reclaims() {
 		r.ok("not needed: slurmk8s.toml opens neither services nor nodes")
 		return
 	}
@@ -42,7 +42,7 @@ func lookReconcile(_ context.Context, h *host, r *report) {
 	case program == "":
 		r.warn("set HealthCheckProgram and HealthCheckInterval in slurm.conf (at boot, too, that gives a node back)",
 			"slurm.conf has no HealthCheckProgram that runs slurmk8s reconcile: a node that died in a job is given back by the controller only")
-	case !runs(program) && filepath.Base(program) != "slurmk8s":
+	case !runs(program, command) && filepath.Base(program) != "slurmk8s":
 		r.warn("add \"slurmk8s reconcile\" to "+program, "HealthCheckProgram=%s does not run slurmk8s reconcile", program)
 	case h.values["healthcheckinterval"] == "" || h.values["healthcheckinterval"] == "0":
 		r.warn("set HealthCheckInterval=60 or so in slurm.conf", "HealthCheckInterval is 0: HealthCheckProgram never runs")
@@ -64,7 +64,8 @@ func (h *host) timer() string {
 // maxProgramBytes is more than any script of a site's.
 const maxProgramBytes = 1 << 20
 
-func runs(path string) bool {
+// runs tells whether a script has a line with a command of ours.
+func runs(path string, command *regexp.Regexp) bool {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxProgramBytes {
 		return false

@@ -3,9 +3,12 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -118,7 +121,7 @@ func (h *host) prologFlags() map[string]bool {
 }
 
 func lookPrologFlags(_ context.Context, h *host, r *report) {
-	if !h.reclaims() {
+	if !h.cfg.Nodes.Reclaims() {
 		r.ok("not needed: jobs take no nodes from Kubernetes (nodes.reclaim)")
 		return
 	}
@@ -150,21 +153,27 @@ func lookPrologTimeouts(_ context.Context, h *host, r *report) {
 		}
 	}
 	limit, there := h.seconds(prologKey)
-	if !h.reclaims() {
+	if !h.cfg.Nodes.Reclaims() {
 		r.good("%s", timeoutText(prologKey, limit, there))
 		return
 	}
-	n := h.cfg.Nodes
-	usual := (n.APITimeout + n.Settle + n.EvictTimeout + n.EvictGrace).Std()
-	most := (n.APITimeout + n.Settle + n.MaxEvictTimeout + n.MaxEvictGrace).Std() // when a job asks for it
-	if there && usual >= limit {
-		r.fail("raise "+prologKey+" in slurm.conf, or lower evict_timeout and evict_grace in [nodes]",
-			"freeing a node may take %s ([nodes]: api_timeout + settle + evict_timeout + evict_grace), but Slurm kills the prolog after %s (%s) and drains the node",
-			usual, limit, prologKey)
-	} else if there && most >= limit {
-		r.warn("raise "+prologKey+" in slurm.conf, or lower max_evict_timeout and max_evict_grace in [nodes]",
-			"a job may ask for %s to free a node (max_evict_timeout, max_evict_grace), but Slurm kills the prolog after %s (%s) and drains the node",
-			most, limit, prologKey)
+	n := &h.cfg.Nodes
+	usual := hook.PrologLimit(n, node.Terms{Timeout: n.EvictTimeout.Std(), Grace: n.EvictGrace.Std()})
+	most := hook.PrologLimit(n, node.Terms{Timeout: n.MaxEvictTimeout.Std(), Grace: n.MaxEvictGrace.Std()}) // when a job asks for it
+	if h.plugin != nil {
+		ours := pluginMilliseconds(h.plugin, "prolog_timeout_ms", 5*time.Minute)
+		const lower = "raise prolog_timeout_ms in plugstack.conf, or lower %s in [nodes]"
+		if usual > ours {
+			r.fail(fmt.Sprintf(lower, "evict_timeout and evict_grace"),
+				"freeing a node may take %s (api_timeout, evict_timeout, evict_grace, units_timeout), but our prolog gives up after %s (prolog_timeout_ms)", usual, ours)
+		} else if most > ours {
+			r.warn(fmt.Sprintf(lower, "max_evict_timeout and max_evict_grace"),
+				"a job may ask for %s to free a node (max_evict_timeout, max_evict_grace), but our prolog gives up after %s (prolog_timeout_ms)", most, ours)
+		}
+		if there && ours >= limit {
+			r.fail("raise "+prologKey+" in slurm.conf, or lower prolog_timeout_ms in plugstack.conf",
+				"our prolog may take %s (prolog_timeout_ms), but Slurm kills it after %s (%s) and drains the node", ours, limit, prologKey)
+		}
 	}
 	start, set := h.seconds("BatchStartTimeout")
 	if !set {

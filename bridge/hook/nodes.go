@@ -36,11 +36,15 @@ func askOf(request Fields) node.Ask {
 // Slurm why the job does not run.
 const undoMargin = 5 * time.Second
 
-// prologLimit is as long as the policies may take, one after the other.
+// prologLimit is that of a job's terms.
 func prologLimit(c *call) time.Duration {
-	cfg := &c.cfg.Nodes
-	plan, _ := node.PlanFor(cfg, askOf(c.request)) // what it refuses has the defaults
-	return cfg.APITimeout.Std() + plan.Terms.Timeout + plan.Terms.Grace + node.EndMargin + cfg.UnitsTimeout.Std() + undoMargin
+	plan, _ := node.PlanFor(&c.cfg.Nodes, askOf(c.request)) // what it refuses has the defaults
+	return PrologLimit(&c.cfg.Nodes, plan.Terms)
+}
+
+// PrologLimit is as long as the policies may take, one after the other.
+func PrologLimit(cfg *slurmconf.NodeSettings, terms node.Terms) time.Duration {
+	return cfg.APITimeout.Std() + terms.Timeout + terms.Grace + node.EndMargin + cfg.UnitsTimeout.Std() + undoMargin
 }
 
 // jobProlog takes this node from Kubernetes, if the job is one of those that do. Any

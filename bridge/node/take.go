@@ -29,7 +29,11 @@ func (b *Bridge) Take(ctx context.Context, local Local, slurmNode string, h Hold
 	if h.Mode != Reclaim {
 		return Outcome{}, nil
 	}
-	return b.Empty(ctx, name, h, terms, time.Now())
+	outcome, err := b.Empty(ctx, name, h, terms, time.Now())
+	if err != nil {
+		return outcome, err
+	}
+	return outcome, b.stopUnits(ctx, local)
 }
 
 // GiveBack ends what Take began for a job, whatever became of it: what an epilog does.
@@ -37,6 +41,9 @@ func (b *Bridge) Take(ctx context.Context, local Local, slurmNode string, h Hold
 func (b *Bridge) GiveBack(ctx context.Context, local Local, job, restarts uint32) error {
 	held, err := local.Get(job)
 	if err != nil || held == nil || held.Restarts > restarts {
+		return err
+	}
+	if err := b.startUnits(ctx, local, job, held.Node); err != nil {
 		return err
 	}
 	if err := b.Drop(ctx, held.Node, RunOf(job, restarts)); err != nil {

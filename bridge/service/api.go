@@ -2,11 +2,14 @@ package service
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sirupsen/logrus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/kube"
@@ -17,14 +20,25 @@ import (
 type api struct {
 	kube *kube.Client
 	log  *logrus.Entry
-	as   *kube.Client // makes and changes objects, if it is not nil
+	as   *kube.Client // makes and changes objects in a user's name, if it is not nil
 }
 
-func (a api) writer() *kube.Client {
+// write tries f with the client that makes and changes objects. What RBAC denies to a
+// user who is impersonated is theirs to hear, not the administrator's mistake.
+func (a api) write(ctx context.Context, what string, f func(context.Context, dynamic.Interface) error) error {
+	client := a.kube
 	if a.as != nil {
-		return a.as
+		client = a.as
 	}
-	return a.kube
+	err := client.Do(ctx, what, func(ctx context.Context) error { return f(ctx, client.Dynamic) })
+	var status *apierrors.StatusError
+	if a.as == nil || !kube.Is(err, kube.Denied) || !errors.As(err, &status) {
+		return err
+	}
+	if d := status.Status().Details; d == nil || d.Kind != "services" && d.Kind != "endpointslices" && d.Kind != "endpoints" {
+		return err // the node may not impersonate the user
+	}
+	return &RefusedError{Text: "Kubernetes does not allow it to this user: " + err.Error(), Err: err}
 }
 
 var singular = map[schema.GroupVersionResource]string{
@@ -91,8 +105,8 @@ func (a api) listAs(ctx context.Context, gvr schema.GroupVersionResource, namesp
 
 func (a api) create(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	var made *unstructured.Unstructured
-	err := a.writer().Do(ctx, "create "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
-		made, err = a.writer().Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Create(ctx, u, metav1.CreateOptions{FieldManager: kube.FieldManager})
+	err := a.write(ctx, "create "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context, c dynamic.Interface) (err error) {
+		made, err = c.Resource(gvr).Namespace(u.GetNamespace()).Create(ctx, u, metav1.CreateOptions{FieldManager: kube.FieldManager})
 		return err
 	})
 	if err != nil {
@@ -105,8 +119,8 @@ func (a api) create(ctx context.Context, gvr schema.GroupVersionResource, u *uns
 // update replaces the object that was read: a change since then is a Conflict.
 func (a api) update(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	var made *unstructured.Unstructured
-	err := a.writer().Do(ctx, "update "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
-		made, err = a.writer().Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Update(ctx, u, metav1.UpdateOptions{FieldManager: kube.FieldManager})
+	err := a.write(ctx, "update "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context, c dynamic.Interface) (err error) {
+		made, err = c.Resource(gvr).Namespace(u.GetNamespace()).Update(ctx, u, metav1.UpdateOptions{FieldManager: kube.FieldManager})
 		return err
 	})
 	if err != nil {
@@ -138,8 +152,8 @@ func (a api) apply(ctx context.Context, gvr schema.GroupVersionResource, u *unst
 
 func (a api) applyOnce(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured, force bool) (*unstructured.Unstructured, error) {
 	var made *unstructured.Unstructured
-	err := a.writer().Do(ctx, "apply "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context) (err error) {
-		made, err = a.writer().Dynamic.Resource(gvr).Namespace(u.GetNamespace()).Apply(ctx, u.GetName(), u,
+	err := a.write(ctx, "apply "+object(gvr, u.GetNamespace(), u.GetName()), func(ctx context.Context, c dynamic.Interface) (err error) {
+		made, err = c.Resource(gvr).Namespace(u.GetNamespace()).Apply(ctx, u.GetName(), u,
 			metav1.ApplyOptions{FieldManager: kube.FieldManager, Force: force})
 		return err
 	})

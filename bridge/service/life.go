@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
-	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
 // deleting is the answer that the API server gives to a create while an object of
@@ -24,6 +23,11 @@ func deleting(object string) error {
 // Ready opens a service to traffic.
 func (r *Registrar) Ready(ctx context.Context, reg *Registration) error {
 	return r.become(ctx, reg, Ready)
+}
+
+// NotReady closes it to traffic until it is Ready again.
+func (r *Registrar) NotReady(ctx context.Context, reg *Registration) error {
+	return r.become(ctx, reg, NotReady)
 }
 
 // Terminating closes it to new connections.
@@ -167,13 +171,7 @@ func (r *Registrar) deregister(ctx context.Context, reg *Registration) error {
 	if err := r.withdraw(ctx, reg); err != nil {
 		return err
 	}
-	var pauses kube.Pauses
-	for {
-		err := r.removeService(ctx, reg)
-		if !kube.Is(err, kube.Conflict) || pauses.Wait(ctx) != nil {
-			return err
-		}
-	}
+	return whileConflicts(ctx, func() error { return r.removeService(ctx, reg) })
 }
 
 // withdraw deletes this node's endpoint.
@@ -220,6 +218,25 @@ func namespaces(regs []*Registration) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// OfJob lists the Services of this run of the job, "NAMESPACE/NAME", whichever node and
+// step made them, in the namespaces of this step's. It reads what the API server has at
+// hand: another node's may be missing for some milliseconds.
+func (r *Registrar) OfJob(ctx context.Context, regs []*Registration) ([]string, error) {
+	var names []string
+	for _, namespace := range namespaces(regs) {
+		found, err := r.api().listCached(ctx, Services, namespace, r.Job.Selector())
+		if err != nil {
+			return nil, err
+		}
+		for i := range found {
+			if job, ours := anchor.JobOf(&found[i], r.Job.Cluster); ours && sameRun(job, r.Job) {
+				names = append(names, namespace+"/"+found[i].GetName())
+			}
+		}
+	}
+	return names, nil
 }
 
 // Summary is one line about what a step has registered, for the log.

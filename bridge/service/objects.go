@@ -41,7 +41,7 @@ var (
 // Condition is where in its life an endpoint is.
 type Condition int
 
-// The conditions of an endpoint in their order.
+// The conditions of an endpoint. The first two alternate, the last one is for good.
 const (
 	NotReady    Condition = iota // registered, nothing answers yet
 	Ready                        // traffic may come

@@ -37,8 +37,8 @@ type Port struct {
 
 // The kinds of a Probe.
 const (
-	ReadyTCP  = "tcp"  // the first target port takes a connection
-	ReadyHTTP = "http" // it answers a GET of Path below 400
+	ReadyTCP  = "tcp"  // each target port takes a connection
+	ReadyHTTP = "http" // the first one answers a GET of Path below 400
 	ReadyFile = "file" // the user can open the file Path
 	ReadyNone = "none" // at once
 )

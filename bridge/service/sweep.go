@@ -29,8 +29,7 @@ func (r *Registrar) removeStale(ctx context.Context, gvr schema.GroupVersionReso
 }
 
 func (r *Registrar) removeIf(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string, whose func(anchor.Job) bool) error {
-	var pauses kube.Pauses
-	for {
+	return whileConflicts(ctx, func() error {
 		found, err := r.api().get(ctx, gvr, namespace, name)
 		if err != nil || found == nil {
 			return err
@@ -38,16 +37,29 @@ func (r *Registrar) removeIf(ctx context.Context, gvr schema.GroupVersionResourc
 		if job, ours := anchor.JobOf(found, r.Job.Cluster); !ours || !whose(job) {
 			return nil
 		}
-		err = r.api().remove(ctx, gvr, found)
+		return r.api().remove(ctx, gvr, found)
+	})
+}
+
+// releaseLease deletes a job's Lease once nothing else of the job is in the
+// namespace. A step that registers meanwhile renews it; a moment later its Service
+// is there, which keeps it.
+func (a api) releaseLease(ctx context.Context, namespace string, job anchor.Job) error {
+	return whileConflicts(ctx, func() error { return a.releaseLeaseOnce(ctx, namespace, job) })
+}
+
+// whileConflicts does again what somebody else's write came between.
+func whileConflicts(ctx context.Context, do func() error) error {
+	var pauses kube.Pauses
+	for {
+		err := do()
 		if !kube.Is(err, kube.Conflict) || pauses.Wait(ctx) != nil {
 			return err
 		}
 	}
 }
 
-// releaseLease deletes a job's Lease once nothing else of the job is in the
-// namespace. A step that registers meanwhile renews it, which keeps it.
-func (a api) releaseLease(ctx context.Context, namespace string, job anchor.Job) error {
+func (a api) releaseLeaseOnce(ctx context.Context, namespace string, job anchor.Job) error {
 	lease, err := anchor.Get(ctx, a.kube, namespace, job)
 	if err != nil || lease == nil {
 		return err
@@ -61,11 +73,7 @@ func (a api) releaseLease(ctx context.Context, namespace string, job anchor.Job)
 			return err
 		}
 	}
-	err = a.remove(ctx, anchor.Leases, lease)
-	if kube.Is(err, kube.Conflict) {
-		return nil
-	}
-	return err
+	return a.remove(ctx, anchor.Leases, lease)
 }
 
 // Sweeper removes what jobs left behind, from outside their steps. It looks for no
@@ -82,6 +90,10 @@ func (s *Sweeper) api() api { return api{kube: s.Kube, log: s.Log} }
 // the Services that no other node serves. Runs of the job after job.Restarts are
 // left alone.
 func (s *Sweeper) Job(ctx context.Context, namespace string, job anchor.Job, node string) error {
+	return whileConflicts(ctx, func() error { return s.jobOnce(ctx, namespace, job, node) })
+}
+
+func (s *Sweeper) jobOnce(ctx context.Context, namespace string, job anchor.Job, node string) error {
 	served := map[string]bool{} // by other nodes
 	endpoints, err := s.api().list(ctx, EndpointSlices, namespace, job.Selector())
 	if err != nil {

@@ -26,7 +26,8 @@ func writeFile(path string, data []byte, mode fs.FileMode, of *owner) (err error
 			err = fmt.Errorf("write %s: %w", path, err)
 		}
 	}()
-	if of != nil {
+	// Where it is ours already, a hardened unit may not even try.
+	if info, statErr := f.Stat(); statErr != nil || !isOf(info, of) {
 		err = f.Chown(of.uid, of.gid)
 	}
 	if err == nil {

@@ -17,6 +17,7 @@ type Plan struct {
 	Services  bool              // with the rights for services
 	Open      []string          // namespaces of services
 	Patterns  bool              // reconcile has to look in all namespaces
+	TakeNodes bool              // the controller takes nodes from Kubernetes
 	Addresses map[string]string // what each node may publish
 }
 
@@ -40,10 +41,32 @@ func (p *Plan) Objects() ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects = p.inWorkflowNamespace(objects)
-	if !p.Services {
-		return objects, nil
+	if p.Workflows != manifests.Namespace {
+		objects = append([]*unstructured.Unstructured{namespace(p.Workflows)}, objects...)
 	}
+	if p.TakeNodes {
+		reclaim, err := manifests.ForReclaim()
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, reclaim...)
+	}
+	if p.Services {
+		if objects, err = p.withServices(objects); err != nil {
+			return nil, err
+		}
+	}
+	// The rights on Workflows are where slurmk8s.toml has these.
+	for _, u := range objects {
+		if u.GetName() == manifests.Controller && strings.HasPrefix(u.GetKind(), "Role") || u.GetName() == manifests.NodeWorkflows {
+			u.SetNamespace(p.Workflows)
+		}
+	}
+	return objects, nil
+}
+
+// withServices adds what services need.
+func (p *Plan) withServices(objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	node, err := manifests.ForNodes()
 	if err != nil {
 		return nil, err
@@ -78,24 +101,10 @@ func (p *Plan) Objects() ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// inWorkflowNamespace moves the rights on Workflows to where slurmk8s.toml has them.
-func (p *Plan) inWorkflowNamespace(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
-	if p.Workflows == manifests.Namespace {
-		return objects
-	}
-	all := make([]*unstructured.Unstructured, 0, len(objects)+1)
-	for _, u := range objects {
-		if u.GetKind() == "Namespace" {
-			other := u.DeepCopy()
-			other.SetName(p.Workflows)
-			all = append(all, other)
-		}
-		if (u.GetKind() == "Role" || u.GetKind() == "RoleBinding") && u.GetName() == manifests.Controller {
-			u.SetNamespace(p.Workflows)
-		}
-		all = append(all, u)
-	}
-	return all
+func namespace(name string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name},
+	}}
 }
 
 func (p *Plan) setAddresses(u *unstructured.Unstructured) {

@@ -27,6 +27,7 @@ type Options struct {
 	Server    string        // the API server's URL in the credentials; "": the administrator's
 	Open      []string      // namespaces for services, besides those of slurmk8s.toml
 	Lifetime  time.Duration // of each credential
+	TakeNodes bool          // the controller takes nodes from Kubernetes (PrologSlurmctld)
 	Overwrite bool          // take over fields that somebody else wrote
 
 	Output         string            // directory of the credentials of nodes; "": make none
@@ -116,6 +117,7 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 		Open:      o.open(),
 		Services:  o.services(),
 		Patterns:  policy.Patterns(&o.Config.Services),
+		TakeNodes: o.TakeNodes,
 	}
 	if !plan.Services {
 		p.note("services are left out: no namespace is named by --open or by [[services.allow]] of slurmk8s.toml")
@@ -123,6 +125,9 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 	}
 	if plan.Patterns {
 		p.note("[[services.allow]] names namespaces by a pattern: open each of them with --open")
+	}
+	if o.Config.Services.Impersonate != "" {
+		p.later("- services.impersonate is set: write your users into packaging/manifests/impersonation.yaml and apply it")
 	}
 	found, err := addresses(ctx, o.Config, o.NodeAddresses)
 	if err != nil {

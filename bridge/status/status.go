@@ -67,18 +67,22 @@ type Options struct {
 // error says that Kubernetes told nothing.
 func Collect(ctx context.Context, o Options) (*Report, error) {
 	c := &collector{o: o, jobs: map[uint32]*Job{}}
-	answered := 0
-	var first error
-	for _, look := range []func(context.Context) error{c.workflows, c.services, c.nodes} {
-		if err := look(ctx); err != nil {
-			first = cmp.Or(first, err)
-			c.note("%v", err)
-			continue
-		}
-		answered++
+	looks := []func(context.Context) error{c.workflows}
+	if len(o.Config.Services.Allow) > 0 {
+		looks = append(looks, c.services)
 	}
-	if answered == 0 {
-		return nil, first
+	if o.Config.Nodes.Reclaims() {
+		looks = append(looks, c.nodes)
+	}
+	var failed []error
+	for _, look := range looks {
+		if err := look(ctx); err != nil {
+			failed = append(failed, err)
+			c.note("%v", err)
+		}
+	}
+	if len(failed) == len(looks) {
+		return nil, failed[0]
 	}
 	c.slurm(ctx)
 	if open := state.Dir(o.Config.StateDir).Breaker(o.Config.Workflows.Breaker.Std()); open.Tripped() {
@@ -93,7 +97,9 @@ type collector struct {
 	notes []string
 }
 
-func (c *collector) note(format string, args ...any) { c.notes = append(c.notes, fmt.Sprintf(format, args...)) }
+func (c *collector) note(format string, args ...any) {
+	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+}
 
 func (c *collector) add(id uint32, user string, object Object) {
 	if c.o.Job != 0 && c.o.Job != id {
@@ -194,11 +200,7 @@ func (c *collector) services(ctx context.Context) error {
 
 // nodes are those that jobs hold, where the credential may see them.
 func (c *collector) nodes(ctx context.Context) error {
-	n := &c.o.Config.Nodes
-	if n.Reclaim == slurmconf.ReclaimNone && len(n.ReclaimPartitions)+len(n.ReclaimFeatures) == 0 {
-		return nil
-	}
-	held, err := node.New(c.o.Kube, n, c.o.Config.Cluster, c.o.Log).Held(ctx)
+	held, err := node.New(c.o.Kube, &c.o.Config.Nodes, c.o.Config.Cluster, c.o.Log).Held(ctx)
 	if kube.Is(err, kube.Denied) {
 		c.note("nodes that jobs hold are not shown: this credential may not list nodes; kubectl get nodes -l %s=%s does", node.LabelHeldBy, c.o.Config.Cluster)
 		return nil

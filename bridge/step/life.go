@@ -9,18 +9,23 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
-// live opens each service when it answers and renews the job's Leases, until ctx
+// live opens each service while it answers and renews the job's Leases, until ctx
 // ends.
 func (s *session) live(ctx context.Context) {
-	ready := make(chan *service.Registration, len(s.regs))
+	type change struct {
+		reg   *service.Registration
+		ready bool
+	}
+	changes := make(chan change)
 	p := &prober{session: s}
 	for _, reg := range s.regs {
 		if !reg.Shared {
-			go func() {
-				if p.await(ctx, reg.Spec) {
-					ready <- reg
+			go p.watch(ctx, reg.Spec, func(ready bool) {
+				select {
+				case changes <- change{reg, ready}:
+				case <-ctx.Done():
 				}
-			}()
+			})
 		}
 	}
 	interval := s.cfg.Services.RenewInterval.Std()
@@ -31,8 +36,8 @@ func (s *session) live(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case reg := <-ready:
-			s.makeReady(ctx, reg)
+		case c := <-changes:
+			s.become(ctx, c.reg, c.ready)
 		case <-renewal.C:
 			next := interval
 			if s.registrar != nil {
@@ -48,11 +53,16 @@ func (s *session) live(ctx context.Context) {
 	}
 }
 
-// makeReady tries until it works or the step ends: the service answers.
-func (s *session) makeReady(ctx context.Context, reg *service.Registration) {
+// become opens or closes a service to traffic; it tries until that works or the step
+// ends.
+func (s *session) become(ctx context.Context, reg *service.Registration, ready bool) {
+	change := s.registrar.NotReady
+	if ready {
+		change = s.registrar.Ready
+	}
 	var pauses kube.Pauses
 	for {
-		err := s.registrar.Ready(ctx, reg)
+		err := change(ctx, reg)
 		if err == nil || ctx.Err() != nil {
 			return
 		}

@@ -23,9 +23,50 @@ const (
 	latePause  = 5 * time.Second
 )
 
+// failures is how often in a row a service that was ready must not answer to be so no
+// longer: Kubernetes's own default for pods.
+const failures = 3
+
 // prober finds out when services answer, where pods would ask: at the address that
 // is published, not at loopback.
 type prober struct{ *session }
+
+// watch tells when a service begins to answer, and when it no longer does, until ctx
+// ends.
+func (p *prober) watch(ctx context.Context, s service.Spec, tell func(ready bool)) {
+	interval := p.cfg.Services.ReadyInterval.Std()
+	for p.await(ctx, s) {
+		tell(true)
+		if interval == 0 || s.Ready.Kind != service.ReadyTCP && s.Ready.Kind != service.ReadyHTTP {
+			return // a file says that the service has begun, and need not stay
+		}
+		if !p.untilSilent(ctx, s, interval) {
+			return
+		}
+		tell(false)
+	}
+}
+
+// untilSilent returns true when the service does not answer any more, false when ctx
+// ends before.
+func (p *prober) untilSilent(ctx context.Context, s service.Spec, interval time.Duration) bool {
+	for failed := 0; ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(interval):
+		}
+		err := p.probe(ctx, s)
+		if err == nil {
+			failed = 0
+			continue
+		}
+		if failed++; failed == failures && ctx.Err() == nil {
+			p.log.Warnf("%s: does not answer any more, %d times: %v", s.Object(), failed, err)
+			return true
+		}
+	}
+}
 
 // await returns true when the service answers, false when ctx ends before.
 func (p *prober) await(ctx context.Context, s service.Spec) bool {
@@ -59,16 +100,21 @@ func (p *prober) await(ctx context.Context, s service.Spec) bool {
 }
 
 func (p *prober) probe(ctx context.Context, s service.Spec) error {
-	target := netip.AddrPortFrom(p.registrar.Address, s.Ports[0].Target)
+	at := func(port service.Port) netip.AddrPort { return netip.AddrPortFrom(p.registrar.Address, port.Target) }
 	switch s.Ready.Kind {
 	case service.ReadyNone:
 		return nil
 	case service.ReadyFile:
 		return p.file(ctx, s.Ready.Path)
 	case service.ReadyHTTP:
-		return probe.HTTP(ctx, target, s.Ready.Path)
+		return probe.HTTP(ctx, at(s.Ports[0]), s.Ready.Path)
 	}
-	return probe.TCP(ctx, target)
+	for _, port := range s.Ports { // an endpoint is ready as a whole
+		if err := probe.TCP(ctx, at(port)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // file waits in a process of the user's until the user can open the file. It lasts

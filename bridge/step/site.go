@@ -165,8 +165,25 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address,
 		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Log: s.log,
 	}
-	s.regs, err = s.registrar.Register(ctx, mine)
-	return err
+	if s.regs, err = s.registrar.Register(ctx, mine); err != nil {
+		return err
+	}
+	return s.countOfAllNodes(ctx, rules, mine)
+}
+
+// countOfAllNodes refuses what was just made if the job has too much now, with what other
+// nodes made, of which no mark here knows. The count comes afterwards, so that of two nodes
+// at once one sees both.
+func (s *session) countOfAllNodes(ctx context.Context, rules *policy.Policy, mine []service.Spec) error {
+	// In a batch script's environment this is Slurm's word, in that of a step the user's.
+	if s.req.step == "batch" && s.fields[hook.KeyNodeList] == s.req.node {
+		return nil
+	}
+	others, err := s.registrar.OfJob(ctx, s.regs)
+	if err != nil {
+		return err
+	}
+	return rules.Count(mine, others)
 }
 
 func (s *session) client() (*kube.Client, error) { return s.clientAs(nil) }

@@ -21,6 +21,9 @@ var controller []byte
 //go:embed node.yaml
 var node []byte
 
+//go:embed nodes-controller.yaml
+var nodesController []byte
+
 // Names that the manifests use.
 const (
 	Namespace       = "slurm"      // of accounts, workflows and the list of nodes
@@ -29,8 +32,10 @@ const (
 	ControllerToken = "slurmk8s-controller-token"
 	Node            = "slurmk8s-node"
 	NodePorts       = "slurmk8s-node-ports"
-	Reconcile       = "slurmk8s-reconcile"
+	NodeReclaim     = "slurmk8s-node-reclaim"
+	NodeWorkflows   = "slurmk8s-node-workflows"
 	Nodes           = "slurmk8s-nodes"
+	Reconcile       = "slurmk8s-reconcile"
 )
 
 // ForController is controller.yaml: accounts and rights for workflows.
@@ -40,6 +45,11 @@ func ForController() ([]*unstructured.Unstructured, error) {
 
 // ForNodes is node.yaml: rights and the admission policy for services.
 func ForNodes() ([]*unstructured.Unstructured, error) { return parse("node.yaml", node) }
+
+// ForReclaim is nodes-controller.yaml: the rights of a controller that takes nodes.
+func ForReclaim() ([]*unstructured.Unstructured, error) {
+	return parse("nodes-controller.yaml", nodesController)
+}
 
 func parse(name string, text []byte) ([]*unstructured.Unstructured, error) {
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -52,4 +54,44 @@ func TestTheRatioSaysHowManyTimesLessWeTake(t *testing.T) {
 	r := &report{}
 	assert.Equal(t, 4.0, *r.single("a", "ms", 5).beside(20).Ratio)
 	assert.Nil(t, r.single("b", "ms", 0).beside(20).Ratio)
+}
+
+func TestTheStopwatchesTellWhatLiesBetweenThem(t *testing.T) {
+	result := map[string]*launched{"with": {own: map[string][]float64{}}}
+	require.NoError(t, addTimes(result, `with slurmstepd 7 before load 1000000
+with slurmstepd 7 before exit 9000000
+with slurmstepd 7 after load 3000000
+with slurmstepd 7 after exit 9500000
+with slurmstepd 8 before task_init 5000000
+with slurmstepd 8 after task_init 5250000
+with srun 9 before init 100
+with srun 9 before load 50
+with srun 9 after load 150
+with srun 9 after init 1000100
+`))
+	own := result["with"].own
+	assert.Equal(t, []float64{2.5}, own["slurmstepd"])
+	assert.Equal(t, []float64{2}, own["before tasks"], "what comes at the end is no delay")
+	assert.Equal(t, []float64{0.25}, own["task"], "a child that did not load the plugins")
+	assert.Equal(t, []float64{1.0001}, own["srun"])
+	assert.ErrorContains(t, addTimes(result, "with srun 3 after load 9999999999999\n"), "by one stopwatch only")
+	assert.ErrorContains(t, addTimes(result, "without srun 3 after load 1\n"), "cannot read")
+}
+
+func TestWhatAProcessHasMappedBeyondAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "smaps")
+	require.NoError(t, os.WriteFile(path, []byte(`7f00-7f10 r-xp 00000000 00:00 1  /lib/libc.so.6
+Rss:                 100 kB
+7f20-7f30 r-xp 00000000 00:00 2  /opt/plugin.so
+Rss:                  40 kB
+7f30-7f40 rw-p 00001000 00:00 2  /opt/plugin.so
+Rss:                   4 kB
+7f50-7f60 rw-p 00000000 00:00 0  [heap]
+Rss:                 500 kB
+`), 0o600))
+	with, err := readMaps(path)
+	require.NoError(t, err)
+	files, kb := with.beyond(mapped{"/lib/libc.so.6": 90})
+	assert.Equal(t, []string{"/opt/plugin.so"}, files)
+	assert.Equal(t, 44.0, kb)
 }

@@ -23,18 +23,20 @@ type samples struct {
 	wait                              time.Duration // of the blocked hook
 	deadReference                     time.Duration // patience with kubectl and a dead API server
 	rounds, launches                  int           // of srun: slurmd is started anew in each round
+	podsPerNode, nodes                []int         // that are reclaimed
+	drainedNodes                      int           // by kubectl, one after another, at most
 }
 
 var (
 	full = samples{
 		lifecycles: 21, referenceLifecycles: 5, transitions: 200, referenceTransitions: 20,
 		submits: 50, referenceSubmits: 20, calls: 30, wait: 10 * time.Second, deadReference: 30 * time.Second,
-		rounds: 4, launches: 25,
+		rounds: 4, launches: 25, podsPerNode: []int{1, 10, 50}, nodes: []int{1, 8, 64}, drainedNodes: 64,
 	}
 	quick = samples{
 		lifecycles: 3, referenceLifecycles: 1, transitions: 15, referenceTransitions: 2,
 		submits: 15, referenceSubmits: 3, calls: 5, wait: 2 * time.Second, deadReference: 3 * time.Second,
-		rounds: 1, launches: 8,
+		rounds: 1, launches: 8, podsPerNode: []int{1}, nodes: []int{1, 64}, drainedNodes: 1,
 	}
 )
 
@@ -51,6 +53,7 @@ var sections = []struct {
 	{"register", registrations},
 	{"register-launch", registerLaunch},
 	{"launch-cost", launchCost},
+	{"reclaim", reclaims},
 	{"dead-api", deadAPI},
 }
 

@@ -68,13 +68,13 @@ func TestAPodWithoutAnOwnerIsNotEvicted(t *testing.T) {
 func TestOptionsAboutNodesAreJudgedAtThePrompt(t *testing.T) {
 	parallel(t)
 	for _, c := range []struct{ option, says string }{
-		{"--k8s-nodes=mine", "reclaim, keep or lend"},
+		{"--k8s-nodes=mine", "none of reclaim, keep, lend"},
 		{"--k8s-nodes=", "is empty"},
 		{"--k8s-evict-grace=soon", "soon"},
-		{"--k8s-evict-grace=0", "1s"},
-		{"--k8s-evict-grace=100000", "5m"},
-		{"--k8s-evict-timeout=10:perhaps", "delete"},
-		{"--k8s-evict-timeout=100000", "10m"},
+		{"--k8s-evict-grace=0", "allows 1 to 300 seconds"},
+		{"--k8s-evict-grace=100000", "allows 1 to 300 seconds"},
+		{"--k8s-evict-timeout=10:perhaps", "perhaps is none of"},
+		{"--k8s-evict-timeout=100000", "allows 0 to 600 seconds"},
 		{"--k8s-evict-timeout=-1", "-1"},
 	} {
 		result := as(t, user, "sbatch", c.option, "--wrap=true")

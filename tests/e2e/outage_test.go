@@ -38,18 +38,21 @@ func TestAPIServerHangs(t *testing.T) {
 func TestAPIServerRefusesConnections(t *testing.T) {
 	alone(t)
 	addresses := strings.Fields(admin(t, "hostname", "--ip-address"))
-	rule := func(operation string) {
-		for _, address := range addresses {
-			table := "iptables"
-			if strings.Contains(address, ":") {
-				table = "ip6tables"
-			}
-			_, err := bed.Docker(deadline(t, patience), "exec", bed.ControlPlane, table, operation, "INPUT",
-				"--source", address, "--protocol", "tcp", "--dport", "6443", "--jump", "REJECT", "--reject-with", "tcp-reset")
-			require.NoError(t, err)
+	outage(t, func() { refuseConnections(t, "--insert", addresses) }, func() { refuseConnections(t, "--delete", addresses) })
+}
+
+// refuseConnections changes the API server's firewall for hosts of these addresses.
+func refuseConnections(t *testing.T, operation string, addresses []string) {
+	t.Helper()
+	for _, address := range addresses {
+		table := "iptables"
+		if strings.Contains(address, ":") {
+			table = "ip6tables"
 		}
+		_, err := bed.Docker(deadline(t, patience), "exec", bed.ControlPlane, table, operation, "INPUT",
+			"--source", address, "--protocol", "tcp", "--dport", "6443", "--jump", "REJECT", "--reject-with", "tcp-reset")
+		require.NoError(t, err)
 	}
-	outage(t, func() { rule("--insert") }, func() { rule("--delete") })
 }
 
 // The API server answers, but what DWS has to say to a Workflow cannot be asked: no Workflow can

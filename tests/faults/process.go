@@ -38,6 +38,9 @@ type Command struct {
 	// ForPeople is an administrator's command: it has no reply but text, what is
 	// wrong is on standard error, and any exit status but 0 and 125 is a failure.
 	ForPeople bool
+	// Lines is how many lines such a command may write there: one for each thing that
+	// it looks after. 0 is one.
+	Lines int
 }
 
 // Outcome is how a run of a hook ended.
@@ -195,8 +198,8 @@ func (o *Outcome) insane(c Command, deadline time.Duration, log string) []string
 		add("exit status %d: %s", o.Code, clip(string(o.Stderr), 200))
 	}
 	if c.ForPeople {
-		if n := strings.Count(strings.TrimRight(string(o.Stderr), "\n"), "\n"); n > 0 {
-			add("%d lines on standard error: %q", n+1, clip(string(o.Stderr), 200))
+		if n := strings.Count(string(o.Stderr), "\n"); n > max(c.Lines, 1) {
+			add("%d lines on standard error: %q", n, clip(string(o.Stderr), 200))
 		}
 		return wrong
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,8 @@ type Runner struct {
 	faults   []Fault
 	// everyLasting tries each fault in mode always, not only those with Lasting.
 	everyLasting bool
+	// everyVariant tries each fault in variants too: Scenario.Only does not count.
+	everyVariant bool
 	// Runs that mostly wait and runs that mostly work have places of their own:
 	// many of the first fit beside few of the second, and a machine that is
 	// overrun would make hooks miss deadlines that they keep.
@@ -74,14 +77,14 @@ func (r *Runner) Run(ctx context.Context, s Scenario) (*Report, error) {
 		return report, fmt.Errorf("%s: undisturbed run: %w", s.Name, err)
 	}
 	report.Requests, report.EndState = requests, reference
-	plans := r.plans(requests)
+	plans := r.plans(s, requests)
 	report.Results = make([]Result, len(plans))
 	r.planned.Add(int64(len(plans)))
 	var cells sync.WaitGroup
 	for i, plan := range plans {
 		cells.Go(func() {
 			places := r.working
-			if plan.waits() {
+			if plan.waits() || s.Waits {
 				places = r.waiting
 			}
 			place := <-places
@@ -105,9 +108,12 @@ func (r *Runner) Run(ctx context.Context, s Scenario) (*Report, error) {
 }
 
 // plans is every fault at every request where it is possible.
-func (r *Runner) plans(requests []Request) []Plan {
+func (r *Runner) plans(s Scenario, requests []Request) []Plan {
 	var plans []Plan
 	for _, f := range r.faults {
+		if s.Only != nil && !r.everyVariant && !slices.Contains(s.Only, f.Name) {
+			continue
+		}
 		for _, q := range requests {
 			if !f.Applies(q) {
 				continue

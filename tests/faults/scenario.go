@@ -44,6 +44,11 @@ type Scenario struct {
 	// Cleanup removes what Setup and the hook made.
 	Cleanup func(context.Context, *Cell) error
 
+	// Only names the faults of a scenario that is a variant of another one; nil is all.
+	Only []string
+
+	// Waits is set when the hook mostly waits without any fault too.
+	Waits bool
 	// MayBeBusy allows "ask again later" of a disturbed run.
 	MayBeBusy bool
 	// Hasty is a hook whose deadline leaves no time for a second try: it need not

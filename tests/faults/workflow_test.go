@@ -25,7 +25,7 @@ const (
 )
 
 // TestHooks runs the matrix of every hook. FAULTS=reset,hang and
-// HOOKS=setup,teardown narrow it; FAULTS_ALWAYS=all widens it.
+// HOOKS=setup,teardown narrow it; FAULTS_ALWAYS=all and FAULTS_VARIANTS=all widen it.
 func TestHooks(t *testing.T) {
 	selected, err := Select(os.Getenv("FAULTS"))
 	require.NoError(t, err)
@@ -34,6 +34,7 @@ func TestHooks(t *testing.T) {
 		w.newPlaces(t, "waiting", number(t, "FAULTS_WAITING", 24)),
 		w.newPlaces(t, "working", number(t, "FAULTS_WORKING", 4)))
 	go runner.Watch(t.Context(), w.probe)
+	runner.everyVariant = os.Getenv("FAULTS_VARIANTS") == "all"
 	runner.everyLasting = os.Getenv("FAULTS_ALWAYS") == "all"
 
 	// All run at once, whatever -parallel says: most of a matrix's time is waiting.
@@ -43,7 +44,7 @@ func TestHooks(t *testing.T) {
 	}
 	results := map[string]chan finished{}
 	var order []string
-	for _, s := range slices.Concat(w.workflowScenarios(), w.reconcileScenarios(), w.serviceScenarios()) {
+	for _, s := range slices.Concat(w.workflowScenarios(), w.reconcileScenarios(), w.serviceScenarios(), w.nodeScenarios()) {
 		if !chosen(s.Name) {
 			continue
 		}
@@ -70,6 +71,11 @@ func TestHooks(t *testing.T) {
 	}
 	book.write(t)
 }
+
+// telling are the faults that find what a variant does in its own way: lost answers,
+// lost races, lost rights, lost watches and death. What is tried again, and how, is
+// the same everywhere.
+var telling = []string{"reset-after", "hang", "409", "403", "kill-before", "kill-after", "watch-cut-0", "watch-gone"}
 
 // number is an environment variable's, or the default.
 func number(t *testing.T, variable string, standard int) int {
@@ -107,6 +113,7 @@ type situation struct {
 	earlier bool
 	foreign bool // the job's name is taken by a Workflow that is not ours
 	env     bool // the job's variables were kept
+	variant bool // of another situation: only what differs there is tried
 	verify  func(c *Cell, o *Outcome, end endState) error
 	more    func(*Scenario)
 }
@@ -117,20 +124,20 @@ func (w *world) workflowScenarios() []Scenario {
 		{name: "job_process", hook: "slurm_bb_job_process", verify: nothingLeft,
 			more: func(s *Scenario) { s.Deadline, s.Hasty = 1500*time.Millisecond, true }},
 		{name: "setup", hook: "slurm_bb_setup", slow: "Setup", verify: leaves("Setup")},
-		{name: "setup after requeue", hook: "slurm_bb_setup", at: "PreRun", earlier: true, verify: leaves("Setup"),
+		{name: "setup after requeue", variant: true, hook: "slurm_bb_setup", at: "PreRun", earlier: true, verify: leaves("Setup"),
 			more: func(s *Scenario) { s.Deadline += hookDeadline / 2 }}, // a teardown and a setup
 		{name: "data_in, waiting", hook: "slurm_bb_data_in", at: "Setup", slow: "DataIn", verify: leaves("DataIn")},
-		{name: "data_in, polled", hook: "slurm_bb_data_in", fields: polled, at: "Setup", slow: "DataIn", verify: leaves("DataIn")},
-		{name: "test_data_in", hook: "slurm_bb_test_data_in", fields: polled, at: "Setup", asked: "DataIn", slow: "DataIn",
+		{name: "data_in, polled", variant: true, hook: "slurm_bb_data_in", fields: polled, at: "Setup", slow: "DataIn", verify: leaves("DataIn")},
+		{name: "test_data_in", variant: true, hook: "slurm_bb_test_data_in", fields: polled, at: "Setup", asked: "DataIn", slow: "DataIn",
 			verify: leaves("DataIn"), more: mayBeBusy},
 		{name: "pre_run", hook: "slurm_bb_pre_run", fields: nodes, at: "DataIn", slow: "PreRun", verify: leaves("PreRun", "c1", "c2")},
-		{name: "post_run", hook: "slurm_bb_post_run", at: "PreRun", slow: "PostRun", verify: leaves("PostRun")},
-		{name: "data_out", hook: "slurm_bb_data_out", at: "PostRun", slow: "DataOut", verify: leaves("DataOut")},
-		{name: "test_data_out", hook: "slurm_bb_test_data_out", fields: polled, at: "PostRun", asked: "DataOut", slow: "DataOut",
+		{name: "post_run", variant: true, hook: "slurm_bb_post_run", at: "PreRun", slow: "PostRun", verify: leaves("PostRun")},
+		{name: "data_out", variant: true, hook: "slurm_bb_data_out", at: "PostRun", slow: "DataOut", verify: leaves("DataOut")},
+		{name: "test_data_out", variant: true, hook: "slurm_bb_test_data_out", fields: polled, at: "PostRun", asked: "DataOut", slow: "DataOut",
 			verify: leaves("DataOut"), more: mayBeBusy},
 		{name: "teardown after setup", hook: "slurm_bb_job_teardown", fields: hurry("false"), at: "Setup", slow: "Teardown", env: true, verify: nothingLeft},
-		{name: "teardown of a running job, hurry", hook: "slurm_bb_job_teardown", fields: hurry("true"), at: "PreRun", env: true, verify: nothingLeft},
-		{name: "teardown after data_out", hook: "slurm_bb_job_teardown", fields: hurry("false"), at: "DataOut", env: true, verify: nothingLeft},
+		{name: "teardown of a running job, hurry", variant: true, hook: "slurm_bb_job_teardown", fields: hurry("true"), at: "PreRun", env: true, verify: nothingLeft},
+		{name: "teardown after data_out", variant: true, hook: "slurm_bb_job_teardown", fields: hurry("false"), at: "DataOut", env: true, verify: nothingLeft},
 		{name: "teardown of nothing", hook: "slurm_bb_job_teardown", fields: hurry("false"), verify: nothingLeft},
 		{name: "teardown, name taken", hook: "slurm_bb_job_teardown", fields: hurry("true"), at: "Setup", foreign: true, verify: leaves("Setup")},
 		{name: "get_status", hook: "slurm_bb_get_status", at: "Setup", verify: leavesStatus,
@@ -166,6 +173,9 @@ func (w *world) scenario(s situation) Scenario {
 		Again:   breakerRests,
 		Cleanup: w.stage.clear,
 		Verify:  func(c *Cell, o *Outcome, end any) error { return s.verify(c, o, end.(endState)) },
+	}
+	if s.variant {
+		scenario.Only = telling
 	}
 	if s.more != nil {
 		s.more(&scenario)

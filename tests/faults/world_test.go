@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -67,6 +68,7 @@ func startWorld(t *testing.T) *world {
 	w.stage, err = w.newStage(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, w.namespace(t.Context(), prototypePlace))
+	require.NoError(t, w.kubelets(t.Context()))
 	return w
 }
 
@@ -130,7 +132,7 @@ func (w *world) furnish(ctx context.Context, p Place) error {
 			return err
 		}
 	}
-	return w.furnishServices(ctx, p)
+	return errors.Join(w.furnishServices(ctx, p), w.furnishNodes(ctx, p))
 }
 
 func ourLabels(cluster string, job int) map[string]any {

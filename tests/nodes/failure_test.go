@@ -166,7 +166,7 @@ func TestALaterRunIsNotRequeued(t *testing.T) {
 	w.newPod(h.node, "bare", unmanaged)
 	assert.Contains(t, h.prolog(12), "3 MESSAGE=pod ")
 	for _, asked := range h.asked() {
-		assert.NotContains(t, asked, "requeue")
+		assert.NotContains(t, asked, "scontrol requeue")
 	}
 }
 

@@ -120,6 +120,9 @@ func (w *world) newNode() string {
 		"metadata": map[string]any{"name": name, "labels": map[string]any{"kubernetes.io/hostname": name}, "annotations": map[string]any{"note": "the site's"}},
 		"spec":     map[string]any{"podCIDR": "10.9.0.0/24"},
 	})
+	w.t.Cleanup(func() { // reconcile looks at all that there are
+		_ = w.admin.Resource(node.Nodes).Delete(context.Background(), name, metav1.DeleteOptions{})
+	})
 	// In place of the one that says that the new node is not ready.
 	w.patchNode(name, `{"spec":{"taints":[{"key":"site","value":"hpc","effect":"PreferNoSchedule"}]}}`)
 	return name

@@ -130,6 +130,28 @@ func TestManyStepsShareOneLimit(t *testing.T) {
 	assert.Empty(t, w.names())
 }
 
+func TestNodesOfAJobShareOneLimit(t *testing.T) {
+	w := newWorld(t)
+	c1, c2 := w.newNode(site{rules: w.aliceOnly()}), w.newNode(site{rules: w.aliceOnly()})
+	start := func(n *node, name, step, spec string, more ...string) *step {
+		fields := []string{"CONFIG=" + n.config, "JOB_ID=12", "STEP_ID=" + step, "UID=1", "GID=1", "NODE=" + name, "K8S_REGISTER=" + spec}
+		return n.start(append(fields, more...))
+	}
+	first := start(c1, "c1", "batch", "name=mine,port=8001,ready=none;name=mine-b,port=8002,ready=none", "NODELIST=c[1-2]")
+	assert.Contains(t, first.reply(), "CODE=0")
+	before := w.names()
+	// NODELIST is what srun's user says it is.
+	second := start(c2, "c2", "0", "name=mine-c,port=8003,ready=none", "NODELIST=c2")
+	assert.Equal(t, []string{"CODE=2", "MESSAGE=a job of user daemon may have 2 services, not 3"}, second.reply())
+	second.gone()
+	assert.Equal(t, before, w.names(), "what it made is gone again")
+	again := start(c2, "c2", "1", "name=mine,port=8001,ready=none;name=mine-b,port=8002,ready=none", "NODELIST=c2")
+	assert.Contains(t, again.reply(), "CODE=0", "the same names count once")
+	assert.Equal(t, []string{"CODE=0"}, again.end())
+	assert.Equal(t, []string{"CODE=0"}, first.end())
+	assert.Empty(t, w.names())
+}
+
 // Whatever came before it, Kubernetes is never given an address such as these.
 func TestAnAddressThatLeadsElsewhereIsNotPublished(t *testing.T) {
 	w := newWorld(t)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
@@ -58,7 +59,8 @@ func TestRBACJudgesTheImpersonatedUser(t *testing.T) {
 	bob := w.registrarFor(kubeBob)
 	none, err := bob.Register(t.Context(), specs)
 	require.ErrorContains(t, err, `User "slurmk8s:user:bob" cannot create resource "services" in API group "" in the namespace "`+w.namespace)
-	assert.True(t, kube.Is(err, kube.Denied))
+	var refused *service.RefusedError
+	require.ErrorAs(t, err, &refused, "it is the user's to hear")
 	require.NoError(t, bob.Deregister(t.Context(), none))
 	assert.Empty(t, w.names())
 
@@ -73,7 +75,7 @@ func TestRBACJudgesTheImpersonatedUser(t *testing.T) {
 	w.bind("Group", "slurmk8s:nodes", "slurmk8s-node")
 	eventually(t, "her rights are gone", func() bool {
 		_, err := w.as(kubeAlice).Resource(service.Services).Namespace(w.namespace).Create(t.Context(), plainService("x"), metav1.CreateOptions{DryRun: []string{"All"}})
-		return err != nil && assert.ObjectsAreEqual(true, kube.Is(&kube.RequestError{Err: err}, kube.Denied))
+		return apierrors.IsForbidden(err)
 	})
 	for _, reg := range regs {
 		require.NoError(t, alice.Ready(t.Context(), reg))
@@ -93,7 +95,7 @@ func asUser(w *world, user string) error {
 	}
 	r := w.registrarFor(user)
 	r.Alive = func(context.Context, service.Claim) (bool, error) { return false, nil }
-	regs, err := r.Register(ctx, w.specs("name=a,port=2,endpoints=both;b:3"))
+	regs, err := r.Register(ctx, w.specs("name=a,port=2,endpoints=both;name=b,port=3,endpoints=both"))
 	if err != nil {
 		return err
 	}
@@ -204,7 +206,7 @@ func TestTheStepProgramImpersonates(t *testing.T) {
 	n := w.newNode(site{kubeconfig: w.credential("c1"), services: `impersonate = "slurmk8s:user:alice{user}"`})
 	s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"))
 	answer := s.reply()
-	assert.Equal(t, "CODE=2", answer[0], answer[1])
+	assert.Equal(t, "CODE=3", answer[0], "the administrator's mistake")
 	assert.Contains(t, answer[1], `User "slurmk8s:node:c1" cannot impersonate resource "users"`)
 	s.gone()
 	assert.Empty(t, w.names())

@@ -36,6 +36,7 @@ var plurals = map[string]schema.GroupVersionResource{
 	"ConfigMap":                        {Version: "v1", Resource: "configmaps"},
 	"ClusterRole":                      rbacGVR("clusterroles"),
 	"ClusterRoleBinding":               rbacGVR("clusterrolebindings"),
+	"Role":                             rbacGVR("roles"),
 	"RoleBinding":                      rbacGVR("rolebindings"),
 	"ValidatingAdmissionPolicy":        {Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicies"},
 	"ValidatingAdmissionPolicyBinding": {Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicybindings"},

@@ -49,7 +49,7 @@ func TestAStepFromBeginToEnd(t *testing.T) {
 	w := newWorld(t)
 	n := w.newNode(site{})
 	port, listen := n.freePort()
-	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=jupyter:80:%d;name=two,port=web:%d,port=9000", port, port)))
+	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=jupyter:80:%d;name=two,port=web:%d,port=9000:%d", port, port, port)))
 	assert.Equal(t, []string{"CODE=0",
 		"SETENV_SLURMK8S_SERVICE_JUPYTER=jupyter." + n.namespace + ".svc:80",
 		fmt.Sprintf("SETENV_SLURMK8S_SERVICE_TWO=two.%s.svc:%d", n.namespace, port),
@@ -153,15 +153,61 @@ func TestOnlyTheFirstNodeRegisters(t *testing.T) {
 	w := newWorld(t)
 	n := w.newNode(site{})
 	s := n.start(n.fields("NODE_RANK=1", "K8S_REGISTER=a:8888"))
-	assert.Equal(t, []string{"CODE=0", "SETENV_SLURMK8S_SERVICE_A=a." + n.namespace + ".svc:8888"}, s.reply())
+	assert.Equal(t, []string{"CODE=0", "OVER=1", "SETENV_SLURMK8S_SERVICE_A=a." + n.namespace + ".svc:8888"}, s.reply())
 	assert.Empty(t, w.names())
 	assert.False(t, n.marked(12))
-	assert.Equal(t, []string{"CODE=0"}, s.end())
+	s.gone()
 	all := n.start(n.fields("NODE_RANK=1", "K8S_REGISTER=name=a,port=8888,host=all,ready=none"))
 	all.reply()
 	assert.Len(t, w.names(), 3)
 	assert.Equal(t, []string{"CODE=0"}, all.end())
 	assert.Empty(t, w.names())
+}
+
+func TestAServiceIsReadyWhenAllItsPortsAnswer(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	web, listenWeb := n.freePort()
+	metrics, listenMetrics := n.freePort()
+	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=name=a,port=web:80:%d,port=metrics:9090:%d", web, metrics)))
+	assert.Contains(t, s.reply(), "CODE=0")
+	listenWeb()
+	time.Sleep(1500 * time.Millisecond)
+	assert.False(t, n.isReady("a.alps.12.c1"), "the second port does not answer")
+	listenMetrics()
+	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+}
+
+func TestAServiceThatStopsAnsweringIsNotReadyUntilItDoes(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{services: `ready_interval = "1s"`})
+	port, listen := n.freePort()
+	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=name=a,port=%d,endpoints=both", port)))
+	assert.Contains(t, s.reply(), "CODE=0")
+	l := listen()
+	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+	require.NoError(t, l.Close())
+	closed := time.Now()
+	eventually(t, "not ready", func() bool { return !n.isReady("a.alps.12.c1") })
+	assert.Greater(t, time.Since(closed), 1500*time.Millisecond, "one failure is not enough")
+	assert.Equal(t, n.address.String()+" ready=false serving=false terminating=false", w.endpoint("a.alps.12.c1"))
+	assert.Contains(t, fmt.Sprint(w.get(service.Endpoints, "a").Object["subsets"]), "notReadyAddresses")
+	listen()
+	eventually(t, "ready again", func() bool { return n.isReady("a.alps.12.c1") })
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+	assert.Empty(t, w.names())
+
+	n = w.newNode(site{services: `ready_interval = "0s"`})
+	port, listen = n.freePort()
+	s = n.start(n.fields(fmt.Sprintf("K8S_REGISTER=name=a,port=%d", port)))
+	assert.Contains(t, s.reply(), "CODE=0")
+	l = listen()
+	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+	require.NoError(t, l.Close())
+	time.Sleep(4500 * time.Millisecond)
+	assert.True(t, n.isReady("a.alps.12.c1"), "asked once, as configured")
+	assert.Equal(t, []string{"CODE=0"}, s.end())
 }
 
 func TestHTTPAndFileProbes(t *testing.T) {

@@ -23,7 +23,7 @@ func TestSetupMakesAllThatIsNeeded(t *testing.T) {
 	w := newWorld(t, "[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\"rule-ns\", \"user-{user}\"]")
 	out := w.setup("--open", "flag-ns", "--output", w.path("out"))
 	for _, line := range []string{
-		"node c1 may publish 10.1.0.1", "created   configmap slurm/slurmk8s-nodes", "created   rolebinding flag-ns/slurmk8s-node",
+		"node c1 may publish 10.1.0.1", "configmap slurm/slurmk8s-nodes", "created   rolebinding flag-ns/slurmk8s-node",
 		"created   namespace rule-ns", "by a pattern", "created   clusterrolebinding slurmk8s-reconcile",
 		"BurstBufferType=burst_buffer/lua", "Directive=DW", "Flags=TeardownFailure", "optional ",
 	} {
@@ -192,17 +192,17 @@ func TestTheControllerRenewsItsOwnToken(t *testing.T) {
 func TestTokensOfNodesAreBoundToThem(t *testing.T) {
 	w := newWorld(t)
 	status, _, stderr := w.run("setup", "--kubeconfig", w.server.Kubeconfig(), "--open", "token-ns", "--output", w.path("out"),
-		"--nodes", "c1", "--node-credential", "token")
+		"--nodes", "tok1", "--node-credential", "token")
 	assert.Equal(t, 1, status)
-	assert.Contains(t, stderr, "node c1:")
+	assert.Contains(t, stderr, "node tok1:")
 	assert.Contains(t, stderr, "--node-credential=certificate")
 
 	_, err := w.admin.Resource(gvr("", "v1", "nodes")).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "c1"}}}, metav1.CreateOptions{})
+		"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "tok1"}}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	w.setup("--open", "token-ns", "--output", w.path("out"), "--nodes", "c1", "--node-credential", "token")
-	assert.Contains(t, w.whoAmI("out/nodes/c1/slurmk8s-node.kubeconfig"), "system:serviceaccount:slurm:slurmk8s-node")
-	assert.NoDirExists(t, w.path("out/nodes/c2"))
+	w.setup("--open", "token-ns", "--output", w.path("out"), "--nodes", "tok1", "--node-credential", "token")
+	assert.Contains(t, w.whoAmI("out/nodes/tok1/slurmk8s-node.kubeconfig"), "system:serviceaccount:slurm:slurmk8s-node")
+	assert.NoDirExists(t, w.path("out/nodes/c1"))
 }
 
 func TestLinesOfSlurmAreAddedOnlyWhereTheyLack(t *testing.T) {

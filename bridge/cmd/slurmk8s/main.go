@@ -26,6 +26,8 @@ Usage:
   slurmk8s prolog-slurmctld|epilog-slurmctld  nodes, for PrologSlurmctld and EpilogSlurmctld
   slurmk8s cancel-job [--after-pid PID] ID  cancel a job, of an array that one task
   slurmk8s register|deregister [SPEC]       a service of this host, outside Slurm
+  slurmk8s status [JOBID]                   what is held in Kubernetes, for whom
+  slurmk8s cleanup JOBID                    remove what a job that is over left, now
   slurmk8s doctor                           check this host and say what to do
   slurmk8s setup --kubeconfig FILE          rights, credentials and namespaces in Kubernetes
   slurmk8s step                             what the SPANK plugin starts for a step
@@ -84,6 +86,10 @@ func run(ctx context.Context, args []string) (status int) {
 		return runReconcile(ctx, args[1:])
 	case "cancel-job":
 		return runCancel(ctx, args[1:])
+	case "status":
+		return runStatus(ctx, args[1:])
+	case "cleanup":
+		return runCleanup(ctx, args[1:])
 	case "doctor":
 		return runDoctor(ctx, args[1:])
 	case "setup":

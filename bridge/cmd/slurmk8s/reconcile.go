@@ -89,6 +89,9 @@ func runReconcile(ctx context.Context, args []string) int {
 	} else {
 		*nodeName = thisNode()
 	}
+	if !*dryRun {
+		renewInPassing(limited, cfg, log)
+	}
 	if d.workflows {
 		add(reconcileWorkflows(ctx, cfg, d, *limit, *dryRun, log))
 	}

@@ -14,12 +14,6 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// jobsTakeNodes tells whether the configuration lets any job do so.
-func jobsTakeNodes(cfg *slurmconf.Config) bool {
-	n := &cfg.Nodes
-	return n.Reclaim != slurmconf.ReclaimNone || len(n.ReclaimPartitions)+len(n.ReclaimFeatures) > 0
-}
-
 func nodeOptions(cfg *slurmconf.Config, kubeconfig string, dryRun bool, log *logrus.Entry) (reconcile.NodeOptions, error) {
 	client, err := kube.New(kube.Options{
 		Kubeconfig:     kubeconfig,

@@ -37,9 +37,9 @@ func dutiesOf(cfg *slurmconf.Config) duties {
 	d := duties{services: len(cfg.Services.Allow) > 0}
 	d.node = d.services && there(cfg.Services.Kubeconfig)
 	// Without any credential, the error about the controller's is the one to tell.
-	d.thisNode = jobsTakeNodes(cfg) && there(cfg.Nodes.Kubeconfig)
+	d.thisNode = cfg.Nodes.Reclaims() && there(cfg.Nodes.Kubeconfig)
 	d.workflows = there(cfg.Kubernetes.Kubeconfig) || !d.node && !d.thisNode
-	d.allNodes = jobsTakeNodes(cfg) && there(cfg.Kubernetes.Kubeconfig)
+	d.allNodes = cfg.Nodes.Reclaims() && there(cfg.Kubernetes.Kubeconfig)
 	return d
 }
 

@@ -41,6 +41,8 @@ as it should be.
                          token that is bound to the Kubernetes node of the same name
   --node-addresses FILE  lines "NODE ADDRESS,...", instead of slurm.conf's NodeAddr; an
                          address may be a subnet
+  --take-nodes           let the controller take nodes from Kubernetes (slurmk8s
+                         prolog-slurmctld), where no credential is kept on nodes
   --remote               this host is not the controller: its credential goes to
                          DIR/controller/
   --server URL           the API server as Slurm's hosts reach it (default: the
@@ -60,7 +62,7 @@ Exit status: 0 done, 1 not; run again, it goes on where it ended.
 
 type setupFlags struct {
 	config, kubeconfig, open, output, nodes, credential, addresses, server string
-	dryRun, remote, renew, overwrite, writeSlurmConf                       bool
+	dryRun, remote, renew, overwrite, takeNodes, writeSlurmConf            bool
 	days                                                                   int
 }
 
@@ -78,6 +80,7 @@ func runSetup(ctx context.Context, args []string) int {
 	set.BoolVar(&f.remote, "remote", false, "")
 	set.BoolVar(&f.renew, "renew", false, "")
 	set.BoolVar(&f.overwrite, "overwrite", false, "")
+	set.BoolVar(&f.takeNodes, "take-nodes", false, "")
 	set.BoolVar(&f.writeSlurmConf, "write-slurm-conf", false, "")
 	set.IntVar(&f.days, "days", 90, "")
 	switch err := set.Parse(args); {
@@ -128,7 +131,7 @@ func (f *setupFlags) run(ctx context.Context) error {
 		return renewOwn(ctx, cfg)
 	}
 	o := setup.Options{
-		Config: cfg, Server: f.server, Lifetime: time.Duration(f.days) * 24 * time.Hour, Overwrite: f.overwrite,
+		Config: cfg, Server: f.server, Lifetime: time.Duration(f.days) * 24 * time.Hour, Overwrite: f.overwrite, TakeNodes: f.takeNodes,
 		Output: f.output, Remote: f.remote, NodeCredential: f.credential,
 		Plugin: pluginPath(), WriteSlurmConf: f.writeSlurmConf, Out: os.Stdout,
 	}
@@ -169,13 +172,7 @@ func (f *setupFlags) run(ctx context.Context) error {
 }
 
 func renewOwn(ctx context.Context, cfg *slurmconf.Config) error {
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     cfg.Kubernetes.Kubeconfig,
-		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; setup)", version.Version, cfg.Cluster),
-		AlsoTrusted:    slurmUser(cfg),
-		Log:            quiet(),
-	})
+	client, err := operatorClient(cfg, "setup")
 	if err != nil {
 		return err
 	}
@@ -195,16 +192,35 @@ func renewOwn(ctx context.Context, cfg *slurmconf.Config) error {
 	return nil
 }
 
-// pluginPath is where the SPANK plugin is installed: beside this program's library.
-func pluginPath() string {
-	program, err := os.Executable()
+// renewInPassing is what reconcile does for the controller's token. That it fails is
+// told in the log while the old token still works; afterwards everything says so.
+func renewInPassing(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) {
+	client, err := operatorClient(cfg, "reconcile")
 	if err != nil {
-		return filepath.Join("/opt/slurmk8s/lib", setup.PluginFile)
+		return // a node, or reconcile itself says it
 	}
-	if program, err = filepath.EvalSymlinks(program); err != nil {
-		return filepath.Join("/opt/slurmk8s/lib", setup.PluginFile)
+	until, renewed, err := setup.RenewOwn(ctx, cfg, client, time.Now(), slurmUser(cfg)...)
+	if err != nil {
+		log.Warn(err)
+	} else if renewed {
+		log.Infof("the controller's token was renewed, until %s", until.Format(time.RFC3339))
 	}
-	return filepath.Join(filepath.Dir(filepath.Dir(program)), "lib", setup.PluginFile)
+}
+
+// pluginPath is where the SPANK plugin is installed: PREFIX/lib, or where packages
+// have it, PREFIX/lib/slurmk8s.
+func pluginPath() string {
+	prefix := "/usr"
+	if program, err := os.Executable(); err == nil {
+		if program, err = filepath.EvalSymlinks(program); err == nil {
+			prefix = filepath.Dir(filepath.Dir(program))
+		}
+	}
+	path := filepath.Join(prefix, "lib", setup.PluginFile)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	return filepath.Join(prefix, "lib", "slurmk8s", setup.PluginFile)
 }
 
 // quiet is for commands whose answer is all that a person wants to read.

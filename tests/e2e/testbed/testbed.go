@@ -64,6 +64,16 @@ func FromEnv() (*Bed, error) {
 	return b, nil
 }
 
+// With reaches the same API server with the credential of another kubeconfig.
+func (b *Bed) With(kubeconfig []byte) (dynamic.Interface, error) {
+	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.Host = b.apiServer // by its address for us
+	return dynamic.NewForConfig(config)
+}
+
 func env(name, otherwise string) string {
 	if value := os.Getenv(name); value != "" {
 		return value

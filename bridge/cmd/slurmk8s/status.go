@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/slurm"
+	"slurmk8s.io/slurmk8s/bridge/status"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+const statusHelp = `Usage: slurmk8s status [--config FILE] [--json] [JOBID]
+
+Shows what slurmk8s holds in Kubernetes for a job, or for all jobs of the cluster:
+Workflows, Services, endpoints, Leases and nodes, with their states, ages and errors.
+JOBID is a job's number, of an array's task the one of "squeue --format=%A".
+
+root and SlurmUser, on the controller, see all. Other users see what Slurm tells them
+about their own jobs, since no user's process may read a credential.
+
+Exit status: 0 shown, 1 it could not be.
+`
+
+// statusLimit bounds the requests of one look.
+const statusLimit = 30 * time.Second
+
+func runStatus(ctx context.Context, args []string) int {
+	set, config := flags("status")
+	asJSON := set.Bool("json", false, "")
+	id, help, err := parseJob(set, args, 0)
+	switch {
+	case help:
+		fmt.Print(statusHelp)
+		return exitOK
+	case err != nil:
+		return usage("status: %v", err)
+	}
+	cfg, err := slurmconf.Load(*config)
+	if err != nil {
+		return failed(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	report, err := look(ctx, cfg, id)
+	if err != nil {
+		return failed(err)
+	}
+	show := status.Print
+	if *asJSON {
+		show = status.PrintJSON
+	}
+	if err := show(os.Stdout, report); err != nil {
+		return failed(err)
+	}
+	return exitOK
+}
+
+// parseJob reads flags and job id in any order: "12 --json" as well as "--json 12".
+func parseJob(set *flag.FlagSet, args []string, least int) (id uint32, help bool, err error) {
+	var words []string
+	for {
+		if err := set.Parse(args); err != nil {
+			return 0, err == flag.ErrHelp, err
+		}
+		if set.NArg() == 0 {
+			break
+		}
+		words, args = append(words, set.Arg(0)), set.Args()[1:]
+	}
+	if len(words) < least || len(words) > 1 {
+		return 0, false, errors.New("give one job id")
+	}
+	if len(words) == 0 {
+		return 0, false, nil
+	}
+	number, err := strconv.ParseUint(words[0], 10, 32)
+	if err != nil || number == 0 {
+		return 0, false, fmt.Errorf("%q is not a job id", words[0])
+	}
+	return uint32(number), false, nil
+}
+
+func look(ctx context.Context, cfg *slurmconf.Config, id uint32) (*status.Report, error) {
+	commands := slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}
+	client, err := operatorClient(cfg, "status")
+	if errors.Is(err, fs.ErrPermission) {
+		who, err := user.Current()
+		if err != nil {
+			return nil, err
+		}
+		return status.ForUser(ctx, commands, cfg.Cluster, who, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return status.Collect(ctx, status.Options{Config: cfg, Kube: client, Slurm: commands, Job: id, Now: time.Now(), Log: quiet()})
+}
+
+// operatorClient is the controller's access, for a person who waits.
+func operatorClient(cfg *slurmconf.Config, command string) (*kube.Client, error) {
+	return kube.New(kube.Options{
+		Kubeconfig:     cfg.Kubernetes.Kubeconfig,
+		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; %s)", version.Version, cfg.Cluster, command),
+		AlsoTrusted:    slurmUser(cfg),
+		Hasty:          true,
+		Log:            quiet(),
+	})
+}

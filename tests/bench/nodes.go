@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// podEnd is how long pods take to end after they were evicted: the least that a job can
+// wait for, on one node as on all.
+const podEnd = 3 * time.Second
+
+// reclaims measures how much later a job starts because its nodes are taken from Kubernetes:
+// nodes at once, each with a client of its own as its prolog has, beside kubectl drain of one
+// node after another. Node and Pod objects are real, kubelets are simulated.
+func reclaims(ctx context.Context, b *bench) error {
+	p := &pool{bench: b}
+	config := b.server.Config()
+	config.QPS = -1
+	var err error
+	if p.admin, err = dynamic.NewForConfig(config); err != nil {
+		return err
+	}
+	if err := p.kubelets(ctx); err != nil {
+		return err
+	}
+	for _, pods := range b.samples.podsPerNode {
+		delay, drained := map[int]float64{}, map[int]float64{}
+		for _, nodes := range b.samples.nodes {
+			ours, requests, err := p.measure(ctx, nodes, pods, p.take)
+			if err != nil {
+				return fmt.Errorf("%d nodes with %d pods: %w", nodes, pods, err)
+			}
+			delay[nodes] = ours
+			m := b.report.single(fmt.Sprintf("reclaim_%d_nodes_%d_pods_ms", nodes, pods), "ms", ours)
+			r := b.report.single(fmt.Sprintf("reclaim_%d_nodes_%d_pods_requests_per_node", nodes, pods), "requests", requests)
+			if pods == 1 && nodes <= b.samples.drainedNodes {
+				reference, requests, err := p.measure(ctx, nodes, pods, p.drain)
+				if err != nil {
+					return fmt.Errorf("kubectl drain of %d nodes: %w", nodes, err)
+				}
+				drained[nodes] = reference
+				m.beside(reference)
+				r.beside(requests)
+			}
+		}
+		name := "reclaim_64_over_1"
+		if pods != 1 {
+			name = fmt.Sprintf("reclaim_64_over_1_%d_pods", pods)
+		}
+		m := b.report.single(name, "times", delay[64]/delay[1]).within(1.2)
+		if drained[64] > 0 {
+			m.beside(drained[64] / drained[1])
+		}
+	}
+	b.report.note("reclaim_*: pods take %v to end; kubectl drain, the reference, takes one node after another, with 1 pod each. "+
+		"All nodes, their kubelets and the API server share this machine", podEnd)
+	return nil
+}
+
+// pool is the nodes of one measurement.
+type pool struct {
+	*bench
+	admin dynamic.Interface
+	made  int // so far, for names
+}
+
+// measure makes nodes with pods and has them emptied. It returns how long that took, in ms,
+// and how many requests a node it took.
+func (p *pool) measure(ctx context.Context, nodes, pods int, empty func(context.Context, []string) error) (ms, requests float64, err error) {
+	names, err := p.make(ctx, nodes, pods)
+	if err != nil {
+		return 0, 0, err
+	}
+	before, err := p.requests(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	begin := monotonic()
+	if err := empty(ctx, names); err != nil {
+		return 0, 0, err
+	}
+	ms = milliseconds(monotonic() - begin)
+	after, err := p.requests(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	left, err := p.admin.Resource(node.Pods).Namespace(namespace).List(ctx, metav1.ListOptions{})
+	if err == nil && len(left.Items) > 0 {
+		err = fmt.Errorf("%d pods are left", len(left.Items))
+	}
+	kubelets := float64(nodes * pods) // each pod's end is one request of theirs
+	return ms, (after - before - kubelets) / float64(nodes), errors.Join(err, p.remove(ctx, names))
+}
+
+// take is the prologs of a job on all of its nodes.
+func (p *pool) take(ctx context.Context, names []string) error {
+	cfg := slurmconf.Default().Nodes
+	p.lastJob++
+	holder := node.Holder{Cluster: "bench", JobID: uint32(p.lastJob), Mode: node.Reclaim}
+	terms := node.Terms{Grace: 30 * time.Second, Timeout: 2 * time.Minute, Policy: slurmconf.EvictFail}
+	return eachAtOnce(names, len(names), func(name string) error {
+		client, err := kube.New(kube.Options{Kubeconfig: p.server.Kubeconfig(), RequestTimeout: 10 * time.Second, Log: silent()})
+		if err != nil {
+			return err
+		}
+		_, err = node.New(client, &cfg, "bench", silent()).Take(ctx, node.LocalIn(p.path("run."+name)), name, holder, terms)
+		return err
+	})
+}
+
+// drain is the replaced sequence.
+func (p *pool) drain(ctx context.Context, names []string) error {
+	for _, name := range names {
+		command := exec.CommandContext(ctx, p.kubectl, "--kubeconfig", p.server.Kubeconfig(), "drain", name,
+			"--ignore-daemonsets", "--delete-emptydir-data", "--force")
+		command.Env = []string{"HOME=" + p.path("home")}
+		if out, err := command.CombinedOutput(); err != nil {
+			return fmt.Errorf("kubectl drain %s: %w: %s", name, err, bytes.TrimSpace(out))
+		}
+	}
+	return nil
+}
+
+func (p *pool) make(ctx context.Context, nodes, pods int) ([]string, error) {
+	names := make([]string, nodes)
+	for i := range names {
+		p.made++
+		names[i] = fmt.Sprintf("node-%d", p.made)
+		if err := os.Mkdir(p.path("run."+names[i]), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	return names, eachAtOnce(names, 8, func(name string) error {
+		_, err := p.admin.Resource(node.Nodes).Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": name},
+		}}, metav1.CreateOptions{})
+		for i := 0; i < pods && err == nil; i++ {
+			err = p.makePod(ctx, name, fmt.Sprintf("%s-%d", name, i))
+		}
+		return err
+	})
+}
+
+// makePod makes a pod of a ReplicaSet that runs.
+func (p *pool) makePod(ctx context.Context, on, name string) error {
+	pods := p.admin.Resource(node.Pods).Namespace(namespace)
+	_, err := pods.Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Pod",
+		"metadata": map[string]any{"name": name, "ownerReferences": []any{map[string]any{
+			"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "00000000-0000-0000-0000-000000000001", "controller": true,
+		}}},
+		"spec": map[string]any{"nodeName": on, "containers": []any{map[string]any{"name": "main", "image": "registry.invalid/main"}}},
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	running := []byte(`{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}`)
+	_, err = pods.Patch(ctx, name, types.MergePatchType, running, metav1.PatchOptions{}, "status")
+	return err
+}
+
+func (p *pool) remove(ctx context.Context, names []string) error {
+	now := int64(0)
+	err := p.admin.Resource(node.Pods).Namespace(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{})
+	return errors.Join(err, eachAtOnce(names, 8, func(name string) error {
+		return p.admin.Resource(node.Nodes).Delete(ctx, name, metav1.DeleteOptions{})
+	}))
+}
+
+// kubelets end every pod that is evicted, podEnd later, until ctx ends.
+func (p *pool) kubelets(ctx context.Context) error {
+	pods := p.admin.Resource(node.Pods)
+	stream, err := pods.Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	go func() {
+		ending := map[types.UID]bool{}
+		for event := range stream.ResultChan() {
+			u, ok := event.Object.(*unstructured.Unstructured)
+			if !ok || event.Type == "DELETED" || u.GetDeletionTimestamp() == nil || ending[u.GetUID()] {
+				continue
+			}
+			ending[u.GetUID()] = true
+			time.AfterFunc(podEnd, func() {
+				now, uid := int64(0), u.GetUID()
+				_ = pods.Namespace(u.GetNamespace()).Delete(ctx, u.GetName(),
+					metav1.DeleteOptions{GracePeriodSeconds: &now, Preconditions: &metav1.Preconditions{UID: &uid}})
+			})
+		}
+	}()
+	return nil
+}
+
+// requests is how many the API server has answered about nodes, pods and events.
+func (p *pool) requests(ctx context.Context) (float64, error) {
+	client, err := rest.HTTPClientFor(p.server.Config())
+	if err != nil {
+		return 0, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.server.Config().Host+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	var sum float64
+	lines := bufio.NewScanner(answer.Body)
+	for lines.Scan() {
+		line := lines.Text()
+		if !strings.HasPrefix(line, "apiserver_request_total{") {
+			continue
+		}
+		for _, resource := range []string{"nodes", "pods", "events"} {
+			if strings.Contains(line, `resource="`+resource+`"`) {
+				var n float64
+				if _, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &n); err != nil {
+					return 0, err
+				}
+				sum += n
+			}
+		}
+	}
+	return sum, lines.Err()
+}
+
+// eachAtOnce calls f for all names, some at once, and returns what failed.
+func eachAtOnce(names []string, atOnce int, f func(string) error) error {
+	var mutex sync.Mutex
+	var failed []error
+	var group sync.WaitGroup
+	places := make(chan struct{}, atOnce)
+	for _, name := range names {
+		places <- struct{}{}
+		group.Go(func() {
+			defer func() { <-places }()
+			if err := f(name); err != nil {
+				mutex.Lock()
+				defer mutex.Unlock()
+				failed = append(failed, err)
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(failed...)
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# rpm.sh: what can be seen of the rpms without a distribution that has rpm: their files and
+# dependencies, and that they go into an empty root and out of it again, scripts included. Not
+# that they go with the Slurm of Red Hat or SUSE, nor with their systemd and SELinux.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../cluster/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
+cd "$top"
+: "${VERSION:?make test-packages sets it}" "${SLURM_RELEASES:?make test-packages sets it}"
+
+container=$CLUSTER-packages-rpm
+fail() { echo "not ok - rpm: line ${BASH_LINENO[0]}: $*"; exit 1; }
+root() { docker exec "$container" "$@"; }
+
+# A Debian with rpm's own tool, without any Slurm.
+image() {
+	local base tag
+	base=$(tests/cluster/base-image.sh bookworm)
+	tag=slurmk8s-rpm:$(echo "$base" | hash_of -)
+	has_image "$tag" || printf 'FROM %s\nRUN apt-get update && apt-get install -y --no-install-recommends rpm\n' "$base" |
+		docker build --force-rm --tag "$tag" - >"$state/rpm-image.log" 2>&1 ||
+		die "cannot make an image with rpm. Look at: $state/rpm-image.log"
+	echo "$tag"
+}
+
+# requires PACKAGE LINE...: the package depends on that.
+requires() {
+	local package=$1 line
+	shift
+	for line; do
+		root sh -c "rpm -qp --requires /packages/$package" | grep -qxF -- "$line" || fail "$package does not require $line"
+	done
+}
+
+started=$(image)
+docker rm --force "$container" >/dev/null 2>&1 || true
+docker run --detach --init --name "$container" --network none --volume "$top/build/packages:/packages:ro" "$started" sleep infinity >/dev/null
+trap 'docker rm --force "$container" >/dev/null 2>&1' EXIT
+
+root sh -c 'rpm --checksig --nosignature /packages/*.rpm' >/dev/null
+requires "slurmk8s-controller-$VERSION-1.*.rpm" "slurmk8s = $VERSION-1" slurm-slurmctld
+for slurm in $SLURM_RELEASES; do
+	requires "slurmk8s-client-$VERSION+slurm$slurm-1.*.rpm" "slurmk8s = $VERSION-1" "slurm >= $slurm"
+	root sh -c "rpm -qp --requires /packages/slurmk8s-client-$VERSION+slurm$slurm-1.*.rpm" | grep -q '^slurm < ' ||
+		fail "the client package for $slurm has no upper bound"
+done
+echo "ok - rpm: each client package is for one Slurm release"
+
+before=$(root find / -xdev \( -path /proc -o -path /sys -o -path /root/.rpmdb -o -path /var/lib/rpm \) -prune -o -print | sort)
+root useradd --system slurm
+# --nodeps: rpm's database knows nothing of this Debian.
+root sh -c "rpm -i --force-debian --nodeps /packages/slurmk8s-$VERSION-1.*.rpm /packages/slurmk8s-controller-*.rpm \
+	/packages/slurmk8s-client-*+slurm${SLURM_RELEASES%% *}-1.*.rpm /packages/slurmk8s-node-*.rpm /packages/slurmk8s-doc-*.rpm" >/dev/null
+[ "$(root slurmk8s --version)" = "slurmk8s $VERSION" ] || fail "$(root slurmk8s --version)"
+root rpm -V --nodeps slurmk8s slurmk8s-controller slurmk8s-client slurmk8s-node slurmk8s-doc || fail "rpm -V"
+for file in /etc/slurm/slurmk8s.toml /etc/slurm/burst_buffer.lua /etc/slurm/plugstack.conf.d/slurmk8s.conf; do
+	root rpm -qca | grep -qxF "$file" || fail "$file is no configuration file"
+done
+[ "$(root stat -c %U:%a /var/spool/slurmk8s)" = slurm:700 ] || fail "/var/spool/slurmk8s"
+echo "ok - rpm: installs, with the state directory for SlurmUser"
+
+root sh -c 'echo "# ours" >>/etc/slurm/slurmk8s.toml'
+root sh -c "rpm -U --force-debian --nodeps --replacepkgs /packages/slurmk8s-$VERSION-1.*.rpm" >/dev/null
+root grep -q '^# ours' /etc/slurm/slurmk8s.toml || fail "the administrator's configuration was replaced"
+root sh -c "rpm -qa 'slurmk8s*' | xargs rpm -e --nodeps 2>/dev/null" || fail "rpm -e"
+root grep -q '^# ours' /etc/slurm/slurmk8s.toml.rpmsave || fail "the administrator's configuration was lost"
+root rm -r /etc/slurm # which that file keeps
+root rm -r /var/spool/slurmk8s # rpm has no purge
+root userdel slurm 2>/dev/null
+after=$(root find / -xdev \( -path /proc -o -path /sys -o -path /root/.rpmdb -o -path /var/lib/rpm \) -prune -o -print | sort)
+left=$(comm -13 <(echo "$before") <(echo "$after") | grep -v '^/etc/\(passwd\|group\|shadow\|gshadow\|sub[ug]id\)-$' || true)
+[ -z "$left" ] || fail "left: $left"
+echo "ok - rpm: an update keeps the configuration; removed, nothing is left but that and the state"

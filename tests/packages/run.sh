@@ -1,0 +1,248 @@
+#!/usr/bin/env bash
+# run.sh [bookworm|trixie|forky ...]: the packages in a clean Debian with its own Slurm, beside
+# the test cluster (make cluster): installs, runs jobs, upgrades while a job runs, removes, and
+# looks for what is left. Output: one line a behaviour, then "N passed, M failed".
+#
+# The container shares a worker's network and name, as the test cluster's Slurm nodes do, so
+# that its jobs' services have an address that Kubernetes knows. Its Slurm is its own.
+# KEEP=1 leaves the containers.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../cluster/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
+cd "$top"
+export KUBECONFIG=$state/kubeconfig
+: "${VERSION:?make test-packages sets it}" "${SLURM_RELEASES:?make test-packages sets it}"
+
+node=$CLUSTER-worker
+old=$top/build/packages
+new=$top/build/packages-next # the same sources under a higher version
+next=${VERSION%.*}.$((${VERSION##*.} + 1))
+passed=0 failed=0
+
+root() { docker exec "$container" "$@"; }
+alice() { docker exec --user alice --workdir /home/alice "$container" "$@"; }
+fail() { echo "line ${BASH_LINENO[0]}: $*"; exit 1; }
+
+# behaviour NAME FUNCTION: the function runs in a subshell that ends at its first error; what it
+# prints is the reason. Each behaviour builds on those before it, so the first that fails ends
+# the release.
+behaviour() {
+	local reason status
+	[ -z "$broken" ] || return 0
+	set +e
+	reason=$(set -Ee && trap 'echo "line $LINENO: $BASH_COMMAND"' ERR && "$2" 2>&1)
+	status=$?
+	set -e
+	if [ $status = 0 ]; then
+		echo "ok - $release: $1"
+		passed=$((passed + 1))
+	else
+		echo "not ok - $release: $1: $reason"
+		failed=$((failed + 1))
+		broken=1
+	fi
+}
+
+# eventually SECONDS COMMAND...
+eventually() {
+	local end=$((SECONDS + $1))
+	shift
+	until ("$@") >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$end" ] || fail "in time still not: $*"
+		sleep 0.3
+	done
+}
+
+# packages DIR: those of a host that is controller, node and login in one.
+packages() {
+	local version
+	version=$([ "$1" = /packages-next ] && echo "$next" || echo "$VERSION")
+	echo "$1"/slurmk8s_"$version"-1_*.deb "$1"/slurmk8s-controller_"$version"-1_*.deb "$1"/slurmk8s-node_"$version"-1_all.deb \
+		"$1/slurmk8s-client_$version+slurm$slurm-1"_*.deb "$1"/slurmk8s-doc_"$version"-1_all.deb
+}
+
+# apt COMMAND...: no network is used; the output is shown only if it fails.
+apt() {
+	root sh -c "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends --no-download $*" >"$state/packages.log" 2>&1 ||
+		fail "apt-get $*: $(tail -n 20 "$state/packages.log")"
+}
+
+# files: all files of the container that are not a daemon's or dpkg's own records.
+files() {
+	root find / -xdev \( -path /proc -o -path /sys -o -path /tmp -o -path /var/log -o -path /var/lib/dpkg \
+		-o -path /var/cache -o -path /var/lib/apt -o -path /var/spool/slurm -o -path /var/spool/slurmd \
+		-o -path /home -o -path /root -o -path /run/munge -o -path /run/slurm \) -prune -o -print | sort
+}
+
+daemons() { root pgrep -x 'slurmctld|slurmd|munged' | sort; }
+
+# submit SCRIPT OPTIONS...: prints the job's id; its output is in /home/alice/ID.out.
+submit() {
+	local script=$1
+	shift
+	printf '#!/bin/bash\n%s\n' "$script" |
+		docker exec --interactive --user alice --workdir /home/alice "$container" sbatch --parsable --output '%j.out' "$@"
+}
+
+job() { root scontrol show job "$1" -o; }
+job_is() { [[ $(job "$1") == *" JobState=$2 "* ]]; }
+completes() { eventually 60 job_is "$1" COMPLETED || fail "job $1 did not complete: $(job "$1"; root tail -n 5 /var/log/slurm/slurmctld.log)"; }
+
+# objects JOB: what Kubernetes holds for it.
+objects() {
+	kubectl get workflows.dataworkflowservices.github.io,services,endpointslices.discovery.k8s.io,leases.coordination.k8s.io \
+		--all-namespaces --no-headers --ignore-not-found --selector "slurmk8s.io/cluster=packages${1:+,slurmk8s.io/job-id=$1}" 2>&1
+}
+# nothing_in_kubernetes JOB; of "" for any job.
+nothing_in_kubernetes() { [ -z "$(objects "$1")" ] || fail "left in Kubernetes: $(objects "$1")"; }
+
+wrong_release_is_refused() {
+	local other
+	for other in $SLURM_RELEASES; do
+		[ "$other" != "$slurm" ] || continue
+		! (apt install --simulate /packages/slurmk8s_*.deb "/packages/slurmk8s-client_$VERSION+slurm$other-1_*.deb") >/dev/null ||
+			fail "the client package for Slurm $other may be installed beside $slurm"
+	done
+}
+
+installs() {
+	local before
+	before=$(daemons)
+	apt install "$(packages /packages)"
+	[ "$(daemons)" = "$before" ] || fail "a daemon was restarted"
+	[ "$(root slurmk8s --version)" = "slurmk8s $VERSION" ] || fail "$(root slurmk8s --version)"
+	alice srun --immediate=20 true || fail "a job no longer runs"
+	grep -q 'slurmk8s setup' "$state/packages.log" || fail "nobody said what to do next: $(cat "$state/packages.log")"
+	root srun --help | grep -q -- --k8s-register || fail "srun has no --k8s-register"
+	# shellcheck disable=SC2016 # for the bash in there
+	root bash -c '. /usr/share/bash-completion/completions/slurmk8s
+		COMP_WORDS=(slurmk8s rec) COMP_CWORD=1; _slurmk8s; [ "${COMPREPLY[*]}" = reconcile ] &&
+		COMP_WORDS=(slurmk8s reconcile --dr) COMP_CWORD=2; _slurmk8s; [ "${COMPREPLY[*]}" = --dry-run ]' || fail "completion"
+}
+
+# What the packages' own words and the README tell an administrator to do.
+sets_up() {
+	sed "s|server: .*|server: https://$CLUSTER-control-plane:6443|" "$KUBECONFIG" |
+		docker exec --interactive "$container" sh -c 'umask 077; cat >/root/admin.conf'
+	docker exec --interactive "$container" sh -c 'cat >>/etc/slurm/slurmk8s.toml' <<-END
+		[[services.allow]]
+		users = ["alice"]
+		namespaces = ["slurm-jobs"]
+	END
+	# --overwrite: tests/cluster/services.sh has made the same objects already.
+	root slurmk8s setup --kubeconfig /root/admin.conf --output /root/out --nodes "$node" --write-slurm-conf --overwrite
+	root sh -c "install -m 0600 /root/out/nodes/$node/* /etc/slurm/"
+	root sh -c 'if command -v systemctl; then systemctl enable slurmk8s-reconcile.timer; else echo "* * * * * slurm slurmk8s reconcile" >/etc/cron.d/slurmk8s; fi'
+	root /test/host.sh restart
+	root slurmk8s doctor || [ $? = 1 ] || fail "doctor"
+}
+
+runs_a_storage_job() {
+	local id
+	! submit '#DW jobdw type=nonsense' >/dev/null 2>&1 || fail "a directive that DWS refuses was accepted"
+	id=$(submit $'#DW jobdw type=xfs capacity=1GB pool=dws name=p\ntrue')
+	completes "$id"
+	eventually 60 nothing_in_kubernetes "$id"
+}
+
+runs_a_service_job() {
+	local id
+	id=$(submit $'until [ -e go-$SLURM_JOB_ID ]; do sleep 0.2; done' "--k8s-register=packages-$release:18888;")
+	eventually 30 kubectl --namespace slurm-jobs get service "packages-$release"
+	alice touch "go-$id"
+	completes "$id"
+	eventually 30 nothing_in_kubernetes "$id"
+}
+
+# The job's PreRun was made by the old version; all after it is up to the new one.
+upgrades_under_a_job() {
+	local id before
+	id=$(submit $'#DW jobdw type=xfs capacity=1GB pool=dws name=p\nuntil [ -e go-$SLURM_JOB_ID ]; do sleep 0.2; done' \
+		"--k8s-register=upgrade-$release:18889;")
+	eventually 60 job_is "$id" RUNNING
+	eventually 30 kubectl --namespace slurm-jobs get service "upgrade-$release"
+	root sh -c 'echo "# ours" >>/etc/slurm/slurmk8s.toml'
+	before=$(daemons)
+	apt install "$(packages /packages-next)"
+	[ "$(daemons)" = "$before" ] || fail "a daemon was restarted"
+	[ "$(root slurmk8s --version)" = "slurmk8s $next" ] || fail "$(root slurmk8s --version)"
+	root grep -q '^# ours' /etc/slurm/slurmk8s.toml || fail "the administrator's configuration was replaced"
+	job_is "$id" RUNNING || fail "the job did not survive: $(job "$id")"
+	kubectl --namespace slurm-jobs get service "upgrade-$release" >/dev/null
+	alice touch "go-$id"
+	completes "$id"
+	eventually 60 nothing_in_kubernetes "$id"
+	runs_a_storage_job
+	runs_a_service_job
+	root setpriv --reuid slurm --regid slurm --init-groups slurmk8s reconcile || fail "reconcile found something"
+}
+
+removes() {
+	root /test/host.sh unuse
+	root /test/host.sh restart
+	apt remove 'slurmk8s*'
+	! root test -e /usr/bin/slurmk8s || fail "the program is still there"
+	root test -e /etc/slurm/slurmk8s.toml || fail "the configuration went with the packages: that is for purge"
+	alice srun --immediate=20 true || fail "Slurm does not work without it"
+}
+
+purges() {
+	apt purge 'slurmk8s*'
+	root rm -f /etc/cron.d/slurmk8s # the administrator's
+	[ "$(files)" = "$files_before" ] || fail "$(diff <(echo "$files_before") <(files))"
+	! root dpkg -l 'slurmk8s*' 2>/dev/null | grep -E '^.[^n]' | grep slurmk8s || fail "dpkg still knows it"
+	root /test/host.sh restart
+	alice srun --immediate=20 true || fail "Slurm does not work without it"
+	nothing_in_kubernetes ""
+}
+
+all_behaviours() {
+	broken=
+	behaviour "a client package for another Slurm is refused" wrong_release_is_refused
+	behaviour "all packages install beside a Slurm that runs, which goes on" installs
+	behaviour "setup and doctor, as the packages tell" sets_up
+	behaviour "a #DW job runs, and a wrong directive is refused" runs_a_storage_job
+	behaviour "a --k8s-register job is a Service while it runs" runs_a_service_job
+	behaviour "an upgrade under a job loses neither job nor object, and keeps the configuration" upgrades_under_a_job
+	behaviour "removed, the configuration stays and Slurm works" removes
+	behaviour "purged, nothing is left" purges
+}
+
+# up: a container with Debian's Slurm, which runs before any package of ours is there.
+up() {
+	local image
+	image=$("$top/tests/cluster/slurm-image.sh" "$release")
+	docker rm --force "$container" >/dev/null 2>&1 || true
+	# Job ids of its own: Workflows of all clusters are in one namespace, and named after them.
+	docker run --detach --init --name "$container" --network "container:$node" --env "FIRST_JOB_ID=$((700000 + RANDOM))" \
+		--volume "$old:/packages:ro" --volume "$new:/packages-next:ro" --volume "$top/tests/packages:/test:ro" \
+		--entrypoint sleep "$image" infinity >/dev/null
+	root /test/host.sh start
+	slurm=$(root slurmctld -V | awk '{ print $2 }')
+	slurm=${slurm%.*}
+}
+
+down() {
+	[ -n "${KEEP:-}" ] || docker rm --force "$container" >/dev/null 2>&1 || true
+}
+
+if [ -z "${PACKAGES_BUILT:-}" ]; then
+	packaging/build.sh >/dev/null
+	VERSION=$next PACKAGES=$new packaging/build.sh deb >/dev/null
+fi
+find build/packaging/"$VERSION"/stage/lib -name '*.so' -exec "$top/tests/packages/elf.sh" {} +
+"$top/tests/packages/rpm.sh"
+tests/e2e/deploy.sh
+
+releases=("$@")
+[ ${#releases[@]} -gt 0 ] || releases=(bookworm trixie forky)
+for release in "${releases[@]}"; do
+	container=$CLUSTER-packages-$release
+	trap down EXIT
+	up
+	files_before=$(files)
+	all_behaviours
+	down
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
