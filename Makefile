@@ -16,6 +16,12 @@ VERSION := 0.1.0
 SLURM_RELEASES := 22.05 24.11 26.05
 GO      ?= go
 LUA_INCLUDE ?= /usr/include/lua5.1
+# The api tier runs against KUBERNETES=MINOR, by default that of the test cluster; these are known.
+KUBERNETES_1.33 := v1.33.13
+KUBERNETES_1.34 := v1.34.4
+ifdef KUBERNETES
+export KUBERNETES_VERSION := $(or $(KUBERNETES_$(KUBERNETES)),$(error KUBERNETES=$(KUBERNETES): say 1.33 or 1.34, or KUBERNETES_VERSION=v1.X.Y))
+endif
 # The directory that has slurm/spank.h of the Slurm that is installed (Debian: libslurm-dev).
 SLURM_INCLUDE ?= /usr/include
 
@@ -24,12 +30,12 @@ MODULE  := slurmk8s.io/slurmk8s
 LDFLAGS := -s -w -buildid= -X $(MODULE)/bridge/version.Version=$(VERSION)
 HARDENED_CFLAGS  := $(shell packaging/hardening.sh cflags $(CC))
 HARDENED_LDFLAGS := $(shell packaging/hardening.sh ldflags $(CC))
-CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden $(HARDENED_CFLAGS)
+CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -ffile-prefix-map=$(CURDIR)=. $(HARDENED_CFLAGS)
 
 GO_SOURCES := $(shell find bridge slurmconf -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: all spank help deps lint test test-unit test-c test-api test-faults test-e2e test-releases test-packages test-all packages \
+.PHONY: all spank help deps lint licences vulncheck test test-unit test-c test-api test-faults test-e2e test-releases test-packages test-all packages \
 	fuzz demo bench cluster cluster-down install clean
 
 ## all: build the program, the library and the Lua module into build/
@@ -96,12 +102,22 @@ packages:
 	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" packaging/build.sh
 
 ## test-packages: install, run jobs, upgrade while they run, remove, on each Slurm release
-test-packages: cluster
+test-packages: packages cluster
+	tests/packages/elf.sh $$(find $(B)/packaging/$(VERSION)/stage/lib -name '*.so')
+	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" tests/packages/rpm.sh
 	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" tests/packages/run.sh
 
 ## lint: warnings of every language's checker, as errors
 lint:
 	@tests/lint.sh
+
+## licences: those of all modules that are linked in, against a list of allowed ones
+licences:
+	@$(GO) run ./packaging/modules ./bridge/cmd/slurmk8s ./goffi
+
+## vulncheck: known vulnerabilities in code that is reached (needs https://vuln.go.dev, or VULNDB=URL)
+vulncheck:
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 $(if $(VULNDB),-db=$(VULNDB)) ./bridge/cmd/slurmk8s ./goffi
 
 ## test: everything that CI runs: lint, unit, C and Lua, api, faults, e2e on one Slurm
 test: deps lint test-unit test-c test-api test-faults test-e2e
@@ -116,7 +132,7 @@ test-c: all
 	lua/test/run.sh
 	spank/test/run.sh
 
-## test-api: the hooks against a real etcd and API server on loopback
+## test-api: the hooks against a real etcd and API server on loopback (KUBERNETES=1.33: another minor)
 test-api: all
 	tests/kubernetes/build.sh kube-apiserver
 	$(GO) test -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/...

@@ -10,7 +10,7 @@ cc=${CC:-cc}
 output=$1
 release=${2:-}
 
-set -- -std=gnu11 -fPIC -Wall -Wextra -Werror -fvisibility=hidden
+set -- -std=gnu11 -fPIC -Wall -Wextra -Werror -fvisibility=hidden "-ffile-prefix-map=$PWD=."
 if [ -n "$release" ]; then
 	# 24.05.1 -> 24,5,1: a leading zero would be octal.
 	numbers=$(echo "$release" | awk -F. '{ printf "%d,%d,%d", $1, $2, $3 }')

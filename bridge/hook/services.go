@@ -200,9 +200,10 @@ func epilogLimit(c *call) time.Duration {
 // never fails, since Slurm would drain the node: what could not be done is in the log
 // and in MESSAGE, and the marks stay for reconcile.
 func jobEpilog(ctx context.Context, c *call) error {
-	// Neither may take all the time: they go to different servers, perhaps.
+	// Neither may take all the time of both: they go to different servers, perhaps.
 	half, cancel := ctx, context.CancelFunc(func() {})
-	if end, ok := ctx.Deadline(); ok {
+	held, err := c.holders().Get(c.job.ID)
+	if end, ok := ctx.Deadline(); ok && (held != nil || err != nil) {
 		half, cancel = context.WithTimeout(ctx, time.Until(end)/2)
 	}
 	defer cancel()

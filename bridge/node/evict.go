@@ -33,6 +33,7 @@ func (b *Bridge) evict(ctx context.Context, p pod, grace time.Duration, note fun
 		_ = unstructured.SetNestedField(eviction.Object, seconds, "deleteOptions", "gracePeriodSeconds")
 	}
 	var pauses kube.Pauses
+	begun := time.Now()
 	for {
 		var final error
 		err := b.Kube.Do(ctx, fmt.Sprintf("evict %s", p), func(attempt context.Context) error {
@@ -50,18 +51,21 @@ func (b *Bridge) evict(ctx context.Context, p pod, grace time.Duration, note fun
 			}
 			return err
 		})
-		switch {
-		case final != nil:
+		if final != nil {
 			return final
-		case !kube.Is(err, kube.Conflict):
-			return leaves(err)
 		}
-		// Another pod has its name now: the watch will say so, and end ctx.
-		if err := pauses.Wait(ctx); err != nil {
+		err = leaves(err)
+		// 409: another pod has its name now; the watch will say so, and end ctx.
+		again := kube.Is(err, kube.Conflict) || kube.Is(err, kube.Denied) && time.Since(begun) < bindingLag
+		if !again || pauses.Wait(ctx) != nil {
 			return err
 		}
 	}
 }
+
+// bindingLag is for how long after a pod was bound the API server may not know that it
+// is the kubelet's own, and refuse: NodeRestriction goes by a cache.
+const bindingLag = 3 * time.Second
 
 // reason is the disruption budget's name and numbers where it was one that refused.
 func reason(err error) string {

@@ -121,6 +121,29 @@ func TestWhomARuleIsFor(t *testing.T) {
 	require.Error(t, err, "what is not known is not allowed")
 }
 
+// At the prompt the account is not known, and so not which rule is the user's first.
+func TestADefaultNamespaceThatIsNotKnownRefusesNothing(t *testing.T) {
+	account := rule(func(r *slurmconf.ServiceRule) {
+		r.Accounts, r.Namespaces, r.Names = []string{"p1"}, []string{"p1"}, []string{"p1-*"}
+	})
+	alice := rule(func(r *slurmconf.ServiceRule) { r.Users = []string{"alice"} })
+	admit := func(who Subject, text string) error {
+		p, err := For(t.Context(), services(account, alice), &who)
+		require.NoError(t, err)
+		specs, err := service.Parse(text, nil)
+		require.NoError(t, err)
+		_, err = p.Admit(specs, "")
+		_, imported := p.Namespace("", "")
+		require.NoError(t, imported)
+		return err
+	}
+	require.NoError(t, admit(Subject{User: "alice", Lenient: true}, "a:8888"), "in physics, if alice is not of p1")
+	require.Error(t, admit(Subject{User: "alice", Lenient: true}, "name=a,port=8888,ns=p1"))
+	require.Error(t, admit(Subject{User: "alice", Lenient: true}, "a:8001;b:8002;c:8003"), "that is too many anywhere")
+	known := func(context.Context) (string, error) { return "p1", nil }
+	require.Error(t, admit(Subject{User: "alice", Account: known}, "a:8888"), "in p1")
+}
+
 func TestUserName(t *testing.T) {
 	name, err := UserName(t.Context(), 0)
 	require.NoError(t, err)

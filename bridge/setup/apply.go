@@ -18,7 +18,7 @@ import (
 // whose they are, and a field that somebody else wrote otherwise is a conflict.
 type applier struct {
 	client  *kube.Client
-	manager string
+	manager func(*unstructured.Unstructured) string
 	force   bool
 	dryRun  bool
 }
@@ -48,7 +48,7 @@ func (a applier) object(ctx context.Context, u *unstructured.Unstructured) (Chan
 	if before == nil && a.dryRun {
 		return Created, nil // its namespace may not be there either
 	}
-	options := metav1.ApplyOptions{FieldManager: a.manager, Force: a.force}
+	options := metav1.ApplyOptions{FieldManager: a.manager(u), Force: a.force}
 	if a.dryRun {
 		options.DryRun = []string{metav1.DryRunAll}
 	}

@@ -82,8 +82,6 @@ func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		p.later("- on the controller: install -o SLURMUSER -m 0600 %s/slurmk8s.kubeconfig %s; install -o SLURMUSER -m 0600 %s/controller.token %s",
-			dir, config, dir, token)
 		config, token = filepath.Join(dir, "slurmk8s.kubeconfig"), filepath.Join(dir, "controller.token")
 	} else {
 		var err error
@@ -106,10 +104,20 @@ func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
 		return err
 	}
 	p.did(change, token)
+	renewed := change != Unchanged
 	if change, err = keepFile(config, text, 0o600, of); err != nil {
 		return err
 	}
 	p.did(change, config)
+	if o.Remote && (renewed || change != Unchanged) {
+		user := "root"
+		if conf, err := slurmconf.ReadSlurmConf(o.Config.SlurmConf); err == nil {
+			user = conf.SlurmUser
+		}
+		for _, f := range [][2]string{{config, o.Config.Kubernetes.Kubeconfig}, {token, ControllerToken(o.Config)}} {
+			p.later("- on the controller: install -o %s -m 0600 %s %s", user, f[0], f[1])
+		}
+	}
 	return nil
 }
 

@@ -21,9 +21,19 @@ type Plan struct {
 	Addresses map[string]string // what each node may publish
 }
 
-// Manager owns the fields that setup writes. Each Slurm cluster has its own, so that
-// two that share the list of nodes do not take each other's out.
-func (p *Plan) Manager() string { return "slurmk8s-setup-" + p.Cluster }
+// manager owns the fields that setup writes. The list of nodes is an object of all
+// Slurm clusters that share a Kubernetes cluster: each owns its own nodes in it, so
+// that none takes another's out.
+func (p *Plan) manager(u *unstructured.Unstructured) string {
+	if isNodeList(u) {
+		return "slurmk8s-setup-" + p.Cluster
+	}
+	return "slurmk8s-setup"
+}
+
+func isNodeList(u *unstructured.Unstructured) bool {
+	return u.GetKind() == "ConfigMap" && u.GetName() == manifests.Nodes
+}
 
 // Objects are the shipped manifests for this site, in the order in which they are
 // applied. What the manifest has for its example of an open namespace is repeated
@@ -78,7 +88,7 @@ func (p *Plan) withServices(objects []*unstructured.Unstructured) ([]*unstructur
 			opened = append(opened, u)
 		case u.GetKind() == "Namespace": // is there for the controller
 		default:
-			if u.GetKind() == "ConfigMap" && u.GetName() == manifests.Nodes {
+			if isNodeList(u) {
 				p.setAddresses(u)
 			}
 			objects = append(objects, u)

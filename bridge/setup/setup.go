@@ -9,6 +9,8 @@ import (
 	"io"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -62,7 +64,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	apply := applier{client: o.Admin.Client, manager: plan.Manager(), force: o.Overwrite}
+	apply := applier{client: o.Admin.Client, manager: plan.manager, force: o.Overwrite}
 	for _, u := range objects {
 		change, err := apply.object(ctx, u)
 		if err != nil {
@@ -98,9 +100,13 @@ func DryRun(ctx context.Context, o Options, manifests io.Writer) error {
 	if o.Admin == nil {
 		return nil
 	}
-	apply := applier{client: o.Admin.Client, manager: plan.Manager(), force: o.Overwrite, dryRun: true}
+	apply := applier{client: o.Admin.Client, manager: plan.manager, force: o.Overwrite, dryRun: true}
 	for _, u := range objects {
 		change, err := apply.object(ctx, u)
+		if apierrors.IsConflict(err) {
+			p.note("setup would stop here: %v", err)
+			continue
+		}
 		if err != nil {
 			return err
 		}

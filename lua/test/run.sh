@@ -50,7 +50,7 @@ gcc "${warnings[@]}" -o "$out/host" "$tests/host.c" -ldl -lpthread
 CGO_ENABLED=1 go build -buildmode=c-shared -trimpath -tags slurmk8s_testhooks \
 	-ldflags "-s -w -extldflags '-Wl,--version-script=$PWD/goffi/slurmk8s.map'" -o "$out/libslurmk8s-test.so" ./goffi
 rm -f "$out/libslurmk8s-test.h"
-sed -e "s,@BINDIR@,/usr/bin,; s,@LIBDIR@,/usr/lib/slurmk8s,; s,@SYSCONFDIR@,/etc/slurm,; s,@STATEDIR@,$state," \
+sed -e "s,@BINDIR@,/usr/bin,; s,@LIBDIR@,/usr/lib/slurmk8s,; s,@SYSCONFDIR@,/etc/slurm,; s,@STATEDIR@,$state,; s,@VERSION@,0," \
 	lua/burst_buffer.lua.in >"$out/burst_buffer.lua"
 lua/job_submit/build.sh /usr/share/slurmk8s /etc/slurm >"$out/job_submit.lua"
 mkdir -p "$out/job_submit"

@@ -201,7 +201,8 @@ end)
 check.test("nothing gets out as an error", function()
 	with_policy(ALICE)
 	for _, desc in ipairs({ {}, { spank_job_env = "text" }, { spank_job_env = { [0] = true } },
-		{ spank_job_env = { [0] = {} } }, { script = "x", environment = 5 }, { spank_job_env = { [OPTION .. "k8s_register"] = 5 } } }) do
+		{ spank_job_env = { [0] = {} } }, { script = "x", environment = 5 },
+		{ spank_job_env = { [OPTION .. "k8s_register"] = 5 } } }) do
 		check.equal(slurm_job_submit(desc, {}, 1001), 0)
 	end
 	check.equal(slurm_job_submit(setmetatable({}, { __index = function() error("no") end }), {}, 1), 0)

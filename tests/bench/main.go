@@ -25,18 +25,19 @@ type samples struct {
 	rounds, launches                  int           // of srun: slurmd is started anew in each round
 	podsPerNode, nodes                []int         // that are reclaimed
 	drainedNodes                      int           // by kubectl, one after another, at most
+	reclaims                          int
 }
 
 var (
 	full = samples{
 		lifecycles: 21, referenceLifecycles: 5, transitions: 200, referenceTransitions: 20,
 		submits: 50, referenceSubmits: 20, calls: 30, wait: 10 * time.Second, deadReference: 30 * time.Second,
-		rounds: 4, launches: 25, podsPerNode: []int{1, 10, 50}, nodes: []int{1, 8, 64}, drainedNodes: 64,
+		rounds: 4, launches: 25, podsPerNode: []int{1, 10, 50}, nodes: []int{1, 8, 64}, drainedNodes: 64, reclaims: 3,
 	}
 	quick = samples{
 		lifecycles: 3, referenceLifecycles: 1, transitions: 15, referenceTransitions: 2,
 		submits: 15, referenceSubmits: 3, calls: 5, wait: 2 * time.Second, deadReference: 3 * time.Second,
-		rounds: 1, launches: 8, podsPerNode: []int{1}, nodes: []int{1, 64}, drainedNodes: 1,
+		rounds: 1, launches: 8, podsPerNode: []int{1}, nodes: []int{1, 64}, drainedNodes: 1, reclaims: 1,
 	}
 )
 

@@ -61,6 +61,7 @@ func (s nodeState) holders() string { return s.Annotations[node.AnnotationHolder
 func shareNodes(t *testing.T) {
 	t.Helper()
 	alone(t)
+	cleanAfterInterruption(t)
 	before := map[string]nodeState{}
 	for _, n := range bed.Nodes {
 		before[n.Name] = stateOf(t, n.Name)
@@ -73,6 +74,18 @@ func shareNodes(t *testing.T) {
 		removeWorkloads(t)
 		requireNodes(t, before)
 	})
+}
+
+// cleanAfterInterruption ends what a run of the tests left that was killed. A reconcile decides
+// nothing in slurmctld's first minute.
+func cleanAfterInterruption(t *testing.T) {
+	t.Helper()
+	removeWorkloads(t)
+	for _, n := range bed.Nodes {
+		for until := time.Now().Add(patience); stateOf(t, n.Name).holders() != "" && time.Now().Before(until); time.Sleep(time.Second) {
+			reconcileNode(t, n)
+		}
+	}
 }
 
 // requireNodes waits until the nodes are as they were.
@@ -315,7 +328,8 @@ func (j *job) runsNow() {
 func (j *job) runsWithin(limit time.Duration) {
 	j.t.Helper()
 	j.await(limit, "to run", func(seen testbed.Job) bool {
-		return seen.State() == "RUNNING" && !strings.Contains(seen["Reason"], "Prolog")
+		require.False(j.t, isOver(seen.State()), "job %d: %s", j.id, seen["AdminComment"])
+		return seen.State() == "RUNNING" && seen["Reason"] != "Prolog"
 	})
 	file := fmt.Sprintf("/home/%s/slurm-%d.out", user, j.id)
 	for until := time.Now().Add(limit); as(j.t, "root", "test", "-e", file).Status != 0; time.Sleep(lookAgain) {

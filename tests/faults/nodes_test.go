@@ -85,6 +85,7 @@ func (w *world) nodeScenario(s nodeSituation) Scenario {
 			return end, err
 		},
 		Foreign: w.foreignNodes,
+		Again:   refusalRests,
 		Cleanup: w.clearNodes,
 		Verify: func(c *Cell, _ *Outcome, end any) error {
 			return s.verify(c, end.(nodeEnd))
@@ -111,6 +112,15 @@ func (w *world) nodeScenario(s nodeSituation) Scenario {
 		return p.Run(ctx, s.hook(w, c), s.deadline)
 	}
 	return scenario
+}
+
+// refusalRests is what the SPANK plugin does before it calls a prolog again.
+func refusalRests(c *Cell) error {
+	err := os.Remove(c.Path(fmt.Sprintf("%s/refuse.%d", runDir, c.JobID)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (s nodeSituation) nodes(c *Cell) []string {

@@ -11,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/bridge/node"
@@ -91,16 +90,11 @@ func (w *world) furnishNodes(ctx context.Context, p Place) error {
 		newNode(p.Namespace+"-living", held(fmt.Sprintf("%s/%d/0=reclaim", p.Cluster, livingJob)), by(p.Cluster), true),
 		newNode(p.Namespace+"-elsewhere", held("other/77/0=reclaim"), by("other"), true),
 	} {
-		if err := w.admin(ctx, node.Nodes, "", o); err != nil {
+		if err := w.byHand(ctx, "", o); err != nil {
 			return err
 		}
 	}
-	return w.admin(ctx, node.Pods, p.Namespace, newPod("web-elsewhere", p.Namespace+"-cordoned", "ReplicaSet"))
-}
-
-func (w *world) admin(ctx context.Context, gvr schema.GroupVersionResource, namespace string, o *unstructured.Unstructured) error {
-	_, err := w.client.Resource(gvr).Namespace(namespace).Create(ctx, o, metav1.CreateOptions{FieldManager: "kubectl"})
-	return err
+	return w.byHand(ctx, p.Namespace, newPod("web-elsewhere", p.Namespace+"-cordoned", "ReplicaSet"))
 }
 
 // furnishNode makes one of the cell's nodes: two pods that may be evicted, and one
@@ -112,24 +106,22 @@ func (w *world) furnishNode(ctx context.Context, c *Cell, name string, s nodeSit
 		labels = map[string]any{node.LabelHeldBy: c.Cluster}
 	}
 	o := newNode(name, annotations, labels, s.cordoned)
-	if err := w.admin(ctx, node.Nodes, "", o); err != nil {
+	if err := w.byHand(ctx, "", o); err != nil {
 		return err
 	}
 	// In place of the taint that says that a new node is not ready; and for a shared
 	// node the cordon, as the other job's.
-	manager, spec := "kubectl", `{"taints":[{"key":"site","value":"hpc","effect":"PreferNoSchedule"}]}`
-	if _, err := w.client.Resource(node.Nodes).Patch(ctx, name, types.MergePatchType, []byte(`{"spec":`+spec+`}`), metav1.PatchOptions{FieldManager: manager}); err != nil {
+	if err := w.patchNode(ctx, name, "kubectl", `{"spec":{"taints":[{"key":"site","value":"hpc","effect":"PreferNoSchedule"}]}}`); err != nil {
 		return err
 	}
 	if s.shared {
-		if _, err := w.client.Resource(node.Nodes).Patch(ctx, name, types.MergePatchType, []byte(`{"spec":{"unschedulable":true}}`),
-			metav1.PatchOptions{FieldManager: "slurmk8s"}); err != nil {
+		if err := w.patchNode(ctx, name, "slurmk8s", `{"spec":{"unschedulable":true}}`); err != nil {
 			return err
 		}
 	}
 	for pod, controller := range map[string]string{"web-1": "ReplicaSet", "web-2": "ReplicaSet", foreignPrefix + "ds": "DaemonSet"} {
 		pod += strings.TrimPrefix(name, "node")
-		if err := w.admin(ctx, node.Pods, c.Namespace, newPod(pod, name, controller)); err != nil {
+		if err := w.byHand(ctx, c.Namespace, newPod(pod, name, controller)); err != nil {
 			return err
 		}
 		running := []byte(`{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}`)
@@ -138,6 +130,11 @@ func (w *world) furnishNode(ctx context.Context, c *Cell, name string, s nodeSit
 		}
 	}
 	return nil
+}
+
+func (w *world) patchNode(ctx context.Context, name, manager, patch string) error {
+	_, err := w.client.Resource(node.Nodes).Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: manager})
+	return err
 }
 
 // nodeEnd is what is there of the job on its nodes, without what differs from run

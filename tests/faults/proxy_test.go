@@ -95,6 +95,22 @@ func TestProxyPassesRequestsAndRecordsThem(t *testing.T) {
 	}
 }
 
+func TestProxyDisturbsNothingBeforeTheBeginning(t *testing.T) {
+	api := startFakeAPI(t)
+	p, err := Start(api.config(), Options{Plan: Plan{Fault: fault(t, "403"), At: 1}})
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	c, ctx := client(t, p)
+	_, err = c.Create(ctx, newWorkflow("bb1"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	assert.Empty(t, p.Requests())
+	p.Begin()
+	_, err = c.Get(ctx, "bb1", metav1.GetOptions{})
+	assert.True(t, apierrors.IsForbidden(err), "%v", err)
+	p.Begin() // again, by a hook that is run again
+	assert.Len(t, p.Requests(), 1)
+}
+
 func TestProxyStreamsWatchEventsWithoutDelay(t *testing.T) {
 	for name, http1 := range map[string]bool{"HTTP/2": false, "HTTP/1.1": true} {
 		t.Run(name, func(t *testing.T) {

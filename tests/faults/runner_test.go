@@ -84,6 +84,31 @@ func TestRunnerRefusesAnUndisturbedRunThatFails(t *testing.T) {
 	assert.ErrorContains(t, err, "undisturbed run: exit status 3: no")
 }
 
+func TestRunnerMendsByWhatSlurmRunsNext(t *testing.T) {
+	api := startFakeAPI(t)
+	s := standInScenario(t, api, notAgain) // it would fail if it were run again
+	s.Only = []string{"kill-after"}
+	s.Mend = func(*Cell) Command { return Command{Argv: []string{"/bin/true"}} }
+	s.State = func(context.Context, *Cell) (any, error) { return "whatever it left", nil }
+	left := errors.New("an object is left")
+	ended := 0
+	s.Finally = func(_ context.Context, c *Cell) error {
+		if c.Plan.At > 0 {
+			ended++
+			return left
+		}
+		return nil
+	}
+	report, err := NewRunner(api.config(), Faults(), fakePlaces(1), fakePlaces(1)).Run(t.Context(), s)
+	require.NoError(t, err)
+	assert.Positive(t, ended)
+	for _, r := range report.Results {
+		assert.Equal(t, "kill-after", r.Plan.Fault.Name)
+		assert.Equal(t, []string{"at the end: an object is left"}, r.Problems)
+	}
+	assert.Len(t, report.Results, ended)
+}
+
 func TestReportMatrix(t *testing.T) {
 	reset, hang, kill := fault(t, "reset"), fault(t, "hang"), fault(t, "kill-after")
 	r := &Report{

@@ -72,7 +72,7 @@ func (w *world) serviceScenarios() []Scenario {
 	for _, s := range []serviceSituation{
 		{name: "register", spec: withProbe, act: register, want: one("false")},
 		{name: "register, then the epilog", variant: true, spec: withProbe, act: register, mend: epilog},
-		{name: "register, a dead job has the name", spec: withProbe, before: left(both), act: register,
+		{name: "register, a dead job has the name", variant: true, spec: withProbe, before: left(both), act: register,
 			want: append(one("false"), "Lease slurm-CLUSTER-DEAD ")},
 		{name: "register, second node of host=all", variant: true, spec: withProbe + ",host=all", before: registered("c2", withProbe+",host=all"), act: register,
 			want: append(one("false"), slice("c2", "true"))},
@@ -88,7 +88,7 @@ func (w *world) serviceScenarios() []Scenario {
 		{name: "epilog, another node serves", variant: true, spec: allNodes, before: registered("c2", allNodes), act: afterKill, hook: epilog, mend: reconcileNode,
 			want: []string{slice("c2", "true"), "Lease slurm-CLUSTER-JOB ", "Service web of slurm-CLUSTER-JOB "}},
 		{name: "reconcile on a node", variant: true, spec: plain, act: afterKill, hook: reconcileNode, mend: reconcileNode, deadline: 2 * reconcileLimit},
-		{name: "reconcile on the controller", before: left(both), hook: reconcileAll, mend: reconcileAll, deadline: 2 * reconcileLimit},
+		{name: "reconcile on the controller", variant: true, before: left(both), hook: reconcileAll, mend: reconcileAll, deadline: 2 * reconcileLimit},
 	} {
 		all = append(all, w.serviceScenario(s))
 	}

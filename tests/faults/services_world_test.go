@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -67,7 +68,7 @@ func (w *world) furnishServices(ctx context.Context, p Place) error {
 		for _, o := range []*unstructured.Unstructured{
 			newService(name, labels), newSlice(name+".c1", slice), newLease("slurm-"+p.Cluster+"-"+name, labels),
 		} {
-			if err := w.bystander(ctx, p, o); err != nil {
+			if err := w.byHand(ctx, p.Namespace, o); err != nil {
 				return err
 			}
 			w.permanent[objectKey(p.Namespace, resourceOf(o), o.GetName())] = true
@@ -79,31 +80,33 @@ func (w *world) furnishServices(ctx context.Context, p Place) error {
 // furnishCell makes those that are near this cell's job: its number in another
 // cluster, its labels by another hand, an administrator's slice of its Service.
 func (w *world) furnishCell(ctx context.Context, c *Cell) error {
-	byHand := ourLabels(c.Cluster, c.JobID)
-	byHand["slurmk8s.io/managed-by"] = "kubectl"
+	another := ourLabels(c.Cluster, c.JobID)
+	another["slurmk8s.io/managed-by"] = "kubectl"
 	for _, o := range []*unstructured.Unstructured{
 		newService(foreignPrefix+"cluster", ourLabels("other", c.JobID)),
 		newLease(foreignPrefix+"cluster", ourLabels("other", c.JobID)),
-		newService(foreignPrefix+"hand", byHand),
-		newSlice(foreignPrefix+"hand", byHand),
-		newLease(foreignPrefix+"hand", byHand),
+		newService(foreignPrefix+"hand", another),
+		newSlice(foreignPrefix+"hand", another),
+		newLease(foreignPrefix+"hand", another),
 		newSlice(foreignPrefix+"slice", map[string]any{"kubernetes.io/service-name": serviceName}),
 	} {
-		if err := w.bystander(ctx, c.Place, o); err != nil {
+		if err := w.byHand(ctx, c.Namespace, o); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *world) bystander(ctx context.Context, p Place, o *unstructured.Unstructured) error {
-	_, err := w.client.Resource(resourceOf(o)).Namespace(p.Namespace).Create(ctx, o, metav1.CreateOptions{FieldManager: "kubectl"})
+// byHand makes an object as an administrator does; a Node is in no namespace.
+func (w *world) byHand(ctx context.Context, namespace string, o *unstructured.Unstructured) error {
+	_, err := w.client.Resource(resourceOf(o)).Namespace(namespace).Create(ctx, o, metav1.CreateOptions{FieldManager: "kubectl"})
 	return err
 }
 
 func resourceOf(o *unstructured.Unstructured) schema.GroupVersionResource {
 	return map[string]schema.GroupVersionResource{
-		"Service": service.Services, "EndpointSlice": service.EndpointSlices, "Lease": anchor.Leases, "Endpoints": service.Endpoints,
+		"Service": service.Services, "EndpointSlice": service.EndpointSlices, "Endpoints": service.Endpoints,
+		"Lease": anchor.Leases, "Node": node.Nodes, "Pod": node.Pods,
 	}[o.GetKind()]
 }
 

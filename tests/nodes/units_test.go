@@ -47,7 +47,7 @@ func newSystemd(t *testing.T, active ...string) *systemd {
 	require.NoError(t, os.WriteFile(config, []byte(fmt.Sprintf(`<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><listen>unix:path=%s</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow own="*"/></policy></busconfig>`, s.socket)), 0o644))
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`, s.socket)), 0o644))
 	cmd := exec.Command(program, "--config-file="+config, "--nofork", "--print-address")
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -129,14 +129,19 @@ var start = []string{"start containerd.service replace", "start kubelet.service 
 func (w *world) stoppingHost(s *systemd, more ...string) *host {
 	h := w.newHost(append([]string{`kubelet = "stop"`, `units_timeout = "5s"`, fmt.Sprintf("dbus_socket = %q", s.socket)}, more...)...)
 	w.setReady(h.node, "True")
+	var telling sync.WaitGroup
 	s.started = func(unit string) {
 		if unit == "kubelet.service" {
-			go func() {
-				time.Sleep(1500 * time.Millisecond)
-				w.setReady(h.node, "True")
-			}()
+			telling.Go(func() {
+				select {
+				case <-time.After(1500 * time.Millisecond):
+					w.setReady(h.node, "True")
+				case <-w.t.Context().Done():
+				}
+			})
 		}
 	}
+	w.t.Cleanup(telling.Wait)
 	return h
 }
 
@@ -202,7 +207,7 @@ func TestAKubeletThatDoesNotStart(t *testing.T) {
 	s.ends("done")
 	h.slurm("squeue", gone)
 	h.slurm("scontrol", "echo BOOT_TIME = 1000")
-	assert.Equal(t, "0 hold of node "+h.node+" (job 12 is over): removed", h.run("reconcile", "--config", h.config))
+	assert.Equal(t, "0 hold of node "+h.node+" (job 12 is over): removed", h.run("reconcile", "--config", h.config, "--node", h.node))
 	assert.Empty(t, h.files())
 	after := w.state(h.node)
 	delete(before, "status") // the kubelet has told something new

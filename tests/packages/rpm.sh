@@ -28,7 +28,7 @@ requires() {
 	local package=$1 line
 	shift
 	for line; do
-		root sh -c "rpm -qp --requires /packages/$package" | grep -qxF -- "$line" || fail "$package does not require $line"
+		root sh -c "rpm -qp --requires /packages/$package" | grep -xF -e "$line" >/dev/null || fail "$package does not require $line"
 	done
 }
 
@@ -41,7 +41,7 @@ root sh -c 'rpm --checksig --nosignature /packages/*.rpm' >/dev/null
 requires "slurmk8s-controller-$VERSION-1.*.rpm" "slurmk8s = $VERSION-1" slurm-slurmctld
 for slurm in $SLURM_RELEASES; do
 	requires "slurmk8s-client-$VERSION+slurm$slurm-1.*.rpm" "slurmk8s = $VERSION-1" "slurm >= $slurm"
-	root sh -c "rpm -qp --requires /packages/slurmk8s-client-$VERSION+slurm$slurm-1.*.rpm" | grep -q '^slurm < ' ||
+	root sh -c "rpm -qp --requires /packages/slurmk8s-client-$VERSION+slurm$slurm-1.*.rpm" | grep '^slurm < ' >/dev/null ||
 		fail "the client package for $slurm has no upper bound"
 done
 echo "ok - rpm: each client package is for one Slurm release"
@@ -54,7 +54,7 @@ root sh -c "rpm -i --force-debian --nodeps /packages/slurmk8s-$VERSION-1.*.rpm /
 [ "$(root slurmk8s --version)" = "slurmk8s $VERSION" ] || fail "$(root slurmk8s --version)"
 root rpm -V --nodeps slurmk8s slurmk8s-controller slurmk8s-client slurmk8s-node slurmk8s-doc || fail "rpm -V"
 for file in /etc/slurm/slurmk8s.toml /etc/slurm/burst_buffer.lua /etc/slurm/plugstack.conf.d/slurmk8s.conf; do
-	root rpm -qca | grep -qxF "$file" || fail "$file is no configuration file"
+	root rpm -qca | grep -xF "$file" >/dev/null || fail "$file is no configuration file"
 done
 [ "$(root stat -c %U:%a /var/spool/slurmk8s)" = slurm:700 ] || fail "/var/spool/slurmk8s"
 echo "ok - rpm: installs, with the state directory for SlurmUser"

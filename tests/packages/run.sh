@@ -5,7 +5,7 @@
 #
 # The container shares a worker's network and name, as the test cluster's Slurm nodes do, so
 # that its jobs' services have an address that Kubernetes knows. Its Slurm is its own.
-# KEEP=1 leaves the containers.
+# build/packages must have been made (make packages). KEEP=1 leaves the containers.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../cluster/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
@@ -61,9 +61,9 @@ packages() {
 		"$1/slurmk8s-client_$version+slurm$slurm-1"_*.deb "$1"/slurmk8s-doc_"$version"-1_all.deb
 }
 
-# apt COMMAND...: no network is used; the output is shown only if it fails.
+# apt COMMAND...: its output is shown only if it fails.
 apt() {
-	root sh -c "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends --no-download $*" >"$state/packages.log" 2>&1 ||
+	root sh -c "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends $*" >"$state/packages.log" 2>&1 ||
 		fail "apt-get $*: $(tail -n 20 "$state/packages.log")"
 }
 
@@ -113,7 +113,7 @@ installs() {
 	[ "$(root slurmk8s --version)" = "slurmk8s $VERSION" ] || fail "$(root slurmk8s --version)"
 	alice srun --immediate=20 true || fail "a job no longer runs"
 	grep -q 'slurmk8s setup' "$state/packages.log" || fail "nobody said what to do next: $(cat "$state/packages.log")"
-	root srun --help | grep -q -- --k8s-register || fail "srun has no --k8s-register"
+	root srun --help | grep -e --k8s-register >/dev/null || fail "srun has no --k8s-register"
 	# shellcheck disable=SC2016 # for the bash in there
 	root bash -c '. /usr/share/bash-completion/completions/slurmk8s
 		COMP_WORDS=(slurmk8s rec) COMP_CWORD=1; _slurmk8s; [ "${COMPREPLY[*]}" = reconcile ] &&
@@ -226,12 +226,7 @@ down() {
 	[ -n "${KEEP:-}" ] || docker rm --force "$container" >/dev/null 2>&1 || true
 }
 
-if [ -z "${PACKAGES_BUILT:-}" ]; then
-	packaging/build.sh >/dev/null
-	VERSION=$next PACKAGES=$new packaging/build.sh deb >/dev/null
-fi
-find build/packaging/"$VERSION"/stage/lib -name '*.so' -exec "$top/tests/packages/elf.sh" {} +
-"$top/tests/packages/rpm.sh"
+[ -n "${NEXT_IS_BUILT:-}" ] || VERSION=$next PACKAGES=$new packaging/build.sh deb >/dev/null
 tests/e2e/deploy.sh
 
 releases=("$@")

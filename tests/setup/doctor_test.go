@@ -186,6 +186,14 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 			p.replace("slurmk8s.toml", between(p.read("slurmk8s.toml"), "reclaim = \"all\"\nkubeconfig = \"", "\""), other)
 			p.write("slurmk8s.toml", p.read("slurmk8s.toml"), 0o644)
 		}, "kubelet credential", doctor.Failed, "is not allowed to modify node", "nodes.kubeconfig"},
+		{"a controller that may not take nodes", func(p *patient) {
+			p.write("prolog.sh", "#!/bin/sh\nexec /usr/bin/slurmk8s prolog-slurmctld\n", 0o755)
+			p.write("slurm.conf", p.read("slurm.conf")+"PrologSlurmctld="+p.path("prolog.sh")+"\n", 0o644)
+		}, "controller credential", doctor.Failed, "rights in the whole cluster: may not get nodes, list nodes, patch nodes", "slurmk8s-node-reclaim"},
+		{"a node that may not read workflows", func(p *patient) {
+			p.write("plugstack.conf", "optional /opt/slurmk8s/lib/slurmk8s_spank.so workflows=on\n", 0o644)
+			p.delete(roleBindings, "slurm", "slurmk8s-node-workflows")
+		}, "node credential", doctor.Failed, "rights in namespace slurm: may not get workflows", "slurmk8s-node-workflows"},
 		{"DWS's webhook is down", func(*patient) { sim.SetWebhookDown(true) }, "DWS", doctor.Failed, "webhook", "kubectl get pods"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -109,6 +109,10 @@ func TestWhatAnAdministratorChangedIsKept(t *testing.T) {
 	assert.Contains(t, stderr, "--overwrite")
 	assert.Contains(t, stderr, "admin-by-hand", "who changed it")
 
+	status, _, stderr = w.run("setup", "--kubeconfig", w.server.Kubeconfig(), "--open", "kept-ns", "--dry-run")
+	assert.Equal(t, 0, status)
+	assert.Contains(t, stderr, "setup would stop here: apply clusterrole slurmk8s-node-ports")
+
 	out := w.setup("--open", "kept-ns", "--overwrite")
 	assert.Contains(t, out, "changed   clusterrole slurmk8s-node-ports")
 	assert.Equal(t, "10.9.0.0/16", w.nodes()["any"], "a key of the list that is not ours")
@@ -121,6 +125,20 @@ func TestANodeThatLeftSlurmLeavesTheList(t *testing.T) {
 	w.write("slurm.conf", "ClusterName=alps\nNodeName=c1 NodeAddr=10.1.0.1\n", 0o644)
 	w.setup("--open", "left-ns")
 	assert.Equal(t, map[string]string{"c1": "10.1.0.1"}, w.nodes())
+}
+
+func TestTwoSlurmClustersShareTheListOfNodes(t *testing.T) {
+	one, two := newWorld(t), newWorld(t)
+	two.write("slurm.conf", "ClusterName=rhine\nNodeName=r1 NodeAddr=10.2.0.1\n", 0o644)
+	one.setup("--open", "one-ns")
+	two.setup("--open", "two-ns")
+	one.setup("--open", "one-ns")
+	assert.Equal(t, map[string]string{"c1": "10.1.0.1", "c2": "10.1.0.2", "r1": "10.2.0.1"}, one.nodes())
+	two.write("slurm.conf", "ClusterName=rhine\nNodeName=c1 NodeAddr=10.2.0.1\n", 0o644)
+	status, _, stderr := two.run("setup", "--kubeconfig", two.server.Kubeconfig(), "--open", "two-ns")
+	assert.Equal(t, 1, status, "two nodes of one name would share a credential's rights")
+	assert.Contains(t, stderr, "slurmk8s-setup-alps")
+	two.patch(configMaps, "slurm", "slurmk8s-nodes", `{"data":{"r1":null}}`)
 }
 
 func TestAddressesThatNoPodReachesAreLeftOut(t *testing.T) {
@@ -176,6 +194,11 @@ func TestTheControllerRenewsItsOwnToken(t *testing.T) {
 	assert.Equal(t, 1, status)
 	assert.Contains(t, stderr, "renew the controller's token")
 	assert.Contains(t, stderr, "--kubeconfig FILE")
+
+	// Reconcile does it in passing, whatever else it has to say.
+	w.write("state/controller.token", w.agedToken(before), 0o600)
+	_, _, _ = w.run("reconcile")
+	assert.InDelta(t, 100, time.Until(kube.ReadToken(w.read("state/controller.token")).NotAfter).Hours(), 1)
 	w.write("state/controller.token", before, 0o600)
 
 	client := w.as("slurmk8s.kubeconfig")
@@ -222,6 +245,20 @@ func TestLinesOfSlurmAreAddedOnlyWhereTheyLack(t *testing.T) {
 	out = w.setup("--write-slurm-conf")
 	assert.Contains(t, out, "BurstBufferType is burst_buffer/datawarp")
 	assert.NotContains(t, w.read("slurm.conf"), "burst_buffer/lua")
+}
+
+func TestRightsFollowTheConfiguration(t *testing.T) {
+	w := newWorld(t, "[workflows]\nnamespace = \"storage\"")
+	out := w.setup("--open", "follow-ns", "--take-nodes")
+	for _, object := range []string{
+		"namespace storage", "role storage/slurmk8s-controller", "rolebinding storage/slurmk8s-controller",
+		"role storage/slurmk8s-node-workflows", "role slurm/slurmk8s-controller-token", "clusterrolebinding slurmk8s-node-reclaim",
+	} {
+		assert.Regexp(t, `(?m)^(created|unchanged) +`+object+`$`, out)
+	}
+	assert.NotContains(t, out, "role slurm/slurmk8s-controller\n")
+	assert.Contains(t, w.read("slurmk8s.kubeconfig"), "namespace: storage")
+	require.NoError(t, w.admin.Resource(gvr("rbac.authorization.k8s.io", "v1", "clusterrolebindings")).Delete(t.Context(), "slurmk8s-node-reclaim", metav1.DeleteOptions{}))
 }
 
 func TestMistakesOfTheAdministratorAreNamed(t *testing.T) {

@@ -215,7 +215,10 @@ func (c *controlled) epilog(ctx context.Context) error {
 				free = append(free, name)
 			}
 		}
-		if err := c.bridge.GiveBackAll(ctx, free, c.job, c.restarts); err != nil {
+		giving, cancel := context.WithTimeout(ctx, c.cfg.Nodes.APITimeout.Std())
+		err = c.bridge.GiveBackAll(giving, free, c.job, c.restarts)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("left to reconcile: %w", err)
 		}
 		if waiting = still; len(waiting) == 0 {

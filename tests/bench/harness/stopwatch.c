@@ -54,7 +54,6 @@ static const char *context(void)
 	case S_CTX_ALLOCATOR: return "salloc";
 	case S_CTX_REMOTE: return "slurmstepd";
 	case S_CTX_SLURMD: return "slurmd";
-	case S_CTX_JOB_SCRIPT: return "epilog";
 	default: return "other";
 	}
 }
@@ -126,12 +125,12 @@ LAST_CALLBACK(task_init)
 CALLBACK(task_exit)
 LAST_CALLBACK(exit)
 
-/* slurmd, and the process that it starts for an epilog, are told nothing more. */
+/* slurmd is told nothing more. */
 int slurm_spank_init(spank_t s, int argc, char *argv[])
 {
 	(void)s;
 	note("init");
-	if (spank_context() == S_CTX_SLURMD || spank_context() == S_CTX_JOB_SCRIPT)
+	if (spank_context() == S_CTX_SLURMD)
 		tell(argc, argv);
 	return 0;
 }
