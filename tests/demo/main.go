@@ -1,23 +1,15 @@
-// demo submits a job with storage on the test cluster and prints what becomes of it: the states
-// of the job, as Slurm tells them, and those of its Workflow, as Kubernetes does. It fails unless
-// all seven states were seen, the job had its variables, and nothing is left.
+// demo submits jobs on the test cluster, one for each duty, and prints what becomes of them. It
+// fails unless all was seen that is to be, and nothing is left.
 package main
 
 import (
 	"context"
-	_ "embed"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
 )
 
@@ -26,9 +18,6 @@ const (
 	// patience is for the whole: on a machine at rest it takes 12 s.
 	patience = 2 * time.Minute
 )
-
-//go:embed job.sh
-var script string
 
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -45,105 +34,30 @@ func run(ctx context.Context) error {
 		return err
 	}
 	jobs := bed.WatchJobs(ctx)
-
-	fmt.Printf("\n  %s submits a job that needs storage:\n\n", user)
-	for line := range strings.Lines(script) {
-		fmt.Print("    | ", line)
-	}
-	began := time.Now()
-	result, err := bed.As(ctx, user, script, "sbatch", "--parsable")
-	if err != nil {
-		return err
-	}
-	if result.Status != 0 {
-		return fmt.Errorf("sbatch: %s", result.Stderr)
-	}
-	id, err := strconv.ParseUint(strings.TrimSpace(result.Stdout), 10, 32)
-	if err != nil {
-		return fmt.Errorf("sbatch: cannot read its answer %q", result.Stdout)
-	}
-
-	table := newTimeline(began, id)
-	if err := follow(ctx, bed, jobs, uint32(id), table); err != nil {
-		return err
-	}
-	if missing := table.missing(); missing != "" {
-		return fmt.Errorf("not seen: %s", missing)
-	}
-	return showOutput(ctx, bed, id)
-}
-
-// follow puts all that happens into the timeline, until the job is over and its Workflow gone.
-func follow(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs, id uint32, table *timeline) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	workflows := make(chan *dwssim.Workflow, 64)
-	failed := make(chan error, 1)
-	go func() {
-		failed <- watchWorkflow(ctx, bed, fmt.Sprintf("bb%d", id), workflows)
-	}()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case w, more := <-workflows:
-			if more {
-				table.workflow(w)
-				continue
-			}
-			workflows = nil
-			table.gone()
-		case err := <-failed:
-			if err != nil {
-				return err
-			}
-		case <-tick.C:
-			if seen := jobs.Get(id); seen != nil {
-				table.job(seen)
-			}
-		case <-ctx.Done():
-			return errors.New("it takes too long: look at `scontrol show job " + strconv.Itoa(int(id)) +
-				"` and /var/log/slurm/slurmk8s.log in " + bed.Slurmctld)
-		}
-		if workflows == nil && table.jobState == "COMPLETED" {
-			return nil
-		}
-		if table.jobState == "CANCELLED" || table.jobState == "FAILED" {
-			return fmt.Errorf("the job ended %s: %s", table.jobState, jobs.Get(id)["SystemComment"])
-		}
-	}
-}
-
-// showOutput prints what the job wrote, which must hold its variables.
-func showOutput(ctx context.Context, bed *testbed.Bed, id uint64) error {
-	output, err := bed.Root(ctx, "cat", fmt.Sprintf("/home/%s/slurm-%d.out", user, id))
-	if err != nil {
-		return err
-	}
-	fmt.Printf("\n  The job wrote:\n\n")
-	for line := range strings.Lines(output) {
-		fmt.Print("    | ", line)
-	}
-	for _, variable := range []string{fmt.Sprintf("DW_WORKFLOW_NAME=bb%d\n", id), "DW_WORKFLOW_NAMESPACE=" + bed.Namespace + "\n"} {
-		if !strings.Contains(output, variable) {
-			return fmt.Errorf("the job did not see %s", strings.TrimSpace(variable))
-		}
-	}
-	return showNothingLeft(ctx, bed, id)
-}
-
-// showNothingLeft asks for what a job has in Kubernetes: its Workflow, and DWS's Computes.
-func showNothingLeft(ctx context.Context, bed *testbed.Bed, id uint64) error {
-	version := dwssim.DefaultVersions[len(dwssim.DefaultVersions)-1]
-	for _, resource := range []schema.GroupVersionResource{dwssim.WorkflowsResource(version), dwssim.ComputesResource(version)} {
-		_, err := bed.Kube.Resource(resource).Namespace(bed.Namespace).Get(ctx, fmt.Sprintf("bb%d", id), metav1.GetOptions{})
-		if err == nil {
-			return fmt.Errorf("%s bb%d is left", resource.Resource, id)
-		}
-		if !apierrors.IsNotFound(err) {
+	for _, show := range []func(context.Context, *testbed.Bed, *testbed.Jobs) error{showStorage, showService} {
+		if err := show(ctx, bed, jobs); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("\n  Nothing of it is left in Kubernetes.\n\n")
 	return nil
+}
+
+// submit prints a script, hands it to sbatch, and returns the job's number.
+func submit(ctx context.Context, bed *testbed.Bed, script string) (uint32, error) {
+	for line := range strings.Lines(script) {
+		fmt.Print("    | ", line)
+	}
+	fmt.Println()
+	result, err := bed.As(ctx, user, script, "sbatch", "--parsable")
+	if err != nil {
+		return 0, err
+	}
+	if result.Status != 0 {
+		return 0, fmt.Errorf("sbatch: %s", result.Stderr)
+	}
+	id, err := strconv.ParseUint(strings.TrimSpace(result.Stdout), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("sbatch: cannot read its answer %q", result.Stdout)
+	}
+	return uint32(id), nil
 }

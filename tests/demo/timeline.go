@@ -56,7 +56,7 @@ type timeline struct {
 	ready []string
 }
 
-func newTimeline(began time.Time, id uint64) *timeline {
+func newTimeline(began time.Time, id uint32) *timeline {
 	t := &timeline{began: began, bold: func(text string) string { return text }}
 	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		t.bold = func(text string) string { return "\033[1m" + text + "\033[0m" }
