@@ -1,0 +1,198 @@
+// Package docs holds README.md and docs/ against what they describe: links, commands and their
+// flags, make targets, options of srun, configuration.
+package docs
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+const top = "../.."
+
+// page is a text of the documentation.
+type page struct {
+	path, text string
+	blocks     []block
+}
+
+// block is a fenced part of a page.
+type block struct{ language, text string }
+
+var fence = regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
+
+func pages(t *testing.T) []page {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(top, "docs", "*.md"))
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	var all []page
+	for _, path := range append(paths, filepath.Join(top, "README.md"), filepath.Join(top, "spank", "README.md"), filepath.Join(top, "tests", "cluster", "README.md")) {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		p := page{path: path, text: string(text)}
+		for _, found := range fence.FindAllStringSubmatch(p.text, -1) {
+			p.blocks = append(p.blocks, block{language: found[1], text: found[2]})
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// commands are the lines of a page that a person is to type, without prompt and comment.
+func (p page) commands() []string {
+	var all []string
+	for _, b := range p.blocks {
+		if b.language != "sh" && b.language != "console" {
+			continue
+		}
+		for line := range strings.Lines(b.text) {
+			line = strings.TrimSpace(line)
+			if b.language == "console" {
+				var typed bool
+				if line, typed = strings.CutPrefix(line, "$ "); !typed {
+					continue
+				}
+			}
+			line, _, _ = strings.Cut(line, " #")
+			for command := range strings.SplitSeq(line, "&&") {
+				all = append(all, strings.TrimPrefix(strings.TrimSpace(command), "sudo "))
+			}
+		}
+	}
+	return all
+}
+
+var link = regexp.MustCompile(`\]\(([^)#]+)\)`)
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	for _, p := range pages(t) {
+		for _, found := range link.FindAllStringSubmatch(p.text, -1) {
+			if strings.Contains(found[1], "://") {
+				continue
+			}
+			assert.FileExists(t, filepath.Join(filepath.Dir(p.path), found[1]), p.path)
+		}
+	}
+}
+
+func TestMakeTargetsExist(t *testing.T) {
+	makefile, err := os.ReadFile(filepath.Join(top, "Makefile"))
+	require.NoError(t, err)
+	for _, p := range pages(t) {
+		for _, command := range p.commands() {
+			words := strings.Fields(command)
+			if len(words) == 0 || words[0] != "make" {
+				continue
+			}
+			for _, target := range words[1:] {
+				if !strings.ContainsAny(target, "=$") {
+					assert.Regexp(t, `(?m)^`+regexp.QuoteMeta(target)+`:`, string(makefile), "%s: %s", p.path, command)
+				}
+			}
+		}
+	}
+}
+
+// program builds slurmk8s once.
+func program(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "slurmk8s")
+	build := exec.Command("go", "build", "-o", path, "./bridge/cmd/slurmk8s")
+	build.Dir = top
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return path
+}
+
+// Help that is asked for last is given only when all before it was understood.
+func TestCommandsOfSlurmk8sTakeTheirFlags(t *testing.T) {
+	slurmk8s := program(t)
+	tried := 0
+	for _, p := range pages(t) {
+		for _, command := range p.commands() {
+			_, arguments, ours := strings.Cut(" "+command, "slurmk8s ")
+			words := strings.Fields(arguments)
+			if !ours || len(words) == 0 || strings.HasPrefix(command, "install") || !regexp.MustCompile(`^[a-z-]+$`).MatchString(words[0]) {
+				continue
+			}
+			tried++
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			cmd := exec.CommandContext(ctx, slurmk8s, append([]string{words[0]}, append(flagsOf(words[1:]), "--help")...)...)
+			out, err := cmd.CombinedOutput()
+			cancel()
+			assert.NoError(t, err, "%s: %s: %s", p.path, command, out)
+		}
+	}
+	assert.GreaterOrEqual(t, tried, 4, "the documentation shows commands")
+}
+
+// flagsOf are the words up to the first argument, whose flags would come before it.
+func flagsOf(words []string) []string {
+	for i, word := range words {
+		if strings.ToUpper(word) == word && !strings.HasPrefix(word, "-") && (i == 0 || !strings.HasPrefix(words[i-1], "--")) {
+			return words[:i]
+		}
+	}
+	return words
+}
+
+var option = regexp.MustCompile(`--(k8s-[a-z-]+)`)
+
+func TestOptionsOfSrunExist(t *testing.T) {
+	table, err := os.ReadFile(filepath.Join(top, "spank", "options.c"))
+	require.NoError(t, err)
+	for _, p := range pages(t) {
+		for _, found := range option.FindAllStringSubmatch(p.text, -1) {
+			assert.Contains(t, string(table), `"`+found[1]+`"`, p.path)
+		}
+	}
+}
+
+// Of [[services.allow]] and the like, what is shown must load as it is.
+func TestConfigurationThatIsShownLoads(t *testing.T) {
+	shown := 0
+	for _, p := range pages(t) {
+		for _, b := range p.blocks {
+			if b.language != "toml" {
+				continue
+			}
+			shown++
+			dir := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "slurm.conf"), []byte("ClusterName=alps\n"), 0o644))
+			path := filepath.Join(dir, "slurmk8s.toml")
+			text := "slurm_conf = \"" + filepath.Join(dir, "slurm.conf") + "\"\n" + b.text
+			require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+			_, err := slurmconf.Load(path)
+			assert.NoError(t, err, "%s: %s", p.path, b.text)
+		}
+	}
+	assert.GreaterOrEqual(t, shown, 2)
+}
+
+var argument = regexp.MustCompile("`([a-z_]+)=(on|`)")
+
+func TestArgumentsOfThePluginExist(t *testing.T) {
+	table, err := os.ReadFile(filepath.Join(top, "spank", "config.c"))
+	require.NoError(t, err)
+	for _, p := range pages(t) {
+		if filepath.Base(p.path) != "installation.md" {
+			continue
+		}
+		found := argument.FindAllStringSubmatch(p.text, -1)
+		require.GreaterOrEqual(t, len(found), 8)
+		for _, f := range found {
+			assert.Contains(t, string(table), `{ "`+f[1]+`",`, p.path)
+		}
+	}
+}
