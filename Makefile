@@ -135,7 +135,7 @@ test-c: all
 ## test-api: the hooks against a real etcd and API server on loopback (KUBERNETES=1.33: another minor)
 test-api: all
 	tests/kubernetes/build.sh kube-apiserver
-	$(GO) test -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/...
+	$(GO) test -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/... ./tests/nodes/... ./tests/setup/...
 
 ## test-faults: every fault at every API request of every hook
 test-faults: all
