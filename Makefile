@@ -32,7 +32,7 @@ HARDENED_CFLAGS  := $(shell packaging/hardening.sh cflags $(CC))
 HARDENED_LDFLAGS := $(shell packaging/hardening.sh ldflags $(CC))
 CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -ffile-prefix-map=$(CURDIR)=. $(HARDENED_CFLAGS)
 
-GO_SOURCES := $(shell find bridge slurmconf -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
+GO_SOURCES := $(shell find bridge slurmconf packaging/manifests \( -name '*.go' -o -name '*.yaml' \) -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 
 .DELETE_ON_ERROR:
 .PHONY: all spank help deps lint licences vulncheck test test-unit test-c test-api test-faults test-e2e test-releases test-packages test-all packages \
@@ -103,6 +103,7 @@ packages:
 
 ## test-packages: install, run jobs, upgrade while they run, remove, on each Slurm release
 test-packages: packages cluster
+	set -e; for page in $(B)/packaging/$(VERSION)/stage/man/man?/*; do gzip -dc $$page | mandoc -Tlint -Wwarning; done
 	tests/packages/elf.sh $$(find $(B)/packaging/$(VERSION)/stage/lib -name '*.so')
 	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" tests/packages/rpm.sh
 	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" tests/packages/run.sh

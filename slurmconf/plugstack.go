@@ -15,6 +15,15 @@ type SpankPlugin struct {
 	Args     []string
 }
 
+// String is the line, without comment.
+func (p SpankPlugin) String() string {
+	kind := "optional"
+	if p.Required {
+		kind = "required"
+	}
+	return strings.Join(append([]string{kind, p.Path}, p.Args...), " ")
+}
+
 // PlugstackPath is where Slurm looks for plugstack.conf: PlugStackConfig of
 // slurm.conf, else beside it.
 func PlugstackPath(slurmConf string) string {

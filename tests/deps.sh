@@ -18,6 +18,7 @@ luacheck                 lua-check
 shellcheck               shellcheck
 /usr/bin/etcd            etcd-server
 curl                     curl
+mandoc                   mandoc
 dbus-daemon              dbus-daemon
 "
 

@@ -174,8 +174,11 @@ func (c *call) onFirstNode() bool {
 // giveBack ends what the job's prolog began on this node.
 func (c *call) giveBack(ctx context.Context) error {
 	held, err := c.holders().Get(c.job.ID)
-	if err != nil || held == nil {
+	if err != nil {
 		return err
+	}
+	if held == nil {
+		return c.holders().Remove(c.job.ID) // a prolog that was killed while it wrote it
 	}
 	bridge, err := c.nodeBridge()
 	if err != nil {

@@ -63,7 +63,9 @@ func (c *Client) Do(ctx context.Context, what string, request func(context.Conte
 		again := false
 		switch Classify(err) {
 		case Transient:
-			c.NoteAway()
+			if !apierrors.IsTooManyRequests(err) { // that one is up, and knows what it refuses
+				c.NoteAway()
+			}
 			again = !c.hasty || tries < hastyTries && !errors.Is(err, syscall.ECONNREFUSED)
 		case Unauthorized:
 			refused++

@@ -112,10 +112,10 @@ func (d *drain) run(ctx context.Context, closedAt time.Time) (Outcome, error) {
 		select {
 		case n, ok := <-changes:
 			if !ok {
-				return d.late(ctx.Err())
+				return d.late(ctx, ctx.Err())
 			}
 			if n.err != nil {
-				return d.late(n.err)
+				return d.late(ctx, n.err)
 			}
 			if err := d.take(ctx, n); err != nil {
 				return d.outcome(), err
@@ -129,11 +129,11 @@ func (d *drain) run(ctx context.Context, closedAt time.Time) (Outcome, error) {
 		case <-deadline.C:
 			more := d.more(ctx)
 			if more <= 0 {
-				return d.giveUp()
+				return d.giveUp(ctx)
 			}
 			deadline.Reset(more)
 		case <-ctx.Done():
-			return d.late(ctx.Err())
+			return d.late(ctx, ctx.Err())
 		}
 	}
 }
@@ -224,11 +224,14 @@ func (d *drain) seen(ctx context.Context, p pod) error {
 	case v != nil:
 		v.terminating = p.terminating
 	default:
-		v = &victim{pod: p}
+		v = &victim{pod: p, stop: func() {}}
 		d.victims[p.UID] = v
-		if d.forced {
+		switch {
+		case p.terminating && p.grace <= d.terms.Grace:
+			v.granted = true // somebody else has sent it, and soon enough
+		case d.forced:
 			d.send(ctx, v, d.b.remove)
-		} else {
+		default:
 			d.send(ctx, v, d.b.evict)
 		}
 	}
@@ -248,6 +251,9 @@ func (d *drain) send(ctx context.Context, v *victim, request func(context.Contex
 			}
 			return err
 		})
+		if err != nil && life.Err() != nil {
+			return // it was stopped
+		}
 		select {
 		case d.results <- result{p, err}:
 		case <-ctx.Done():
@@ -259,12 +265,12 @@ func (d *drain) send(ctx context.Context, v *victim, request func(context.Contex
 // an error for the whole node.
 func (d *drain) answered(ctx context.Context, r result) error {
 	v := d.victims[r.pod.UID]
-	if v == nil || errors.Is(r.err, context.Canceled) {
+	if v == nil {
 		return nil
 	}
 	v.granted = r.err == nil
 	switch {
-	case r.err == nil || ctx.Err() != nil:
+	case v.granted:
 		return nil
 	case kube.Is(r.err, kube.Denied), kube.Is(r.err, kube.Unauthorized):
 		return r.err
@@ -303,7 +309,7 @@ func (d *drain) more(ctx context.Context) time.Duration {
 }
 
 // giveUp is the end of the time.
-func (d *drain) giveUp() (Outcome, error) {
+func (d *drain) giveUp(ctx context.Context) (Outcome, error) {
 	outcome := d.outcome()
 	if !d.listed {
 		return outcome, errors.New("the list of its pods did not come in time")
@@ -313,8 +319,23 @@ func (d *drain) giveUp() (Outcome, error) {
 		d.b.Log.Warn(d.remaining())
 		return outcome, nil
 	}
+	if err := d.answers(ctx); err != nil {
+		return outcome, err
+	}
 	return outcome, &StuckError{Reason: d.remaining(), Policy: true}
 }
+
+// answers asks whether Kubernetes is there: pods that stay because it is away are not the
+// job's failure.
+func (d *drain) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+	defer cancel()
+	_, err := d.b.get(ctx, d.node)
+	return err
+}
+
+// answerTimeout has its place in what the hook leaves of its time for the rest.
+const answerTimeout = time.Second
 
 // remaining says which pods are still there, and why.
 func (d *drain) remaining() string {
@@ -344,9 +365,9 @@ func (d *drain) remaining() string {
 
 // late ends the wait because of the caller's time, or because Kubernetes does not tell
 // what becomes of the pods.
-func (d *drain) late(err error) (Outcome, error) {
+func (d *drain) late(ctx context.Context, err error) (Outcome, error) {
 	if d.listed && errors.Is(err, context.DeadlineExceeded) {
-		return d.giveUp()
+		return d.giveUp(ctx)
 	}
 	return d.outcome(), err
 }

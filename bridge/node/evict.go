@@ -26,12 +26,11 @@ func (b *Bridge) evict(ctx context.Context, p pod, grace time.Duration, note fun
 		"apiVersion":    "policy/v1",
 		"kind":          "Eviction",
 		"metadata":      map[string]any{"name": p.Name, "namespace": p.Namespace},
-		"deleteOptions": map[string]any{"preconditions": map[string]any{"uid": string(p.UID)}},
+		"deleteOptions": map[string]any{
+			"preconditions":      map[string]any{"uid": string(p.UID)},
+			"gracePeriodSeconds": graceSeconds(p, grace),
+		},
 	}}
-	if grace < p.grace || !p.terminating {
-		seconds := int64(min(grace, p.grace) / time.Second)
-		_ = unstructured.SetNestedField(eviction.Object, seconds, "deleteOptions", "gracePeriodSeconds")
-	}
 	var pauses kube.Pauses
 	begun := time.Now()
 	for {
@@ -63,6 +62,12 @@ func (b *Bridge) evict(ctx context.Context, p pod, grace time.Duration, note fun
 	}
 }
 
+// graceSeconds is the pod's own grace period within the budget. It is never 0: then the
+// API server would forget the pod at once, while its kubelet still ends it.
+func graceSeconds(p pod, budget time.Duration) int64 {
+	return max(int64(min(budget, p.grace)/time.Second), 1)
+}
+
 // bindingLag is for how long after a pod was bound the API server may not know that it
 // is the kubelet's own, and refuse: NodeRestriction goes by a cache.
 const bindingLag = 3 * time.Second
@@ -85,11 +90,8 @@ const disruptionBudget metav1.CauseType = "DisruptionBudget"
 
 // remove deletes a pod without asking its disruption budgets.
 func (b *Bridge) remove(ctx context.Context, p pod, grace time.Duration, note func(error)) error {
-	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}}
-	if !p.terminating {
-		seconds := int64(min(grace, p.grace) / time.Second)
-		options.GracePeriodSeconds = &seconds
-	}
+	seconds := graceSeconds(p, grace)
+	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}, GracePeriodSeconds: &seconds}
 	err := b.Kube.Do(ctx, fmt.Sprintf("delete %s", p), func(attempt context.Context) error {
 		if !b.slot(ctx) {
 			return ctx.Err()

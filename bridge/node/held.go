@@ -2,7 +2,7 @@ package node
 
 import (
 	"context"
-	"os"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,15 +43,17 @@ func (b *Bridge) Held(ctx context.Context) ([]HeldNode, error) {
 	}
 }
 
-// HeldHere reads who holds one node, by its name in Slurm.
+// HeldHere reads who holds one node, by its name in Slurm; its own Name is "" when
+// Kubernetes has no such node.
 func (b *Bridge) HeldHere(ctx context.Context, slurmNode string) (HeldNode, error) {
+	unknown := HeldNode{SlurmName: slurmNode}
 	name, err := b.Name(ctx, slurmNode)
 	if err != nil || name == "" {
-		return HeldNode{}, err
+		return unknown, err
 	}
 	node, err := b.get(ctx, name)
 	if err != nil || node == nil {
-		return HeldNode{}, err
+		return unknown, err
 	}
 	h := b.held(node)
 	h.SlurmName = slurmNode
@@ -78,14 +80,12 @@ func (b *Bridge) slurmName(node *unstructured.Unstructured) string {
 		return node.GetLabels()[key]
 	}
 	if path, ok := strings.CutPrefix(b.Cfg.NodeName, slurmconf.NodeNameMap); ok {
-		data, err := os.ReadFile(path)
+		pairs, err := readMap(path)
 		if err != nil {
-			return ""
+			b.Log.Warn(err)
 		}
-		for line := range strings.Lines(string(data)) {
-			if words := strings.Fields(line); len(words) == 2 && words[1] == name {
-				return words[0]
-			}
+		if at := slices.IndexFunc(pairs, func(p pair) bool { return p.kubernetes == name }); at >= 0 {
+			return pairs[at].slurm
 		}
 		return ""
 	}

@@ -34,13 +34,21 @@ func (l Local) path(job uint32) string {
 
 // Add notes a job before the first change that is made for it.
 func (l Local) Add(h Held) error {
-	if err := rundir.Make(string(l)); err != nil {
+	if err := l.make(); err != nil {
 		return fmt.Errorf("note job %d: %w", h.JobID, err)
 	}
 	if err := rundir.Write(l.path(h.JobID), h.Holder.String()+" "+h.Node+"\n", 0o644); err != nil {
 		return fmt.Errorf("note job %d: %w", h.JobID, err)
 	}
 	return nil
+}
+
+// make makes both directories: who can write into the upper one, can replace the lower.
+func (l Local) make() error {
+	if err := rundir.Make(filepath.Dir(string(l))); err != nil {
+		return err
+	}
+	return rundir.Make(string(l))
 }
 
 // Get returns what Add wrote for a job; nil when there is nothing.
@@ -90,7 +98,7 @@ func numbered(dir, prefix string) ([]uint32, error) {
 
 // Lock keeps other hooks of this node out, until unlock or the end of the process.
 func (l Local) Lock(ctx context.Context) (unlock func(), err error) {
-	if err := rundir.Make(string(l)); err != nil {
+	if err := l.make(); err != nil {
 		return nil, err
 	}
 	return rundir.Lock(ctx, filepath.Join(string(l), ".lock"))

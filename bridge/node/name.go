@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -35,24 +36,36 @@ func (b *Bridge) Name(ctx context.Context, slurmNode string) (string, error) {
 // maxMapBytes bounds a map file: some 100,000 nodes.
 const maxMapBytes = 16 << 20
 
-// mapped looks a node up in a map file: "NODENAME KUBERNETESNAME" a line, # begins a
-// comment.
+// pair is a line of a map file.
+type pair struct{ slurm, kubernetes string }
+
+// mapped looks a node up in a map file.
 func mapped(path, slurmNode string) (string, error) {
+	pairs, err := readMap(path)
+	if at := slices.IndexFunc(pairs, func(p pair) bool { return p.slurm == slurmNode }); at >= 0 {
+		return pairs[at].kubernetes, nil
+	}
+	return "", err
+}
+
+// readMap reads a map file: "NODENAME KUBERNETESNAME" a line, # begins a comment.
+func readMap(path string) ([]pair, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", fmt.Errorf("node_name: %w", err)
+		return nil, fmt.Errorf("node_name: %w", err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() {
-		return "", fmt.Errorf("node_name: %s is not a file that only root can write: run \"chown root %s; chmod go-w %s\"", path, path, path)
+		return nil, fmt.Errorf("node_name: %s is not a file that only root can write: run \"chown root %s; chmod go-w %s\"", path, path, path)
 	}
 	if info.Size() > maxMapBytes {
-		return "", fmt.Errorf("node_name: %s is larger than %d MiB", path, maxMapBytes>>20)
+		return nil, fmt.Errorf("node_name: %s is larger than %d MiB", path, maxMapBytes>>20)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("node_name: %w", err)
+		return nil, fmt.Errorf("node_name: %w", err)
 	}
+	var pairs []pair
 	number := 0
 	for line := range strings.Lines(string(data)) {
 		number++
@@ -61,12 +74,12 @@ func mapped(path, slurmNode string) (string, error) {
 		switch {
 		case len(words) == 0:
 		case len(words) != 2:
-			return "", fmt.Errorf("node_name: %s:%d: want NODENAME KUBERNETESNAME", path, number)
-		case words[0] == slurmNode:
-			return words[1], nil
+			return nil, fmt.Errorf("node_name: %s:%d: want NODENAME KUBERNETESNAME", path, number)
+		default:
+			pairs = append(pairs, pair{words[0], words[1]})
 		}
 	}
-	return "", nil
+	return pairs, nil
 }
 
 // labelled finds the node with a label. The kubelet's credential may not list nodes:

@@ -32,6 +32,8 @@ func TestFind(t *testing.T) {
 		"link":    addrs("169.254.169.254", "fe80::1"),
 		"mapped":  addrs("::ffff:10.1.0.1"),
 		"another": addrs("10.1.0.2"),
+		"node1":   addrs("10.1.0.2"),
+		"node10":  addrs("10.1.0.1"),
 	}
 	f := Finder{
 		Interfaces: func() ([]Interface, error) {
@@ -54,6 +56,7 @@ func TestFind(t *testing.T) {
 		{"NodeAddr that is an address", "node", "c2", "10.1.0.1", ""},
 		{"IPv6", "node", "six", "fd00::1", ""},
 		{"an address of another host", "node", "c3", "", "10.9.9.9 is 10.9.9.9, of which pods can reach none here: set NodeAddr"},
+		{"a name that begins as another one's", "node", "node10", "10.1.0.1", ""},
 		{"Debian's loopback", "node", "debian", "", "debian is 127.0.1.1, of which pods can reach none"},
 		{"link-local, the cloud's metadata", "node", "link", "", "pods can reach none"},
 		{"IPv4 in IPv6", "node", "mapped", "10.1.0.1", ""},

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -84,9 +85,16 @@ func Here(ctx context.Context, o NodeOptions, local node.Local, runDir, slurmNod
 	}
 	// Noted, but killed before it was a holder, or refused: nothing to see in Kubernetes.
 	for _, id := range append(noted, refused...) {
-		if !slices.ContainsFunc(claims, func(c claim) bool { return c.holder.JobID == id }) {
-			claims = append(claims, claim{held, node.Holder{Cluster: o.Bridge.Cluster, JobID: id}})
+		if slices.ContainsFunc(claims, func(c claim) bool { return c.holder.JobID == id }) {
+			continue
 		}
+		holder := node.Holder{Cluster: o.Bridge.Cluster, JobID: id}
+		if note, err := local.Get(id); err != nil {
+			o.Log.Warn(err)
+		} else if note != nil {
+			holder = note.Holder
+		}
+		claims = append(claims, claim{held, holder})
 	}
 	over, err := o.over(ctx, claims, func() (func(claim) bool, error) {
 		runs := map[uint32]bool{}
@@ -100,7 +108,8 @@ func Here(ctx context.Context, o NodeOptions, local node.Local, runDir, slurmNod
 		return func(c claim) bool { return runs[c.holder.JobID] }, nil
 	})
 	return o.release(over, err, func(c claim) error {
-		if err := o.Bridge.GiveBack(ctx, local, c.holder.JobID, node.AnyRun); err != nil {
+		// That run of the job and no later one, which may begin here at this moment.
+		if err := o.Bridge.GiveBack(ctx, local, c.holder.JobID, c.holder.Restarts); err != nil {
 			return err
 		}
 		if c.Name != "" {
@@ -172,7 +181,7 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 func (o NodeOptions) release(over []claim, err error, release func(claim) error) ([]Result, error) {
 	var results []Result
 	for _, c := range over {
-		result := Result{Object: "hold of node " + c.Name, JobID: c.holder.JobID}
+		result := Result{Object: "hold of node " + cmp.Or(c.Name, c.SlurmName), JobID: c.holder.JobID}
 		if !o.DryRun {
 			result.Err = release(c)
 		}

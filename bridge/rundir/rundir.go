@@ -36,34 +36,44 @@ func check(dir string) error {
 	return nil
 }
 
-// Write makes or replaces a file.
+// Write makes or replaces a file. One who writes it is alone with it.
 func Write(path, text string, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	unfinished := unfinished(path)
+	f, err := os.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, mode)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteString(text)
 	if err == nil {
-		err = f.Chmod(mode)
+		err = f.Chmod(mode) // whatever the umask is
 	}
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = os.Rename(unfinished, path)
 	}
 	if err != nil {
-		_ = os.Remove(f.Name())
+		_ = os.Remove(unfinished)
 	}
 	return err
 }
 
+// unfinished is where a file is written first: a Write that was killed leaves one that
+// the next Write or Remove takes away.
+func unfinished(path string) string {
+	return filepath.Join(filepath.Dir(path), ".new-"+filepath.Base(path))
+}
+
 // Remove removes a file; one that is not there is no error.
 func Remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	var failed []error
+	for _, name := range []string{path, unfinished(path)} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = append(failed, err)
+		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // Lock waits until no other process holds the lock, or until ctx ends. The lock ends

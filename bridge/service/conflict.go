@@ -95,6 +95,9 @@ func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
 	if claim.ID == r.Job.ID && claim.UID == r.Job.UID && claim.Restarts < r.Job.Restarts {
 		return p, nil // of this job before it was requeued
 	}
+	if same && claim.Step == r.Step {
+		return p, nil // so too, on a node that died: a step has one first node, and Slurm does not always tell runs apart
+	}
 	lease, err := anchor.Get(ctx, r.Kube, s.Namespace, claim.Job)
 	if err != nil {
 		return plan{}, err

@@ -226,8 +226,8 @@ func adopt(found, wanted *unstructured.Unstructured) *unstructured.Unstructured 
 	return u
 }
 
-// clear removes the endpoints that earlier jobs left under the name, and finds out
-// whether another step of this job publishes this node already.
+// clear removes the endpoints that earlier jobs and runs left under the name, and finds
+// out whether another step of this job publishes this node already.
 func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
 	selector := anchor.ClusterSelector(r.Job.Cluster) + "," + labels.Set{labelServiceName: reg.Name}.String()
 	slices, err := r.api().listCached(ctx, EndpointSlices, reg.Namespace, selector)
@@ -236,7 +236,9 @@ func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
 	}
 	for i := range slices {
 		claim, ours := claimOf(&slices[i], r.Job.Cluster)
-		if !ours || sameRun(claim.Job, r.Job) {
+		// One node serves, unless all do: another one's is of a run whose node died.
+		mine := reg.AllNodes || slices[i].GetLabels()[LabelNode] == nodeLabel(r.Node)
+		if !ours || mine && sameRun(claim.Job, r.Job) {
 			continue
 		}
 		if err := r.api().remove(ctx, EndpointSlices, &slices[i]); err != nil && !kube.Is(err, kube.Conflict) {

@@ -23,6 +23,10 @@ type nodeAddresses struct {
 	Problem   string // why there are none
 }
 
+// anyNode is the key of addresses that every node may publish; only an administrator
+// gives it, by --node-addresses.
+const anyNode = "any"
+
 // addresses finds those of all nodes of slurm.conf; given ones win.
 func addresses(ctx context.Context, cfg *slurmconf.Config, given map[string]string) ([]nodeAddresses, error) {
 	nodes, err := slurmconf.Nodes(cfg.SlurmConf)
@@ -36,6 +40,9 @@ func addresses(ctx context.Context, cfg *slurmconf.Config, given map[string]stri
 			continue
 		}
 		known[n.Name] = true
+		if n.Name == anyNode {
+			return nil, fmt.Errorf("a node called %q cannot have services: the key stands for all nodes in ConfigMap slurm/slurmk8s-nodes", n.Name)
+		}
 		found = append(found, nodeAddresses{Name: n.Name, From: n.Addr})
 	}
 	for name := range given {

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -24,8 +25,8 @@ var signingRequests = schema.GroupVersionResource{Group: "certificates.k8s.io", 
 // signerName is Kubernetes's own signer of client certificates.
 const signerName = "kubernetes.io/kube-apiserver-client"
 
-// signingLimit is how long the signer may take: the controller manager needs
-// milliseconds, unless nobody signs at all.
+// signingLimit is the default of how long the signer may take: the controller manager
+// needs milliseconds, unless nobody signs at all.
 const signingLimit = 30 * time.Second
 
 // The user and group of a node's certificate (packaging/manifests/node.yaml).
@@ -36,7 +37,7 @@ const (
 
 // newCertificate makes a key, which never leaves this process but to its file, and
 // has the cluster sign a client certificate for a node.
-func newCertificate(ctx context.Context, client *kube.Client, node string, lifetime time.Duration) (certificate, key []byte, err error) {
+func (o *Options) newCertificate(ctx context.Context, node string) (certificate, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -52,13 +53,14 @@ func newCertificate(ctx context.Context, client *kube.Client, node string, lifet
 		return nil, nil, err
 	}
 	key = pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
-	certificate, err = sign(ctx, client, node, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request}), lifetime)
+	certificate, err = o.sign(ctx, node, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request}))
 	return certificate, key, err
 }
 
 // sign makes a CertificateSigningRequest, approves it, waits for the certificate and
 // removes the request: approved and signed, it is of use to nobody.
-func sign(ctx context.Context, client *kube.Client, node string, request []byte, lifetime time.Duration) ([]byte, error) {
+func (o *Options) sign(ctx context.Context, node string, request []byte) ([]byte, error) {
+	client := o.Admin.Client
 	api := client.Dynamic.Resource(signingRequests)
 	what := "certificate for node " + node + ": "
 	var csr *unstructured.Unstructured
@@ -70,7 +72,7 @@ func sign(ctx context.Context, client *kube.Client, node string, request []byte,
 				"request":           base64.StdEncoding.EncodeToString(request),
 				"signerName":        signerName,
 				"usages":            []any{"digital signature", "client auth"},
-				"expirationSeconds": int64(lifetime / time.Second),
+				"expirationSeconds": int64(o.Lifetime / time.Second),
 			},
 		}}, metav1.CreateOptions{FieldManager: kube.FieldManager})
 		return err
@@ -98,21 +100,25 @@ func sign(ctx context.Context, client *kube.Client, node string, request []byte,
 	if err != nil {
 		return nil, err
 	}
-	return awaitCertificate(ctx, client, csr.GetName(), what)
+	return o.awaitCertificate(ctx, csr.GetName(), what)
 }
 
-func awaitCertificate(ctx context.Context, client *kube.Client, name, what string) ([]byte, error) {
-	waiting, cancel := context.WithTimeout(ctx, signingLimit)
+func (o *Options) awaitCertificate(ctx context.Context, name, what string) ([]byte, error) {
+	limit := cmp.Or(o.SigningLimit, signingLimit)
+	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var pauses kube.Pauses
 	for {
 		var csr *unstructured.Unstructured
-		err := client.Do(waiting, what+"read the signing request", func(ctx context.Context) (err error) {
-			csr, err = client.Dynamic.Resource(signingRequests).Get(ctx, name, metav1.GetOptions{})
+		err := o.Admin.Do(waiting, what+"read the signing request", func(ctx context.Context) (err error) {
+			csr, err = o.Admin.Dynamic.Resource(signingRequests).Get(ctx, name, metav1.GetOptions{})
 			return err
 		})
-		if err != nil {
+		if err != nil && waiting.Err() == nil {
 			return nil, err
+		}
+		if err != nil {
+			return nil, nobody(ctx, what, limit)
 		}
 		if text, _, _ := unstructured.NestedString(csr.Object, "status", "certificate"); text != "" {
 			return base64.StdEncoding.DecodeString(text)
@@ -124,8 +130,16 @@ func awaitCertificate(ctx context.Context, client *kube.Client, name, what strin
 			}
 		}
 		if pauses.Wait(waiting) != nil {
-			return nil, fmt.Errorf("%snobody signed it within %s: this cluster does not sign for %s (EKS does not); "+
-				"use --node-credential=token where Slurm's nodes are Kubernetes's nodes too", what, signingLimit, signerName)
+			return nil, nobody(ctx, what, limit)
 		}
 	}
+}
+
+// nobody is the error of a certificate that did not come.
+func nobody(ctx context.Context, what string, limit time.Duration) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%snobody signed it within %s: this cluster does not sign for %s (EKS does not); "+
+		"use --node-credential=token where Slurm's nodes are Kubernetes's nodes too", what, limit, signerName)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -24,6 +25,9 @@ const (
 	nodeKubeconfig = "slurmk8s-node.kubeconfig"
 	nodeToken      = "slurmk8s-node.token"
 )
+
+// nodeName is a name that a directory and a certificate may have.
+var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // ControllerToken is the file of the controller's token. It is in state_dir, which
 // is SlurmUser's, so that reconcile can renew it.
@@ -48,10 +52,10 @@ func (o *Options) credentials(ctx context.Context, p *printer) error {
 		return err
 	}
 	switch {
-	case o.Output == "" && o.services():
+	case o.Output == "" && o.nodes():
 		p.later("- credentials for nodes: run setup again with --output DIR")
 		return nil
-	case o.Output == "" || o.Remote && !o.services():
+	case o.Output == "" || o.Remote && !o.nodes():
 		return nil
 	}
 	nodes := o.Nodes
@@ -149,42 +153,50 @@ func (o *Options) renewToken(ctx context.Context, path, account, node string, of
 	return Created, nil
 }
 
+// nodeCredentials makes those of all nodes, several at once. The first error ends it:
+// what one node's meets, a cluster that signs nothing, all would wait for.
 func (o *Options) nodeCredentials(ctx context.Context, p *printer, nodes []string) error {
 	const atOnce = 16
-	type result struct {
-		change Change
-		err    error
-	}
-	results := make([]result, len(nodes))
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	changes := make([]Change, len(nodes))
 	places := make(chan struct{}, atOnce)
 	var group sync.WaitGroup
 	for i, node := range nodes {
 		places <- struct{}{}
 		group.Go(func() {
 			defer func() { <-places }()
-			results[i].change, results[i].err = o.nodeCredential(ctx, node)
+			if ctx.Err() != nil {
+				return
+			}
+			change, err := o.nodeCredential(ctx, node)
+			if err != nil {
+				stop(err) // the first one counts
+				return
+			}
+			changes[i] = change
 		})
 	}
 	group.Wait()
-	var failed []error
 	changed := false
-	for i, r := range results {
-		if r.err != nil {
-			failed = append(failed, r.err)
-			continue
+	for i, change := range changes {
+		if change != "" {
+			p.did(change, filepath.Join(o.Output, "nodes", nodes[i], nodeKubeconfig))
+			changed = changed || change != Unchanged
 		}
-		changed = changed || r.change != Unchanged
-		p.did(r.change, filepath.Join(o.Output, "nodes", nodes[i], nodeKubeconfig))
 	}
 	if changed {
 		p.later("- copy the files of %s/nodes/NODE to each NODE, into %s, owner root, mode 0600",
 			o.Output, filepath.Dir(o.Config.Services.Kubeconfig))
 	}
-	return errors.Join(failed...)
+	return context.Cause(ctx)
 }
 
 func (o *Options) nodeCredential(ctx context.Context, node string) (Change, error) {
-	dir := filepath.Join(o.Output, "nodes", filepath.Base(node))
+	if !nodeName.MatchString(node) {
+		return "", fmt.Errorf("%q cannot be the name of a node", node)
+	}
+	dir := filepath.Join(o.Output, "nodes", node)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
@@ -212,7 +224,7 @@ func (o *Options) nodeCredential(ctx context.Context, node string) (Change, erro
 	if there && had.SameServer(o.server(), o.Admin.CA) && had.User == nodeUserPrefix+node && !had.Due(time.Now()) {
 		return Unchanged, nil
 	}
-	certificate, key, err := newCertificate(ctx, o.Admin.Client, node, o.Lifetime)
+	certificate, key, err := o.newCertificate(ctx, node)
 	if err != nil {
 		return "", err
 	}

@@ -14,7 +14,7 @@ import (
 type Plan struct {
 	Cluster   string            // of Slurm
 	Workflows string            // the namespace of Workflows
-	Services  bool              // with the rights for services
+	Nodes     bool              // with the rights of nodes: services, and workflows=on
 	Open      []string          // namespaces of services
 	Patterns  bool              // reconcile has to look in all namespaces
 	TakeNodes bool              // the controller takes nodes from Kubernetes
@@ -61,8 +61,8 @@ func (p *Plan) Objects() ([]*unstructured.Unstructured, error) {
 		}
 		objects = append(objects, reclaim...)
 	}
-	if p.Services {
-		if objects, err = p.withServices(objects); err != nil {
+	if p.Nodes {
+		if objects, err = p.withNodes(objects); err != nil {
 			return nil, err
 		}
 	}
@@ -75,8 +75,8 @@ func (p *Plan) Objects() ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// withServices adds what services need.
-func (p *Plan) withServices(objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+// withNodes adds what nodes need.
+func (p *Plan) withNodes(objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	node, err := manifests.ForNodes()
 	if err != nil {
 		return nil, err

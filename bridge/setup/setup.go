@@ -37,6 +37,7 @@ type Options struct {
 	Nodes          []string          // make credentials for these only; nil: all of slurm.conf
 	NodeAddresses  map[string]string // instead of slurm.conf's, by node
 	NodeCredential string
+	SigningLimit   time.Duration // how long the cluster may take to sign a certificate; 0: 30s
 
 	Plugin         string // slurmk8s_spank.so, for its line in plugstack.conf
 	WriteSlurmConf bool   // append the lines that Slurm's files lack
@@ -44,8 +45,11 @@ type Options struct {
 	Out io.Writer // a line for each thing
 }
 
-// services tells whether the rights for services are wanted at all.
-func (o *Options) services() bool { return len(o.open()) > 0 || len(o.Config.Services.Allow) > 0 }
+// nodes tells whether nodes are to have rights and a credential of their own: for
+// services, or because their credentials are asked for (workflows=on needs one too).
+func (o *Options) nodes() bool {
+	return len(o.open()) > 0 || len(o.Config.Services.Allow) > 0 || o.Output != "" && !o.Remote
+}
 
 // open are all namespaces that are to be open to services.
 func (o *Options) open() []string {
@@ -121,12 +125,12 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 		Cluster:   o.Config.Cluster,
 		Workflows: o.Config.Workflows.Namespace,
 		Open:      o.open(),
-		Services:  o.services(),
+		Nodes:     o.nodes(),
 		Patterns:  policy.Patterns(&o.Config.Services),
 		TakeNodes: o.TakeNodes,
 	}
-	if !plan.Services {
-		p.note("services are left out: no namespace is named by --open or by [[services.allow]] of slurmk8s.toml")
+	if !plan.Nodes {
+		p.note("services are left out: no namespace is named by --open or by [[services.allow]] of slurmk8s.toml, and no --output for the credentials of nodes")
 		return plan, nil
 	}
 	if plan.Patterns {

@@ -70,17 +70,25 @@ func (o *Options) slurmLines() ([]slurmLine, error) {
 		burst.clash = fmt.Sprintf("BurstBufferType is %s; Slurm has one only: change it to burst_buffer/lua for #DW lines", conf.BurstBufferType)
 	}
 	lines := append([]slurmLine{burst}, o.burstBufferLines()...)
-	if !o.services() {
+	if !o.nodes() && !o.Config.Nodes.Reclaims() {
 		return lines, nil
 	}
 	plugstack := slurmconf.PlugstackPath(path)
 	plugin := slurmLine{file: plugstack, text: "optional " + o.Plugin}
+	if o.Config.Nodes.Reclaims() {
+		plugin.text += " nodes=on"
+	}
+	if o.nodes() {
+		plugin.text += " workflows=on" // with the credential that nodes have then
+	}
 	plugins, err := slurmconf.ReadPlugstack(plugstack)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	for _, l := range plugins {
-		plugin.there = plugin.there || filepath.Base(l.Path) == PluginFile
+		if filepath.Base(l.Path) == PluginFile {
+			plugin.there, plugin.text = true, l.String() // its arguments are the administrator's
+		}
 	}
 	if _, err := os.Stat(o.Plugin); err != nil && !plugin.there {
 		plugin.clash = fmt.Sprintf("add %q once the plugin is installed (%v)", plugin.text, err)

@@ -58,7 +58,7 @@ func TestStarted(t *testing.T) {
 	dir := t.TempDir()
 	for answer, want := range map[string]int64{
 		"Configuration data as of 1795368080\nBOOT_TIME               = 1795368074\nX = 1": 1795368074,
-		"BOOT_TIME = 2026-11-22T17:21:14": 0, "X = 1": 0,
+		"BOOT_TIME = 2026-11-22T17:21:14":                                                  0, "X = 1": 0,
 	} {
 		script(t, dir, "scontrol", "printf '%s\\n' '"+answer+"'")
 		got, err := Commands{Dir: dir}.Started(t.Context())

@@ -22,7 +22,11 @@ func Print(out io.Writer, r *Report) error {
 			user = "-"
 		}
 		if len(job.Objects) == 0 {
-			fmt.Fprintf(table, "%d\t%s\t%s\t-\tnothing is held\t-\n", job.ID, logging.OneLine(user), job.Slurm)
+			state := "nothing is held"
+			if job.Objects == nil {
+				state = "-"
+			}
+			fmt.Fprintf(table, "%d\t%s\t%s\t-\t%s\t-\n", job.ID, logging.OneLine(user), job.Slurm, state)
 		}
 		for _, o := range job.Objects {
 			age := "-"

@@ -38,8 +38,8 @@ type Object struct {
 type Job struct {
 	ID      uint32   `json:"id"`
 	User    string   `json:"user,omitempty"`
-	Slurm   string   `json:"slurm"` // its state there; Unknown: Slurm does not know it any more
-	Objects []Object `json:"objects"`
+	Slurm   string   `json:"slurm"`   // its state there; Unknown: Slurm does not know it any more
+	Objects []Object `json:"objects"` // empty: there are none; nil (null): they were not asked for
 }
 
 // Unknown is the state of a job that Slurm has forgotten.
@@ -235,16 +235,18 @@ func (c *collector) slurm(ctx context.Context) {
 }
 
 func (c *collector) report() *Report {
-	return &Report{Cluster: c.o.Config.Cluster, Jobs: c.sorted(), Notes: c.notes}
-}
-
-// sorted are the jobs by id; no list of theirs is nil, for JSON.
-func (c *collector) sorted() []Job {
-	jobs := []Job{}
 	for _, job := range c.jobs {
 		if job.Objects == nil {
 			job.Objects = []Object{}
 		}
+	}
+	return &Report{Cluster: c.o.Config.Cluster, Jobs: c.sorted(), Notes: c.notes}
+}
+
+// sorted are the jobs by id.
+func (c *collector) sorted() []Job {
+	jobs := []Job{}
+	for _, job := range c.jobs {
 		jobs = append(jobs, *job)
 	}
 	slices.SortFunc(jobs, func(a, b Job) int { return cmp.Compare(a.ID, b.ID) })

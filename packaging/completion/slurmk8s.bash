@@ -8,7 +8,7 @@ _slurmk8s() {
 	elif [ "$command" = hook ]; then
 		words=$(slurmk8s hook --help 2>/dev/null | sed -n 's/^  \([a-z][a-z0-9_]*\)$/\1/p')
 	elif [[ $word == -* ]]; then
-		words="--help $(slurmk8s "$command" --help 2>/dev/null | grep -o -- '--[a-z][a-z-]*')"
+		words="--help $(slurmk8s "$command" --help 2>/dev/null | grep -o -- '--[a-z][a-z-]*' | sort -u)"
 	else
 		return # files, by -o default
 	fi

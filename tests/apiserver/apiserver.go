@@ -154,7 +154,15 @@ func (s *Server) StopAPIServer() {
 }
 
 // PauseAPIServer makes the API server hang: connections are accepted, nothing is answered.
-func (s *Server) PauseAPIServer() error { return s.signalAPIServer(syscall.SIGSTOP) }
+// When this returns, none of its threads runs any more.
+func (s *Server) PauseAPIServer() error {
+	if err := s.signalAPIServer(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.api.awaitStop()
+}
 
 // ResumeAPIServer ends what PauseAPIServer began.
 func (s *Server) ResumeAPIServer() error { return s.signalAPIServer(syscall.SIGCONT) }

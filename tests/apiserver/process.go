@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is a child that never outlives this program.
@@ -60,6 +63,20 @@ func startProcess(dir, name, path string, args []string) (*process, error) {
 func (p *process) signal(signal syscall.Signal) error {
 	if err := p.handle.Signal(signal); err != nil {
 		return fmt.Errorf("send %v to %s (pid %d): %w", signal, p.name, p.handle.Pid, err)
+	}
+	return nil
+}
+
+// awaitStop returns when SIGSTOP has stopped all threads of the child. It takes nothing away
+// from who waits for its end.
+func (p *process) awaitStop() error {
+	var info unix.Siginfo
+	var err error = unix.EINTR
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Waitid(unix.P_PID, p.handle.Pid, &info, unix.WSTOPPED|unix.WNOWAIT, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("stop %s (pid %d): %w", p.name, p.handle.Pid, err)
 	}
 	return nil
 }

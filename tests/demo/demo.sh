@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows a job with #DW lines on the test cluster, which must be up: `make demo` sees to that.
+# Shows a job for each duty on the test cluster, which must be up: `make demo` sees to that.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

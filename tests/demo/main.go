@@ -15,7 +15,7 @@ import (
 
 const (
 	user = "alice"
-	// patience is for the whole: on a machine at rest it takes 12 s.
+	// patience is for the whole: on a machine at rest it takes half a minute.
 	patience = 2 * time.Minute
 )
 
@@ -34,7 +34,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	jobs := bed.WatchJobs(ctx)
-	for _, show := range []func(context.Context, *testbed.Bed, *testbed.Jobs) error{showStorage, showService} {
+	for _, show := range []func(context.Context, *testbed.Bed, *testbed.Jobs) error{showStorage, showService, showNodes} {
 		if err := show(ctx, bed, jobs); err != nil {
 			return err
 		}

@@ -74,20 +74,23 @@ ls /run/slurmk8s/nodes`
 
 func TestTheSameNodeIsTakenAgainAndAgain(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[1]
+	before := nodesNow(t)
+	byHand, n := bed.Nodes[0], bed.Nodes[1]
+	done := make(chan error, 1)
+	go func() {
+		left, err := bed.On(deadline(t, patience), byHand, "bash", "-c", fmt.Sprintf(fiftyTimes, byHand.Name))
+		if err == nil && left != "" {
+			err = fmt.Errorf("local files are left: %s", left)
+		}
+		done <- err
+	}()
 	deploy(t, "web", 1, podSpec(t, onNode(n.Name), 1, "idle"))
-	before := map[string]nodeState{}
-	for _, other := range bed.Nodes {
-		before[other.Name] = stateOf(t, other.Name)
-	}
 	for range 10 {
 		j := submit(t, script{options: []string{"--k8s-nodes=reclaim", "--nodelist=" + n.Name}, body: "true"})
 		j.ends("COMPLETED")
-		requireNodes(t, before)
+		awaitNode(t, n.Name, "to be as before", func(s nodeState) bool { return s.equals(before[n.Name]) })
 	}
-	removeWorkloads(t) // the time of pods is not ours
-	left, err := bed.On(deadline(t, patience), n, "bash", "-c", fmt.Sprintf(fiftyTimes, n.Name))
-	require.NoError(t, err)
-	require.Empty(t, left, "local files are left")
+	require.NoError(t, <-done)
 	requireNodes(t, before)
+	available(t, "web", 1)
 }

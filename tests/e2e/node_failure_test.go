@@ -90,18 +90,6 @@ func TestSlurmdIsKilledWhileAJobHasItsNode(t *testing.T) {
 	j.tells()
 }
 
-func TestSlurmctldIsKilledInAProlog(t *testing.T) {
-	shareNodes(t)
-	n := bed.Nodes[0]
-	j := stuck(t, n, "8:delete")
-	time.Sleep(6 * time.Second) // it writes down its jobs every five
-	killSlurmctld(t)
-	require.Eventually(t, func() bool { return len(evictables(t, n.Name)) == 0 }, patience, lookAgain)
-	require.True(t, stateOf(t, n.Name).Unschedulable, "the job has the node")
-	j.launchAgain()
-	j.tells()
-}
-
 // apiAway keeps the workers from the API server, until the returned function is called.
 func apiAway(t *testing.T) (back func()) {
 	t.Helper()
@@ -172,26 +160,41 @@ func TestTheAPIServerIsAwayWhenAJobEnds(t *testing.T) {
 	givenBack(t, before)
 }
 
+// A reboot: what the node itself knew is lost, and Slurm runs no epilog for a job on a node that is
+// down.
 func TestAWorkerIsRestartedUnderAJob(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
 	n := bed.Nodes[1]
 	j := reclaiming(t, []testbed.Node{n})
 	j.runsNow()
-	over := prober.Excuse(0, "a node is restarted")
-	defer over()
-	_, err := bed.Docker(deadline(t, patience), "restart", "--time", "5", n.Name)
+	_, err := bed.On(deadline(t, patience), n, "rm", "-r", "/run/slurmk8s")
 	require.NoError(t, err)
-	// Its slurmd has had its network, and lost it.
-	_, err = bed.Docker(deadline(t, patience), "restart", "--time", "5", n.Container)
-	require.NoError(t, err)
-	seen := j.await(patience, "to be over or requeued", func(seen testbed.Job) bool {
-		return isOver(seen.State()) || seen.State() == "PENDING"
-	})
-	t.Logf("the job is %s", seen.State())
-	if seen.State() == "PENDING" {
-		j.startNow()
-		j.tells()
+	for _, command := range [][]string{{"stop", "--time", "2", n.Container}, {"restart", "--time", "5", n.Name}} {
+		_, err := bed.Docker(deadline(t, patience), command...)
+		require.NoError(t, err)
 	}
+	j.comes("PENDING") // requeued, once Slurm takes the node for down
+	_, err = bed.Docker(deadline(t, patience), "start", n.Container)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return strings.TrimSpace(admin(t, "sinfo", "--noheader", "--nodes="+n.Name, "--partition=main", "--format=%T")) == "idle"
+	}, patience, lookAgain)
+	require.True(t, stateOf(t, n.Name).Unschedulable, "the node's object has kept what was changed")
 	givenBack(t, before)
+	j.startNow()
+	j.tells()
+}
+
+// The last of them: for a minute after it no reconcile decides anything.
+func TestSlurmctldIsKilledInAProlog(t *testing.T) {
+	shareNodes(t)
+	n := bed.Nodes[0]
+	j := stuck(t, n, "8:delete")
+	time.Sleep(6 * time.Second) // it writes down its jobs every five
+	killSlurmctld(t)
+	require.Eventually(t, func() bool { return len(evictables(t, n.Name)) == 0 }, patience, lookAgain)
+	require.True(t, stateOf(t, n.Name).Unschedulable, "the job has the node")
+	j.launchAgain()
+	j.tells()
 }

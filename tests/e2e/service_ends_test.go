@@ -18,20 +18,21 @@ func TestEveryEndOfAJobEndsItsServices(t *testing.T) {
 		end     func(*job)
 		ends    string
 	}{
-		"exit 0":                {end: (*job).tell, ends: "COMPLETED"},
-		"exit 1":                {body: "exit 1", end: (*job).tell, ends: "FAILED"},
-		"killed by itself":      {body: "kill -KILL $$", end: (*job).tell, ends: "FAILED"},
-		"scancel":               {end: func(j *job) { j.scancel() }, ends: "CANCELLED"},
-		"scancel -s KILL":       {end: func(j *job) { j.scancel("--signal=KILL") }, ends: "CANCELLED"},
-		"scancel --full":        {end: func(j *job) { j.scancel("--full") }, ends: "CANCELLED"},
-		"scancel by root":       {end: func(j *job) { admin(j.t, "scancel", j.number()) }, ends: "CANCELLED"},
-		"time limit":            {options: []string{"--time=1"}, end: func(*job) {}, ends: "TIMEOUT"},
-		"step program killed":   {end: func(j *job) { j.killStepProgram(); j.tell() }, ends: "COMPLETED"},
-		"and killed, cancelled": {end: func(j *job) { j.killStepProgram(); j.scancel() }, ends: "CANCELLED"},
+		"exit 0":              {end: (*job).tell, ends: "COMPLETED"},
+		"exit 1":              {body: "exit 1", end: (*job).tell, ends: "FAILED"},
+		"killed by itself":    {body: "kill -KILL $$", end: (*job).tell, ends: "FAILED"},
+		"scancel":             {end: func(j *job) { j.scancel() }, ends: "CANCELLED"},
+		"scancel -s KILL":     {end: func(j *job) { j.scancel("--signal=KILL") }, ends: "CANCELLED"},
+		"scancel --full":      {end: func(j *job) { j.scancel("--full") }, ends: "CANCELLED"},
+		"scancel by root":     {end: func(j *job) { admin(j.t, "scancel", j.number()) }, ends: "CANCELLED"},
+		"time limit":          {options: []string{"--time=1"}, end: func(*job) {}, ends: "TIMEOUT"},
+		"step program killed": {end: func(j *job) { j.killStepProgram(); j.tell() }, ends: "COMPLETED"},
+		"and then cancelled":  {end: func(j *job) { j.killStepProgram(); j.scancel() }, ends: "CANCELLED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			parallel(t)
-			service, port := unique(fmt.Sprintf("end-%d", freePort())), freePort()
+			port := freePort()
+			service := unique(fmt.Sprintf("end-%d", port))
 			j := submit(t, script{
 				options: append(c.options, fmt.Sprintf("--k8s-register=name=%s,port=80:%d,endpoints=both", service, port)),
 				body:    serving(port) + untilTold + c.body,

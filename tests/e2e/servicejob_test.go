@@ -23,7 +23,7 @@ import (
 const (
 	// jobsNamespace is where alice's services are, if they name no other.
 	jobsNamespace = "slurm-jobs"
-	// soon is how long after a job's end its services may be seen.
+	// soon is how long after a job's end its services may still be seen.
 	soon = 10 * time.Second
 )
 
@@ -107,18 +107,19 @@ func endpoints(t *testing.T, namespace, name string) []string {
 	return found
 }
 
-// serves waits until the service is ready at the job's node.
+// serves waits until the service is ready at the job's node, and nowhere else.
 func (j *job) serves(namespace, name string) {
 	j.t.Helper()
 	j.servesWithin(patience, namespace, name)
 }
 
+// servesWithin is serves of a job that begins within a limit.
 func (j *job) servesWithin(limit time.Duration, namespace, name string) {
 	j.t.Helper()
 	seen := j.await(limit, "to run", func(seen testbed.Job) bool { return seen.State() == "RUNNING" || isOver(seen.State()) })
 	require.Equal(j.t, "RUNNING", seen.State(), "job %d", j.id)
 	wanted := []string{addressOf(j.t, seen["BatchHost"]) + " ready"}
-	for until := time.Now().Add(soon); ; time.Sleep(lookAgain) {
+	for until := time.Now().Add(patience); ; time.Sleep(lookAgain) {
 		found := endpoints(j.t, namespace, name)
 		if slices.Equal(wanted, found) {
 			return

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,15 +77,12 @@ func shareNodes(t *testing.T) {
 	})
 }
 
-// cleanAfterInterruption ends what a run of the tests left that was killed. A reconcile decides
-// nothing in slurmctld's first minute.
+// cleanAfterInterruption ends what a run of the tests left that was killed.
 func cleanAfterInterruption(t *testing.T) {
 	t.Helper()
 	removeWorkloads(t)
-	for _, n := range bed.Nodes {
-		for until := time.Now().Add(patience); stateOf(t, n.Name).holders() != "" && time.Now().Before(until); time.Sleep(time.Second) {
-			reconcileNode(t, n)
-		}
+	if slices.ContainsFunc(bed.Nodes, func(n testbed.Node) bool { return stateOf(t, n.Name).holders() != "" }) {
+		healthCheck(t)
 	}
 }
 
@@ -346,10 +344,21 @@ func (j *job) startNow() {
 	admin(j.t, "scontrol", "update", "JobId="+j.number(), "StartTime=now")
 }
 
-// healthCheck does what HealthCheckProgram does, on each node: it finds what epilogs left.
+// healthCheck does what HealthCheckProgram does, once on each node: it finds what epilogs left.
 func healthCheck(t *testing.T) {
 	t.Helper()
+	awaitYoungSlurmctld(t)
 	for _, n := range bed.Nodes {
 		reconcileNode(t, n)
 	}
+}
+
+// awaitYoungSlurmctld waits for the end of slurmctld's first minute, in which reconcile believes
+// nothing that it says of jobs.
+func awaitYoungSlurmctld(t *testing.T) {
+	t.Helper()
+	booted, err := time.ParseInLocation("2006-01-02T15:04:05", strings.TrimSpace(admin(t, "bash", "-c",
+		`scontrol show config | sed -n 's/^BOOT_TIME *= *//p'`)), time.UTC)
+	require.NoError(t, err)
+	time.Sleep(time.Until(booted.Add(62 * time.Second)))
 }

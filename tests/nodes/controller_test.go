@@ -151,12 +151,11 @@ func TestTheJobsOwnWordsOnTheController(t *testing.T) {
 	j := w.newJob(1, `reclaim = "request"`)
 	require.Equal(t, "0 ", j.script("prolog-slurmctld"))
 	assert.False(t, w.cordoned(j.nodes[0]), "it did not ask")
-	for _, name := range []string{"SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_nodes", "_SLURM_SPANK_OPTION_slurmk8s_k8s_nodes"} {
-		require.Equal(t, "0 ", j.script("prolog-slurmctld", name+"=reclaim"))
-		assert.True(t, w.cordoned(j.nodes[0]))
-		require.Equal(t, "0 ", j.script("epilog-slurmctld", name+"=reclaim"))
-		assert.False(t, w.cordoned(j.nodes[0]))
-	}
+	const asks = "SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_nodes=reclaim"
+	require.Equal(t, "0 ", j.script("prolog-slurmctld", asks))
+	assert.True(t, w.cordoned(j.nodes[0]))
+	require.Equal(t, "0 ", j.script("epilog-slurmctld", asks))
+	assert.False(t, w.cordoned(j.nodes[0]))
 	_ = j.asked()
 	require.Equal(t, "0 ", j.script("epilog-slurmctld"))
 	assert.Empty(t, j.asked(), "the epilog of a job that took no nodes asks nobody")

@@ -120,6 +120,14 @@ installs() {
 		COMP_WORDS=(slurmk8s reconcile --dr) COMP_CWORD=2; _slurmk8s; [ "${COMPREPLY[*]}" = --dry-run ]' || fail "completion"
 }
 
+units_are_hardened() {
+	root sh -c 'systemd-analyze verify --man=no /usr/lib/systemd/system/slurmk8s-*'
+	local unit
+	for unit in slurmk8s-reconcile.service slurmk8s-node-reconcile.service; do
+		root systemd-analyze security --offline=true --threshold=20 "/usr/lib/systemd/system/$unit" # 20: 2.0 of 10
+	done
+}
+
 # What the packages' own words and the README tell an administrator to do.
 sets_up() {
 	sed "s|server: .*|server: https://$CLUSTER-control-plane:6443|" "$KUBECONFIG" |
@@ -147,7 +155,7 @@ runs_a_storage_job() {
 
 runs_a_service_job() {
 	local id
-	id=$(submit $'until [ -e go-$SLURM_JOB_ID ]; do sleep 0.2; done' "--k8s-register=packages-$release:18888;")
+	id=$(submit $'until [ -e go-$SLURM_JOB_ID ]; do sleep 0.2; done' "--k8s-register=packages-$release:18888")
 	eventually 30 kubectl --namespace slurm-jobs get service "packages-$release"
 	alice touch "go-$id"
 	completes "$id"
@@ -158,7 +166,7 @@ runs_a_service_job() {
 upgrades_under_a_job() {
 	local id before
 	id=$(submit $'#DW jobdw type=xfs capacity=1GB pool=dws name=p\nuntil [ -e go-$SLURM_JOB_ID ]; do sleep 0.2; done' \
-		"--k8s-register=upgrade-$release:18889;")
+		"--k8s-register=upgrade-$release:18889")
 	eventually 60 job_is "$id" RUNNING
 	eventually 30 kubectl --namespace slurm-jobs get service "upgrade-$release"
 	root sh -c 'echo "# ours" >>/etc/slurm/slurmk8s.toml'
@@ -200,6 +208,8 @@ all_behaviours() {
 	broken=
 	behaviour "a client package for another Slurm is refused" wrong_release_is_refused
 	behaviour "all packages install beside a Slurm that runs, which goes on" installs
+	# Bookworm's packages of Slurm do not bring systemd.
+	[ "$release" = bookworm ] || behaviour "the units are valid, and systemd finds little exposed" units_are_hardened
 	behaviour "setup and doctor, as the packages tell" sets_up
 	behaviour "a #DW job runs, and a wrong directive is refused" runs_a_storage_job
 	behaviour "a --k8s-register job is a Service while it runs" runs_a_service_job

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
@@ -35,8 +36,8 @@ func (n *node) freePort() (port int, listen func() net.Listener) {
 	}
 }
 
-func (n *node) isReady(slice string) bool {
-	u, err := n.admin.Resource(service.EndpointSlices).Namespace(n.namespace).Get(n.t.Context(), slice, metav1.GetOptions{})
+func (w *world) isReady(slice string) bool {
+	u, err := w.admin.Resource(service.EndpointSlices).Namespace(w.namespace).Get(w.t.Context(), slice, metav1.GetOptions{})
 	return err == nil && strings.Contains(fmt.Sprint(u.Object["endpoints"]), "ready:true")
 }
 
@@ -133,6 +134,26 @@ func TestTheNextStepTakesOverWhatAKilledOneLeft(t *testing.T) {
 	assert.Empty(t, w.names())
 }
 
+// Slurm does not tell a step which run of its job it is: the node died with the first one, and
+// nobody has removed anything since.
+func TestARequeuedJobTakesOverWhatItLeftOnANodeThatDied(t *testing.T) {
+	w := newWorld(t)
+	dead, next := w.newNode(site{}), w.newNode(site{})
+	const option = "K8S_REGISTER=name=a,port=8888,ready=none"
+	first := dead.start(dead.fields(option))
+	assert.Contains(t, first.reply(), "CODE=0")
+	eventually(t, "ready", func() bool { return w.isReady("a.alps.12.c1") })
+	require.NoError(t, first.cmd.Process.Kill())
+	_ = first.cmd.Wait()
+
+	second := next.start(next.fields("NODE=c2", "NODELIST=c2", option))
+	assert.Contains(t, second.reply(), "CODE=0")
+	eventually(t, "ready at the new node", func() bool { return w.isReady("a.alps.12.c2") })
+	assert.Equal(t, []string{"leases/slurm-alps-12", "services/a", "endpointslices/a.alps.12.c2"}, w.names(), "no traffic to the node that died")
+	assert.Equal(t, []string{"CODE=0"}, second.end())
+	assert.Empty(t, w.names())
+}
+
 func TestSrunInABatchScriptCountsOnce(t *testing.T) {
 	w := newWorld(t)
 	n := w.newNode(site{})
@@ -192,7 +213,9 @@ func TestAServiceThatStopsAnsweringIsNotReadyUntilItDoes(t *testing.T) {
 	eventually(t, "not ready", func() bool { return !n.isReady("a.alps.12.c1") })
 	assert.Greater(t, time.Since(closed), 1500*time.Millisecond, "one failure is not enough")
 	assert.Equal(t, n.address.String()+" ready=false serving=false terminating=false", w.endpoint("a.alps.12.c1"))
-	assert.Contains(t, fmt.Sprint(w.get(service.Endpoints, "a").Object["subsets"]), "notReadyAddresses")
+	eventually(t, "not ready in Endpoints, which are written after the slice", func() bool {
+		return strings.Contains(fmt.Sprint(w.get(service.Endpoints, "a").Object["subsets"]), "notReadyAddresses")
+	})
 	listen()
 	eventually(t, "ready again", func() bool { return n.isReady("a.alps.12.c1") })
 	assert.Equal(t, []string{"CODE=0"}, s.end())
@@ -208,6 +231,21 @@ func TestAServiceThatStopsAnsweringIsNotReadyUntilItDoes(t *testing.T) {
 	time.Sleep(4500 * time.Millisecond)
 	assert.True(t, n.isReady("a.alps.12.c1"), "asked once, as configured")
 	assert.Equal(t, []string{"CODE=0"}, s.end())
+}
+
+// Arkouda made node1 of it.
+func TestTheNameOfANodeIsNotMangled(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	s := n.start(n.fields("NODE=node10", "NODELIST=node[1-10]", "K8S_REGISTER=name=a,port=8888,host=all,ready=none"))
+	assert.Contains(t, s.reply(), "CODE=0")
+	slice := w.get(service.EndpointSlices, "a.alps.12.node10")
+	assert.Equal(t, "node10", slice.GetLabels()[service.LabelNode])
+	endpoints, _, err := unstructured.NestedSlice(slice.Object, "endpoints")
+	require.NoError(t, err)
+	assert.Equal(t, "node10", endpoints[0].(map[string]any)["hostname"], "which DNS knows below the service")
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+	assert.Empty(t, w.names())
 }
 
 func TestHTTPAndFileProbes(t *testing.T) {

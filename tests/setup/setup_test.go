@@ -17,11 +17,14 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/setup"
+	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 func TestSetupMakesAllThatIsNeeded(t *testing.T) {
 	w := newWorld(t, "[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\"rule-ns\", \"user-{user}\"]")
 	out := w.setup("--open", "flag-ns", "--output", w.path("out"))
+	defer w.unbind("slurmk8s-reconcile") // other tests' rights end at their namespaces
 	for _, line := range []string{
 		"node c1 may publish 10.1.0.1", "configmap slurm/slurmk8s-nodes", "created   rolebinding flag-ns/slurmk8s-node",
 		"created   namespace rule-ns", "by a pattern", "created   clusterrolebinding slurmk8s-reconcile",
@@ -52,6 +55,15 @@ func TestSetupMakesAllThatIsNeeded(t *testing.T) {
 	// And they may do what they are for.
 	assert.Equal(t, []string{"slurmk8s:node:c2", "slurmk8s:nodes"}, w.whoAmI("out/nodes/c2/slurmk8s-node.kubeconfig"))
 	assert.Contains(t, w.whoAmI("slurmk8s.kubeconfig"), "system:serviceaccount:slurm:slurmk8s-controller")
+
+	// What was changed is in the log, and no secret is in it or was printed.
+	assert.Contains(t, w.read("log"), "audit: apply clusterroles slurmk8s-node")
+	assert.Contains(t, w.read("log"), "audit: create serviceaccounts/token slurm/slurmk8s-controller")
+	for _, secret := range []string{strings.TrimSpace(w.read("state/controller.token")), between(w.read("out/nodes/c1/slurmk8s-node.kubeconfig"), "client-key-data: ", "\n")} {
+		require.Greater(t, len(secret), 100)
+		assert.NotContains(t, out+w.read("log"), secret)
+		assert.NotContains(t, out+w.read("log"), secret[len(secret)-40:])
+	}
 
 	list, err := w.admin.Resource(requests).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
@@ -228,6 +240,26 @@ func TestTokensOfNodesAreBoundToThem(t *testing.T) {
 	assert.NoDirExists(t, w.path("out/nodes/c1"))
 }
 
+// TestAClusterThatSignsNothingIsNamedOnce, and not after a wait for each node.
+func TestAClusterThatSignsNothingIsNamedOnce(t *testing.T) {
+	w := newWorld(t)
+	w.write("slurm.conf", "ClusterName=alps\nSlurmUser=root\nNodeName=n[1-100] NodeAddr=10.3.0.[1-100]\n", 0o644)
+	cfg, err := slurmconf.Load(w.path("slurmk8s.toml"))
+	require.NoError(t, err)
+	admin, err := kube.NewAdministrator(kube.Options{Kubeconfig: w.server.Kubeconfig(), RequestTimeout: 5 * time.Second})
+	require.NoError(t, err)
+	signing.Store(false)
+	defer signing.Store(true)
+	began := time.Now()
+	err = setup.Run(t.Context(), setup.Options{
+		Config: cfg, Admin: admin, Lifetime: time.Hour, Output: w.path("out"), SigningLimit: time.Second, Out: t.Output(),
+	})
+	assert.ErrorContains(t, err, "nobody signed it within 1s")
+	assert.ErrorContains(t, err, "--node-credential=token")
+	assert.NotContains(t, err.Error(), "\n")
+	assert.Less(t, time.Since(began), 20*time.Second)
+}
+
 func TestLinesOfSlurmAreAddedOnlyWhereTheyLack(t *testing.T) {
 	w := newWorld(t)
 	w.write("burst_buffer.conf", "Directive=DW\nFlags=PrivateData", 0o640)
@@ -240,6 +272,12 @@ func TestLinesOfSlurmAreAddedOnlyWhereTheyLack(t *testing.T) {
 	assert.Contains(t, out, "restart slurmctld")
 	assert.Contains(t, out, "add TeardownFailure to Flags=PrivateData")
 	assert.Equal(t, "Directive=DW\nFlags=PrivateData", w.read("burst_buffer.conf"), "what is there is not edited")
+
+	w.configure("[nodes]\nreclaim = \"all\"")
+	assert.Regexp(t, `add "optional \S+/slurmk8s_spank.so nodes=on" once the plugin is installed`, w.setup())
+	assert.Regexp(t, `add "optional \S+/slurmk8s_spank.so nodes=on workflows=on" once`, w.setup("--open", "lines-ns"))
+	w.write("plugstack.conf", "required /x/slurmk8s_spank.so\n", 0o644)
+	assert.Contains(t, w.setup(), `unchanged line "required /x/slurmk8s_spank.so" of `, "a line of ours is the administrator's")
 
 	w.write("slurm.conf", "ClusterName=alps\nBurstBufferType=burst_buffer/datawarp\n", 0o644)
 	out = w.setup("--write-slurm-conf")
@@ -258,7 +296,7 @@ func TestRightsFollowTheConfiguration(t *testing.T) {
 	}
 	assert.NotContains(t, out, "role slurm/slurmk8s-controller\n")
 	assert.Contains(t, w.read("slurmk8s.kubeconfig"), "namespace: storage")
-	require.NoError(t, w.admin.Resource(gvr("rbac.authorization.k8s.io", "v1", "clusterrolebindings")).Delete(t.Context(), "slurmk8s-node-reclaim", metav1.DeleteOptions{}))
+	w.unbind("slurmk8s-node-reclaim")
 }
 
 func TestMistakesOfTheAdministratorAreNamed(t *testing.T) {
@@ -279,6 +317,7 @@ func TestMistakesOfTheAdministratorAreNamed(t *testing.T) {
 		{"TLS verification off", []string{"--kubeconfig", w.path("insecure")}, 1, "insecure-skip-tls-verify is not allowed"},
 		{"namespace of the system", append(admin, "--open", "kube-system"), 1, "give jobs a namespace of their own"},
 		{"namespace that is none", append(admin, "--open", "../x"), 1, `open namespace "../x"`},
+		{"node that is none", append(admin, "--output", w.path("out"), "--nodes", ".."), 1, `".." cannot be the name of a node`},
 		{"days", append(admin, "--days", "0"), 64, "1 to 3650"},
 		{"remote without output", append(admin, "--remote"), 64, "--remote needs --output"},
 		{"server without TLS", append(admin, "--server", "http://x"), 64, "not a URL such as https://"},
@@ -300,6 +339,12 @@ func TestARemoteControllersCredentialIsStaged(t *testing.T) {
 	assert.NoFileExists(t, w.path("slurmk8s.kubeconfig"))
 	assert.Contains(t, w.read("out/controller/slurmk8s.kubeconfig"), "tokenFile: "+w.path("state/controller.token"))
 	assert.FileExists(t, w.path("out/controller/controller.token"))
+}
+
+func (w *world) unbind(name string) {
+	w.t.Helper()
+	err := w.admin.Resource(gvr("rbac.authorization.k8s.io", "v1", "clusterrolebindings")).Delete(w.t.Context(), name, metav1.DeleteOptions{})
+	require.NoError(w.t, err)
 }
 
 // nodes is the list of nodes.

@@ -167,6 +167,7 @@ func TestAUserSeesWhatSlurmTellsThem(t *testing.T) {
 	out = as("status", "--config", o.path("slurmk8s.toml"), "32")
 	assert.Contains(t, out, "Slurm knows no job 32 of user nobody")
 	out = as("status", "--config", o.path("slurmk8s.toml"))
+	assert.Regexp(t, `31 +nobody +RUNNING +- +- +-`, out, "nothing was asked about its objects")
 	assert.Contains(t, out, "slurmk8s status JOBID")
 }
 

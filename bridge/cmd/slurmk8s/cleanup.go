@@ -65,7 +65,7 @@ func runCleanup(ctx context.Context, args []string) int {
 			return failed(err)
 		}
 	}
-	client, err := operatorClient(cfg, "cleanup")
+	client, err := operatorClient(cfg, "cleanup", log)
 	if err != nil {
 		return failed(err)
 	}

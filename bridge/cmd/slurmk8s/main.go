@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"k8s.io/client-go/rest"
@@ -69,6 +70,9 @@ func run(ctx context.Context, args []string) (status int) {
 			status = exitInternal
 		}
 	}()
+	if command := slurmctldCommand(); len(args) == 0 && command != "" {
+		args = []string{command}
+	}
 	if len(args) == 0 {
 		fmt.Fprint(os.Stderr, help)
 		return exitUsage
@@ -112,6 +116,7 @@ func usage(format string, args ...any) int {
 }
 
 func failed(err error) int {
-	fmt.Fprintln(os.Stderr, "slurmk8s:", err)
+	// Several errors that were joined are still one line of a log.
+	fmt.Fprintln(os.Stderr, "slurmk8s:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	return exitFailed
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/mark"
@@ -34,10 +35,14 @@ func dutiesOf(cfg *slurmconf.Config) duties {
 		_, err := os.Stat(path)
 		return !errors.Is(err, fs.ErrNotExist)
 	}
+	// On a host that is controller and node, what is root's is left to root's reconcile.
+	ours := func(path string) bool {
+		return there(path) && !(there(cfg.Kubernetes.Kubeconfig) && errors.Is(unix.Access(path, unix.R_OK), unix.EACCES))
+	}
 	d := duties{services: len(cfg.Services.Allow) > 0}
-	d.node = d.services && there(cfg.Services.Kubeconfig)
+	d.node = d.services && ours(cfg.Services.Kubeconfig)
 	// Without any credential, the error about the controller's is the one to tell.
-	d.thisNode = cfg.Nodes.Reclaims() && there(cfg.Nodes.Kubeconfig)
+	d.thisNode = cfg.Nodes.Reclaims() && ours(cfg.Nodes.Kubeconfig)
 	d.workflows = there(cfg.Kubernetes.Kubeconfig) || !d.node && !d.thisNode
 	d.allNodes = cfg.Nodes.Reclaims() && there(cfg.Kubernetes.Kubeconfig)
 	return d

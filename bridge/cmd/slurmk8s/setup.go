@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/setup"
 	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -127,8 +128,14 @@ func (f *setupFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	logger, sink, err := logging.New(cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer sink.Close()
+	log := logger.WithField("hook", "setup")
 	if f.renew && f.kubeconfig == "" {
-		return renewOwn(ctx, cfg)
+		return renewOwn(ctx, cfg, log)
 	}
 	o := setup.Options{
 		Config: cfg, Server: f.server, Lifetime: time.Duration(f.days) * 24 * time.Hour, Overwrite: f.overwrite, TakeNodes: f.takeNodes,
@@ -156,7 +163,7 @@ func (f *setupFlags) run(ctx context.Context) error {
 			RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
 			UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; setup)", version.Version, cfg.Cluster),
 			Hasty:          true,
-			Log:            quiet(),
+			Log:            log,
 		}); err != nil {
 			return err
 		}
@@ -171,8 +178,8 @@ func (f *setupFlags) run(ctx context.Context) error {
 	return setup.Run(ctx, o)
 }
 
-func renewOwn(ctx context.Context, cfg *slurmconf.Config) error {
-	client, err := operatorClient(cfg, "setup")
+func renewOwn(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) error {
+	client, err := operatorClient(cfg, "setup", log)
 	if err != nil {
 		return err
 	}
@@ -195,7 +202,7 @@ func renewOwn(ctx context.Context, cfg *slurmconf.Config) error {
 // renewInPassing is what reconcile does for the controller's token. That it fails is
 // told in the log while the old token still works; afterwards everything says so.
 func renewInPassing(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) {
-	client, err := operatorClient(cfg, "reconcile")
+	client, err := operatorClient(cfg, "reconcile", log)
 	if err != nil {
 		return // a node, or reconcile itself says it
 	}
@@ -207,20 +214,22 @@ func renewInPassing(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entr
 	}
 }
 
-// pluginPath is where the SPANK plugin is installed: PREFIX/lib, or where packages
-// have it, PREFIX/lib/slurmk8s.
+// pluginPath is where the SPANK plugin is installed: beside this program's library, which is in
+// lib/ below a prefix of its own and in lib/slurmk8s/ of packages.
 func pluginPath() string {
-	prefix := "/usr"
-	if program, err := os.Executable(); err == nil {
-		if program, err = filepath.EvalSymlinks(program); err == nil {
-			prefix = filepath.Dir(filepath.Dir(program))
-		}
+	const unknown = "/usr/lib/slurmk8s"
+	program, err := os.Executable()
+	if err == nil {
+		program, err = filepath.EvalSymlinks(program)
 	}
-	path := filepath.Join(prefix, "lib", setup.PluginFile)
-	if _, err := os.Stat(path); err == nil {
-		return path
+	if err != nil {
+		return filepath.Join(unknown, setup.PluginFile)
 	}
-	return filepath.Join(prefix, "lib", "slurmk8s", setup.PluginFile)
+	lib := filepath.Join(filepath.Dir(filepath.Dir(program)), "lib")
+	if _, err := os.Stat(filepath.Join(lib, "slurmk8s")); err == nil {
+		lib = filepath.Join(lib, "slurmk8s")
+	}
+	return filepath.Join(lib, setup.PluginFile)
 }
 
 // quiet is for commands whose answer is all that a person wants to read.

@@ -24,12 +24,14 @@ const slurmctldHelp = `Usage: slurmk8s prolog-slurmctld|epilog-slurmctld [--conf
 For sites that keep no Kubernetes credential on compute nodes: slurm.conf's
 PrologSlurmctld and EpilogSlurmctld run these, and slurmctld's host takes all nodes
 of a job from Kubernetes before it starts and gives them back after it. They read
-the job from the environment that Slurm gives them.
+the job from the environment that Slurm gives them. Slurm runs a program without
+arguments: name slurmk8s itself in both lines of slurm.conf, and it goes by that
+environment.
 
 When nodes cannot be taken, the prolog ends with status 1, after which Slurm requeues
 a batch job and ends an interactive one. Slurm runs EpilogSlurmctld before the job's
-processes are dead: the epilog waits until Slurm has its nodes back, each of them, and
-leaves those of which it did not see it in time to "slurmk8s reconcile".
+processes are dead: the epilog gives back each node when Slurm has it back, and leaves
+those that take longer than a minute to "slurmk8s reconcile".
 
 The credential is that of [kubernetes], with the rights of
 packaging/manifests/nodes-controller.yaml.
@@ -106,10 +108,7 @@ func either(names ...string) string {
 
 // option is the value of an option of the SPANK plugin, which Slurm hands on in the
 // job's environment for prologs.
-func option(name string) string {
-	const plugin = "_SLURM_SPANK_OPTION_slurmk8s_"
-	return either("SPANK_"+plugin+name, plugin+name)
-}
+func option(name string) string { return os.Getenv("SPANK__SLURM_SPANK_OPTION_slurmk8s_" + name) }
 
 func (c *controlled) connect(what string) error {
 	client, err := kube.New(kube.Options{
@@ -186,8 +185,21 @@ func (c *controlled) refuse(ctx context.Context, cause error) error {
 	return cause
 }
 
+// slurmctldCommand is the command for which Slurm runs this program without arguments,
+// as it runs PrologSlurmctld and EpilogSlurmctld; "" for none.
+func slurmctldCommand() string {
+	switch os.Getenv("SLURM_SCRIPT_CONTEXT") {
+	case "prolog_slurmctld":
+		return "prolog-slurmctld"
+	case "epilog_slurmctld":
+		return "epilog-slurmctld"
+	}
+	return ""
+}
+
 // releaseLimit is how long EpilogSlurmctld waits for the job's end on its nodes: longer
-// than KillWait usually is. The job is completing for Slurm meanwhile.
+// than KillWait usually is. The job is completing for Slurm meanwhile, but its nodes are
+// free for others one by one, and squeue tells which (seen on 22.05.8).
 const releaseLimit = time.Minute
 
 // epilog gives back each node as soon as Slurm has it back.

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/status"
@@ -91,7 +93,7 @@ func parseJob(set *flag.FlagSet, args []string, least int) (id uint32, help bool
 
 func look(ctx context.Context, cfg *slurmconf.Config, id uint32) (*status.Report, error) {
 	commands := slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}
-	client, err := operatorClient(cfg, "status")
+	client, err := operatorClient(cfg, "status", quiet())
 	if errors.Is(err, fs.ErrPermission) {
 		who, err := user.Current()
 		if err != nil {
@@ -106,13 +108,13 @@ func look(ctx context.Context, cfg *slurmconf.Config, id uint32) (*status.Report
 }
 
 // operatorClient is the controller's access, for a person who waits.
-func operatorClient(cfg *slurmconf.Config, command string) (*kube.Client, error) {
+func operatorClient(cfg *slurmconf.Config, command string, log *logrus.Entry) (*kube.Client, error) {
 	return kube.New(kube.Options{
 		Kubeconfig:     cfg.Kubernetes.Kubeconfig,
 		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
 		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; %s)", version.Version, cfg.Cluster, command),
 		AlsoTrusted:    slurmUser(cfg),
 		Hasty:          true,
-		Log:            quiet(),
+		Log:            log,
 	})
 }

@@ -1,0 +1,45 @@
+package slurmconf
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestWrongSettingsOfNodes(t *testing.T) {
+	for line, want := range map[string]string{
+		`reclaim = "always"`:                      `nodes.reclaim: "always" is none of none, request, all`,
+		`block = "drain"`:                         `nodes.block: "drain" is none of cordon, taint, both`,
+		`daemonsets = "fail"`:                     `nodes.daemonsets: "fail" is none of keep, evict`,
+		`unmanaged = "refuse"`:                    `nodes.unmanaged: "refuse" is none of keep, evict, fail`,
+		`on_error = "drain"`:                      `nodes.on_error: "drain" is none of requeue, proceed, fail`,
+		`job_policies = ["kill"]`:                 `nodes.job_policies: "kill" is none of delete, fail, ignore`,
+		`node_name = "fqdn"`:                      `nodes.node_name: "fqdn" is none of same, suffix:.DOMAIN, label:KEY, map:FILE`,
+		`node_name = "suffix:/x"`:                 `nodes.node_name: "/x" cannot be the end of a node's name`,
+		`node_name = "label:a b"`:                 `nodes.node_name: "a b" cannot be the key of a label`,
+		`node_name = "map:nodes.map"`:             `nodes.node_name: "nodes.map" is not an absolute path`,
+		`taint = "a b"`:                           `nodes.taint: "a b" is not KEY or KEY=VALUE of a taint`,
+		`lend_taint = "slurmk8s.io/reclaimed"`:    `nodes.lend_taint: is the same as taint`,
+		`evict_grace = "10s"`:                     `nodes.evict_grace: 10s is not between min_evict_grace = 30s and max_evict_grace = 5m0s`,
+		`evict_timeout = "11m"`:                   `nodes.evict_timeout: 11m0s is longer than max_evict_timeout = 10m0s`,
+		`units = ["kubelet; reboot"]`:             `nodes.units: "kubelet; reboot" is not the name of a systemd service`,
+		"kubelet = 'stop'\nunits = ['a.service']": `nodes.units: names no kubelet, which kubelet = "stop" is to stop`,
+		`parallel = 0`:                            `nodes.parallel: 0 is out of range, 1 to 1000`,
+		`settle = "2m"`:                           `nodes.settle: 2m0s is out of range, 0s to 1m0s`,
+		`kubeconfig = "kubelet.conf"`:             `nodes.kubeconfig: "kubelet.conf" is not an absolute path`,
+		`dbus_socket = ""`:                        `nodes.dbus_socket: "" is not an absolute path`,
+		`evict_timout = "1s"`:                     `nodes.evict_timout: unknown key, did you mean "evict_timeout"?`,
+	} {
+		_, err := Load(writeConfig(t, withSlurmConf+"[nodes]\n"+line+"\n"))
+		require.ErrorContains(t, err, want)
+		assertOneLine(t, err)
+	}
+	for _, line := range []string{
+		`node_name = "suffix:.example.org"`, `node_name = "suffix:-ib"`, `node_name = "label:example.org/slurm-node"`, `node_name = "map:/etc/slurm/nodes.map"`,
+		`taint = "example.org/slurm=job"`, `units = ["kubelet.service", "crio.service"]`, `evict_timeout = "0s"`,
+	} {
+		_, err := Load(writeConfig(t, withSlurmConf+"[nodes]\n"+line+"\n"))
+		assert.NoError(t, err, line)
+	}
+}
