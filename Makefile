@@ -78,11 +78,11 @@ spank: $(foreach r,$(SLURM_RELEASES),$(B)/lib/spank-$(r)/slurmk8s_spank.so)
 SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh lua/bounded_exec.* goffi/loader.* packaging/hardening.sh)
 
 $(B)/lib/spank-%/slurmk8s_spank.so: $(SPANK_SOURCES)
-	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) CC=$(CC) spank/build.sh $@ $*
+	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) CC=$(CC) spank/build.sh $(@D) $*
 
 # For the Slurm whose headers there are: it loads no plugin of another release.
 $(B)/lib/slurmk8s_spank.so: $(SPANK_SOURCES)
-	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) SLURM_INCLUDE=$(SLURM_INCLUDE) CC=$(CC) spank/build.sh $@
+	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) SLURM_INCLUDE=$(SLURM_INCLUDE) CC=$(CC) spank/build.sh $(@D)
 
 INSTALLED_SPANK := $(if $(wildcard $(SLURM_INCLUDE)/slurm/spank.h),$(B)/lib/slurmk8s_spank.so)
 
@@ -90,7 +90,7 @@ INSTALLED_SPANK := $(if $(wildcard $(SLURM_INCLUDE)/slurm/spank.h),$(B)/lib/slur
 install: all $(INSTALLED_SPANK)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(SYSCONFDIR)
 	install -m 0755 $(B)/bin/slurmk8s $(DESTDIR)$(BINDIR)/
-	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(INSTALLED_SPANK) $(DESTDIR)$(LIBDIR)/
+	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(INSTALLED_SPANK) $(INSTALLED_SPANK:_spank.so=_nodes_spank.so) $(DESTDIR)$(LIBDIR)/
 	@$(if $(INSTALLED_SPANK),,echo "No $(SLURM_INCLUDE)/slurm/spank.h: the SPANK plugin (--k8s-register) was not built")
 	install -m 0644 $(B)/etc/job_submit.lua $(DESTDIR)$(SHAREDIR)/
 	install -m 0644 $(B)/etc/burst_buffer.lua $(DESTDIR)$(SYSCONFDIR)/burst_buffer.lua

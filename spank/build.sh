@@ -1,13 +1,16 @@
 #!/bin/sh
-# build.sh OUTPUT [RELEASE]: compile the SPANK plugin, for the Slurm whose headers are installed
+# build.sh DIRECTORY [RELEASE]: compile the SPANK plugin, for the Slurm whose headers are installed
 # or for RELEASE, such as 24.11 or 24.11.5: Slurm loads a plugin only of its own release, but
 # needs nothing else of it. CC, CFLAGS, SLURM_INCLUDE (a directory that has slurm/spank.h),
-# BINDIR, LIBDIR and SYSCONFDIR are taken from the environment.
+# BINDIR, LIBDIR and SYSCONFDIR are taken from the environment. It makes two files:
+#   slurmk8s_spank.so        options, services, the variables of storage
+#   slurmk8s_nodes_spank.so  the same and slurm_spank_job_prolog, for nodes=on: where a plugin has
+#                            that symbol, Slurm runs a process of its own before each job's start
 set -eu
 here=$(dirname "$0")
 hardening=$here/../packaging/hardening.sh
 cc=${CC:-cc}
-output=$1
+directory=$1
 release=${2:-}
 
 set -- -std=gnu11 -fPIC -Wall -Wextra -Werror -fvisibility=hidden "-ffile-prefix-map=$PWD=."
@@ -21,10 +24,14 @@ fi
 [ -z "${SYSCONFDIR:-}" ] || set -- "$@" "-DSYSCONFDIR=\"$SYSCONFDIR\""
 [ -z "${SLURM_INCLUDE:-}" ] || set -- "$@" "-I$SLURM_INCLUDE"
 
-mkdir -p "$(dirname "$output")"
-# Under another name first: processes of Slurm may have the old one mapped.
-# shellcheck disable=SC2086,SC2046 # CFLAGS are words
-"$cc" "$@" ${CFLAGS:--O2 -g $("$hardening" cflags "$cc")} -shared -pthread \
-	$("$hardening" ldflags "$cc") -Wl,-z,nodelete -Wl,--version-script="$here/slurmk8s_spank.map" \
-	-o "$output.new" "$here"/*.c "$here/../lua/bounded_exec.c" "$here/../goffi/loader.c" -ldl
-mv "$output.new" "$output"
+mkdir -p "$directory"
+for name in slurmk8s_spank slurmk8s_nodes_spank; do
+	prolog=
+	[ $name = slurmk8s_spank ] || prolog=-DWITH_PROLOG
+	# Under another name first: processes of Slurm may have the old one mapped.
+	# shellcheck disable=SC2086,SC2046 # CFLAGS are words
+	"$cc" "$@" $prolog ${CFLAGS:--O2 -g $("$hardening" cflags "$cc")} -shared -pthread \
+		$("$hardening" ldflags "$cc") -Wl,-z,nodelete -Wl,--version-script="$here/slurmk8s_spank.map" \
+		-o "$directory/$name.so.new" "$here"/*.c "$here/../lua/bounded_exec.c" "$here/../goffi/loader.c" -ldl
+	mv "$directory/$name.so.new" "$directory/$name.so"
+done

@@ -31,7 +31,7 @@ static const struct config defaults = {
 	.check_timeout_ms = 3000,
 	.register_timeout_ms = 15000,
 	.deregister_timeout_ms = 5000,
-	.prolog_timeout_ms = 300000,
+	.prolog_timeout_ms = 1200000,
 	.epilog_timeout_ms = 10000,
 };
 
@@ -133,6 +133,13 @@ int config_parse(struct config *config, int argc, char *const argv[],
 		if (set_value(&parsed, &keys[k], argv[i] + length + 1, problem) < 0)
 			return -1;
 	}
+#ifndef WITH_PROLOG
+	if (parsed.nodes) {
+		snprintf(problem, CONFIG_PROBLEM_MAX, "plugstack.conf: nodes=on: this is slurmk8s_spank.so, "
+			 "which has no prolog; name slurmk8s_nodes_spank.so beside it instead");
+		return -1;
+	}
+#endif
 	*config = parsed;
 	return 0;
 }

@@ -85,6 +85,7 @@ EXPORT int slurm_spank_exit(spank_t spank, int argc, char *argv[])
 }
 
 /* Slurm calls no slurm_spank_init before this one and the next. */
+#ifdef WITH_PROLOG
 EXPORT int slurm_spank_job_prolog(spank_t spank, int argc, char *argv[])
 {
 	/* As for the epilog. */
@@ -93,6 +94,7 @@ EXPORT int slurm_spank_job_prolog(spank_t spank, int argc, char *argv[])
 	prolog_run(spank, &config, config_problem[0] ? config_problem : NULL);
 	return 0;
 }
+#endif
 
 EXPORT int slurm_spank_job_epilog(spank_t spank, int argc, char *argv[])
 {

@@ -45,7 +45,7 @@ NodeName=c1 NodeAddr=10.1.0.1
 `, 0o644)
 	s.write("burst_buffer.conf", "Directive=DW\nFlags=TeardownFailure\n", 0o644)
 	s.write("burst_buffer.lua", s.script(), 0o644)
-	s.write("plugstack.conf", "optional "+s.path("slurmk8s_spank.so")+" nodes=on prolog_timeout_ms=1010000 config="+s.path("slurmk8s.toml")+" library="+s.path("libslurmk8s.so")+"\n", 0o644)
+	s.write("plugstack.conf", "optional "+s.path("slurmk8s_nodes_spank.so")+" nodes=on prolog_timeout_ms=1010000 config="+s.path("slurmk8s.toml")+" library="+s.path("libslurmk8s.so")+"\n", 0o644)
 	s.write("slurmk8s.toml", fmt.Sprintf("slurm_conf = %q\nslurm_bin_dir = %q\nstate_dir = %q\n[nodes]\nreclaim = \"all\"\n"+
 		"[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\"jobs\"]\n", s.path("slurm.conf"), s.dir, s.path("state")), 0o644)
 	s.slurm("slurm-wlm 24.11.5")
@@ -54,7 +54,7 @@ NodeName=c1 NodeAddr=10.1.0.1
 	s.write("cron.d/slurmk8s", "* * * * * slurm /opt/slurmk8s/bin/slurmk8s reconcile\n", 0o644)
 	require.NoError(t, os.Mkdir(s.path("state"), 0o700))
 	objects := compiled(t)
-	for _, name := range []string{"slurmk8s_spank.so", "libslurmk8s.so", "slurmk8s_lua.so", "burst_buffer_lua.so", "liblua5.1.so.0"} {
+	for _, name := range []string{"slurmk8s_nodes_spank.so", "libslurmk8s.so", "slurmk8s_lua.so", "burst_buffer_lua.so", "liblua5.1.so.0"} {
 		s.write(name, string(objects[name]), 0o644)
 	}
 	s.o = Options{
@@ -132,8 +132,8 @@ func compiled(t *testing.T) map[string][]byte {
 		entry, err := filepath.Abs("../../goffi")
 		require.NoError(t, err)
 		cc("libslurmk8s.so", "", "-I"+entry, filepath.Join(entry, "entry.c"))
-		cc("slurmk8s_spank.so", "const unsigned plugin_version = 0x180b05; const char *d(void) { return \"/opt/x/libslurmk8s.so\"; }")
-		cc("slurmk8s_spank-22.05.so", "const unsigned plugin_version = 0x160508;")
+		cc("slurmk8s_nodes_spank.so", "const unsigned plugin_version = 0x180b05; const char *d(void) { return \"/opt/x/libslurmk8s.so\"; }")
+		cc("slurmk8s_nodes_spank-22.05.so", "const unsigned plugin_version = 0x160508;")
 		cc("slurmk8s_lua.so", "int luaopen_slurmk8s(void *l) { return l != 0; }")
 		cc("liblua5.1.so.0", "int lua_gettop;", "-Wl,-soname,liblua5.1.so.0")
 		cc("liblua.so", "int lua_gettop;", "-Wl,-soname,liblua-5.4.so")
@@ -221,15 +221,18 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"nodes=on is missing", func(s *site) { s.edit("plugstack.conf", " nodes=on", "") }, "plugstack.conf", Failed, "nodes=on is missing", "add nodes=on"},
 		{"the plugin's other configuration", func(s *site) { s.edit("plugstack.conf", "config="+s.path("slurmk8s.toml"), "config=/etc/other.toml") }, "plugstack.conf", Failed, "/etc/other.toml", "one file"},
 		{"plugstack.conf that others write", func(s *site) { s.chmod("plugstack.conf", 0o666) }, "plugstack.conf", Failed, "writable by others", "chmod"},
-		{"no plugin", func(s *site) { s.remove("slurmk8s_spank.so") }, "SPANK plugin", Failed, "no such file", "install"},
-		{"plugin of another release", func(s *site) { s.write("slurmk8s_spank.so", string(compiled(s.t)["slurmk8s_spank-22.05.so"]), 0o644) }, "SPANK plugin", Failed, "built for Slurm 22.05, installed is 24.11.5", "for this release"},
-		{"plugin that others write", func(s *site) { s.chmod("slurmk8s_spank.so", 0o666) }, "SPANK plugin", Failed, "writable by others", "chmod go-w"},
-		{"plugin of somebody else", func(s *site) { s.chown("slurmk8s_spank.so") }, "SPANK plugin", Failed, "owned by uid 4711", "chown root"},
-		{"plugin that is a text", func(s *site) { s.write("slurmk8s_spank.so", "not ELF", 0o644) }, "SPANK plugin", Failed, "is no shared object", "install it anew"},
+		{"nodes=on for the plugin without a prolog", func(s *site) { s.edit("plugstack.conf", "slurmk8s_nodes_spank.so", "slurmk8s_spank.so") }, "plugstack.conf", Failed, "has no prolog", "slurmk8s_nodes_spank.so"},
+		{"no plugin", func(s *site) { s.remove("slurmk8s_nodes_spank.so") }, "SPANK plugin", Failed, "no such file", "install"},
+		{"plugin of another release", func(s *site) {
+			s.write("slurmk8s_nodes_spank.so", string(compiled(s.t)["slurmk8s_nodes_spank-22.05.so"]), 0o644)
+		}, "SPANK plugin", Failed, "built for Slurm 22.05, installed is 24.11.5", "for this release"},
+		{"plugin that others write", func(s *site) { s.chmod("slurmk8s_nodes_spank.so", 0o666) }, "SPANK plugin", Failed, "writable by others", "chmod go-w"},
+		{"plugin of somebody else", func(s *site) { s.chown("slurmk8s_nodes_spank.so") }, "SPANK plugin", Failed, "owned by uid 4711", "chown root"},
+		{"plugin that is a text", func(s *site) { s.write("slurmk8s_nodes_spank.so", "not ELF", 0o644) }, "SPANK plugin", Failed, "is no shared object", "install it anew"},
 		{"no PrologFlags", func(s *site) { s.edit("slurm.conf", "PrologFlags=Alloc,DeferBatch\n", "") }, "PrologFlags", Failed, "no Alloc", "PrologFlags=Alloc"},
 		{"no DeferBatch", func(s *site) { s.edit("slurm.conf", "Alloc,DeferBatch", "Contain") }, "PrologFlags", Warning, "no DeferBatch", "DeferBatch"},
 		{"prolog_timeout_ms shorter than an eviction", func(s *site) { s.edit("plugstack.conf", "prolog_timeout_ms=1010000", "prolog_timeout_ms=249000") }, "prolog timeouts", Failed, "freeing a node may take 4m10s", "raise prolog_timeout_ms"},
-		{"prolog_timeout_ms shorter than what a job may ask for", func(s *site) { s.edit("plugstack.conf", " prolog_timeout_ms=1010000", "") }, "prolog timeouts", Warning, "a job may ask for 16m40s", "max_evict_timeout"},
+		{"prolog_timeout_ms shorter than what a job may ask for", func(s *site) { s.edit("plugstack.conf", " prolog_timeout_ms=1010000", " prolog_timeout_ms=300000") }, "prolog timeouts", Warning, "a job may ask for 16m40s", "max_evict_timeout"},
 		{"PrologEpilogTimeout shorter than our prolog", func(s *site) { s.edit("slurm.conf", "PrologEpilogTimeout=1100", "PrologEpilogTimeout=1010") }, "prolog timeouts", Failed, "but Slurm kills it after 16m50s (PrologEpilogTimeout)", "raise PrologEpilogTimeout"},
 		{"PrologTimeout of 25.05 shorter than our prolog", func(s *site) { s.edit("slurm.conf", "PrologFlags", "PrologTimeout=60\nPrologFlags") }, "prolog timeouts", Failed, "after 1m0s (PrologTimeout)", "raise PrologTimeout"},
 		{"PrologEpilogTimeout shorter than our epilog", func(s *site) { s.edit("slurm.conf", "PrologFlags", "EpilogTimeout=10\nPrologFlags") }, "prolog timeouts", Failed, "the epilog may take 10s", "epilog_timeout_ms"},

@@ -19,7 +19,7 @@ import (
 func lookPlugstack(_ context.Context, h *host, r *report) {
 	path := slurmconf.PlugstackPath(h.cfg.SlurmConf)
 	plugins, err := slurmconf.ReadPlugstack(path)
-	i := slices.IndexFunc(plugins, func(p slurmconf.SpankPlugin) bool { return filepath.Base(p.Path) == setup.PluginFile })
+	i := slices.IndexFunc(plugins, func(p slurmconf.SpankPlugin) bool { return setup.IsPlugin(p.Path) })
 	if i < 0 {
 		switch {
 		case !h.services() && !h.cfg.Nodes.Reclaims():
@@ -42,6 +42,9 @@ func lookPlugstack(_ context.Context, h *host, r *report) {
 	reclaims := slices.Contains(p.Args, "nodes=on")
 	if h.cfg.Nodes.Reclaims() && !reclaims && h.is([]Role{Node}) {
 		r.fail("add nodes=on to the line", "%s:%d: nodes=on is missing: [nodes] of slurmk8s.toml is without effect", p.File, p.Line)
+	}
+	if reclaims && filepath.Base(p.Path) == setup.PluginFile {
+		r.fail("name "+setup.NodesPluginFile+" beside it instead", "%s:%d: nodes=on: %s has no prolog, and every job with its options fails", p.File, p.Line, setup.PluginFile)
 	}
 	if config := argument(p, "config"); config != "" && config != h.o.ConfigPath {
 		r.fail("make both one file", "%s:%d: the plugin reads %s, checked here is %s", p.File, p.Line, config, h.o.ConfigPath)

@@ -161,7 +161,7 @@ func lookPrologTimeouts(_ context.Context, h *host, r *report) {
 	usual := hook.PrologLimit(n, node.Terms{Timeout: n.EvictTimeout.Std(), Grace: n.EvictGrace.Std()})
 	most := hook.PrologLimit(n, node.Terms{Timeout: n.MaxEvictTimeout.Std(), Grace: n.MaxEvictGrace.Std()}) // when a job asks for it
 	if h.plugin != nil {
-		ours := pluginMilliseconds(h.plugin, "prolog_timeout_ms", 5*time.Minute)
+		ours := pluginMilliseconds(h.plugin, "prolog_timeout_ms", 20*time.Minute)
 		const lower = "raise prolog_timeout_ms in plugstack.conf, or lower %s in [nodes]"
 		if usual > ours {
 			r.fail(fmt.Sprintf(lower, "evict_timeout and evict_grace"),

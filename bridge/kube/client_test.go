@@ -96,7 +96,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
 		if tries.Add(1) == 1 {
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "Too many requests, please try again later.", 429)
+			http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 			return
 		}
 		preferred(w, r)

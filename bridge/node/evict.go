@@ -23,9 +23,9 @@ import (
 // note is told why an attempt failed, whether or not it is made again.
 func (b *Bridge) evict(ctx context.Context, p pod, grace time.Duration, note func(error)) error {
 	eviction := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion":    "policy/v1",
-		"kind":          "Eviction",
-		"metadata":      map[string]any{"name": p.Name, "namespace": p.Namespace},
+		"apiVersion": "policy/v1",
+		"kind":       "Eviction",
+		"metadata":   map[string]any{"name": p.Name, "namespace": p.Namespace},
 		"deleteOptions": map[string]any{
 			"preconditions":      map[string]any{"uid": string(p.UID)},
 			"gracePeriodSeconds": graceSeconds(p, grace),

@@ -11,8 +11,17 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// PluginFile is the name of our SPANK plugin, wherever it is installed.
-const PluginFile = "slurmk8s_spank.so"
+// PluginFile is the name of our SPANK plugin, wherever it is installed; beside it is
+// NodesPluginFile, which has the prolog that nodes=on needs.
+const (
+	PluginFile      = "slurmk8s_spank.so"
+	NodesPluginFile = "slurmk8s_nodes_spank.so"
+)
+
+// IsPlugin tells whether a file is our SPANK plugin, one or the other.
+func IsPlugin(path string) bool {
+	return filepath.Base(path) == PluginFile || filepath.Base(path) == NodesPluginFile
+}
 
 // slurmLine is a line that a file of Slurm's is to have.
 type slurmLine struct {
@@ -76,7 +85,7 @@ func (o *Options) slurmLines() ([]slurmLine, error) {
 	plugstack := slurmconf.PlugstackPath(path)
 	plugin := slurmLine{file: plugstack, text: "optional " + o.Plugin}
 	if o.Config.Nodes.Reclaims() {
-		plugin.text += " nodes=on"
+		plugin.text = "optional " + filepath.Join(filepath.Dir(o.Plugin), NodesPluginFile) + " nodes=on"
 	}
 	if o.nodes() {
 		plugin.text += " workflows=on" // with the credential that nodes have then
@@ -86,7 +95,7 @@ func (o *Options) slurmLines() ([]slurmLine, error) {
 		return nil, err
 	}
 	for _, l := range plugins {
-		if filepath.Base(l.Path) == PluginFile {
+		if IsPlugin(l.Path) {
 			plugin.there, plugin.text = true, l.String() // its arguments are the administrator's
 		}
 	}

@@ -12,13 +12,13 @@ mkdir -p "$out"
 plugin=${1:-}
 sources=(spank/*.c lua/bounded_exec.c goffi/loader.c)
 fakes=("$tests/fake_spank.c")
-warnings=(-std=gnu11 -g -Wall -Wextra -Werror)
+warnings=(-std=gnu11 -g -Wall -Wextra -Werror -DWITH_PROLOG)
 # shellcheck disable=SC2054 # the commas are gcc's
 sanitize=("${warnings[@]}" -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
 
 if [ -z "$plugin" ]; then
 	plugin=$out/slurmk8s_spank.so
-	spank/build.sh "$plugin"
+	spank/build.sh "$out"
 fi
 cp "$tests/step_program" "$out/"
 gcc "${warnings[@]}" -O2 -shared -fPIC -DLOG="\"$out/library.log\"" -o "$out/stub_library.so" "$tests/stub_library.c"
@@ -50,6 +50,12 @@ exports_only_slurms_symbols() {
 	[ -z "$foreign" ] || { echo "$foreign"; return 1; }
 }
 
+# With the symbol, Slurm runs a process before each job.
+only_the_one_for_nodes_has_a_prolog() {
+	! nm -D --defined-only "$plugin" | grep -q slurm_spank_job_prolog &&
+		nm -D --defined-only "${plugin%_spank.so}_nodes_spank.so" | grep -q slurm_spank_job_prolog
+}
+
 is_hardened() {
 	readelf -dW "$plugin" | grep -q BIND_NOW && readelf -lW "$plugin" | grep -q GNU_RELRO &&
 		readelf -lW "$plugin" | grep GNU_STACK | grep -q 'RW ' && readelf -dW "$plugin" | grep -q NODELETE
@@ -72,9 +78,9 @@ is_small() {
 is_made_for_each_release() {
 	local release number
 	while read -r release number; do
-		spank/build.sh "$out/release.so" "$release" || return
+		spank/build.sh "$out/release" "$release" || return
 		gcc "${warnings[@]}" -o "$out/plugin_version" "$tests/plugin_version.c" -ldl || return
-		[ "$("$out/plugin_version" "$out/release.so")" = "$number" ] || { echo "$release"; return 1; }
+		[ "$("$out/plugin_version" "$out/release/slurmk8s_spank.so")" = "$number" ] || { echo "$release"; return 1; }
 	done <<-END
 		22.05.8 1605
 		24.11.5 180b
@@ -84,6 +90,7 @@ is_made_for_each_release() {
 
 {
 	report "plugin: exports only what Slurm looks for" exports_only_slurms_symbols
+	report "plugin: only the one for nodes has a prolog" only_the_one_for_nodes_has_a_prolog
 	report "plugin: NOW, RELRO, NODELETE, no executable stack" is_hardened
 	report "plugin: needs only libc" needs_only_libc
 	report "plugin: is small" is_small

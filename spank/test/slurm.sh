@@ -16,7 +16,7 @@ down() {
 build() {
 	local image=$1 version
 	version=$(docker run --rm --entrypoint slurmd "$image" -V | awk '{ print $2 }')
-	"$here/../build.sh" "$out/slurmk8s_spank.so" "$version"
+	"$here/../build.sh" "$out" "$version"
 	gcc -O2 -Wall -Wextra -Werror -shared -fPIC -DLOG='"/tmp/library.log"' -o "$out/stub_library.so" "$here/stub_library.c"
 }
 

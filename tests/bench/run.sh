@@ -22,7 +22,7 @@ go build -o "$out/bench" ./tests/bench
 tests/cluster/deps.sh
 image=$(tests/cluster/slurm-image.sh | tail -n1)
 release=$(docker run --rm --entrypoint slurmd "$image" -V | awk '{ print $2 }')
-spank/build.sh "$out/slurmk8s_spank.so" "$release"
+spank/build.sh "$out" "$release"
 numbers=$(echo "$release" | awk -F. '{ printf "%d,%d,%d", $1, $2, $3 }')
 for place in before after; do
 	gcc "${flags[@]}" -fPIC -shared -DPLACE="\"$place\"" -DFOR_SLURM="SLURM_VERSION_NUM($numbers)" \

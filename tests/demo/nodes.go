@@ -67,7 +67,7 @@ func showNodes(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) error 
 		} else if job != nil {
 			view.say(map[bool]string{true: "its nodes are made ready", false: job.State()}[job.State() == "RUNNING"], "")
 		}
-		return job.State() != "PENDING" && job.State() != "RUNNING" && job != nil, nil
+		return job != nil && !slices.Contains([]string{"PENDING", "RUNNING", "COMPLETING"}, job.State()), nil
 	}); err != nil {
 		return err
 	}
@@ -131,9 +131,9 @@ func (v *nodesView) look(ctx context.Context) error {
 		return err
 	}
 	for _, n := range nodes.Items {
-		state := fmt.Sprintf("%s: %d pods", n.GetName(), v.pods[n.GetName()])
+		state := fmt.Sprintf("%-24s pods: %d", n.GetName(), v.pods[n.GetName()])
 		if unschedulable, _, _ := unstructured.NestedBool(n.Object, "spec", "unschedulable"); unschedulable {
-			state += ", closed for " + n.GetAnnotations()[node.AnnotationHolders]
+			state += ", closed by " + n.GetAnnotations()[node.AnnotationHolders]
 		}
 		if v.nodes[n.GetName()] != state {
 			v.nodes[n.GetName()] = state

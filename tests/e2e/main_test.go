@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -117,13 +118,17 @@ func judgeWhole(started time.Time) error {
 }
 
 // hooksLeft waits until no hook and no slurmk8s runs, and returns those that stay: all that
-// slurmscriptd has made, and what went its own way.
+// slurmscriptd has made, and what went its own way, on the nodes too.
 func hooksLeft(limit time.Duration) string {
 	const list = `for p in $(pgrep -x slurmscriptd); do pgrep -a -P "$p"; done; pgrep -a -x slurmk8s; true`
 	deadline := time.Now().Add(limit)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		left, err := bed.Root(ctx, "bash", "-c", list)
+		for _, n := range bed.Nodes {
+			programs, failed := bed.On(ctx, n, "bash", "-c", "pgrep -a -x slurmk8s; true")
+			left, err = left+programs, errors.Join(err, failed)
+		}
 		cancel()
 		if err != nil {
 			left = err.Error()

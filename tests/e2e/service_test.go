@@ -207,7 +207,7 @@ func TestAJobWithoutOptionsStartsNothing(t *testing.T) {
 		pgrep -a -P "$pid" slurmk8s || true`, j.number())
 	out, err := bed.On(deadline(t, patience), node, "bash", "-c", look)
 	require.NoError(t, err)
-	require.Regexp(t, `^\S+/slurmk8s_spank\.so\n$`, out)
+	require.Regexp(t, `^\S+/slurmk8s_nodes_spank\.so\n$`, out)
 	require.Empty(t, j.marks())
 	j.tell()
 	j.ends("COMPLETED")

@@ -42,10 +42,10 @@ func TestAnAPIServerThatIsAway(t *testing.T) {
 			w := newWorldOn(t, s)
 			hosts := map[string]*host{}
 			for _, policy := range []string{"requeue", "proceed", "fail"} {
-				hosts[policy] = w.newHost(fmt.Sprintf("on_error = %q", policy), `api_timeout = "2s"`)
+				hosts[policy] = w.newHost(fmt.Sprintf("on_error = %q", policy), `api_timeout = "1s"`)
 				hosts[policy].runOnce(12)
 			}
-			holding := w.newHost(`api_timeout = "2s"`)
+			holding := w.newHost(`api_timeout = "1s"`)
 			before := w.state(holding.node)
 			require.Equal(t, "0 ", holding.prolog(7))
 			tt.disturb(t)

@@ -44,6 +44,7 @@ func TestReconcileOnANode(t *testing.T) {
 	given := func(h *host) string { return "0 hold of node " + h.node + " (job 12 is over): removed" }
 
 	t.Run("a job that runs keeps its node", func(t *testing.T) {
+		t.Parallel()
 		h, _ := held(t)
 		for _, state := range []string{"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED"} {
 			h.slurmctld(time.Hour, fmt.Sprintf("12|%s|a0,%s", state, h.node))
@@ -52,6 +53,7 @@ func TestReconcileOnANode(t *testing.T) {
 		}
 	})
 	t.Run("one that is over does not", func(t *testing.T) {
+		t.Parallel()
 		h, before := held(t)
 		h.slurmctld(time.Hour, "12|COMPLETED|"+h.node)
 		assert.Equal(t, given(h), reconcile(h))
@@ -60,12 +62,14 @@ func TestReconcileOnANode(t *testing.T) {
 		assert.Equal(t, "0 ", reconcile(h))
 	})
 	t.Run("one that Slurm has forgotten does not", func(t *testing.T) {
+		t.Parallel()
 		h, before := held(t)
 		h.slurm("squeue", gone)
 		assert.Equal(t, given(h), reconcile(h))
 		assert.Equal(t, before, h.state(h.node))
 	})
 	t.Run("one that waits in the queue again, or runs elsewhere, does not", func(t *testing.T) {
+		t.Parallel()
 		for _, line := range []string{"12|PENDING|", "12|REQUEUED|", "12|RUNNING|elsewhere", "12|COMPLETING|elsewhere"} {
 			h, before := held(t)
 			h.slurmctld(time.Hour, line)
@@ -74,6 +78,7 @@ func TestReconcileOnANode(t *testing.T) {
 		}
 	})
 	t.Run("after a boot, which empties run_dir", func(t *testing.T) {
+		t.Parallel()
 		h, before := held(t)
 		require.NoError(t, os.RemoveAll(filepath.Join(h.dir, "run")))
 		h.slurm("squeue", gone)
@@ -81,30 +86,35 @@ func TestReconcileOnANode(t *testing.T) {
 		assert.Equal(t, before, h.state(h.node))
 	})
 	t.Run("nothing is touched when slurmctld does not answer", func(t *testing.T) {
+		t.Parallel()
 		h, _ := held(t)
 		h.slurm("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
 		assert.Contains(t, reconcile(h), "1 slurmk8s: nothing was touched, since Slurm's jobs are unknown: squeue ")
 		assert.True(t, h.cordoned(h.node))
 	})
 	t.Run("nor when it was started a moment ago", func(t *testing.T) {
+		t.Parallel()
 		h, _ := held(t)
 		h.slurmctld(10*time.Second, "")
 		assert.Equal(t, "0 ", reconcile(h))
 		assert.True(t, h.cordoned(h.node))
 	})
 	t.Run("nor on one answer of two", func(t *testing.T) {
+		t.Parallel()
 		h, _ := held(t)
 		h.slurm("squeue", fmt.Sprintf("if mkdir %s/once 2>/dev/null; then true; else echo '12|RUNNING|%s'; fi", h.dir, h.node))
 		assert.Equal(t, "0 ", reconcile(h))
 		assert.True(t, h.cordoned(h.node))
 	})
 	t.Run("a dry run changes nothing", func(t *testing.T) {
+		t.Parallel()
 		h, _ := held(t)
 		h.slurm("squeue", gone)
 		assert.Equal(t, "0 hold of node "+h.node+" (job 12 is over): would be removed", h.run("reconcile", "--config", h.config, "--node", h.node, "--dry-run"))
 		assert.True(t, h.cordoned(h.node))
 	})
 	t.Run("a mark that no epilog removed", func(t *testing.T) {
+		t.Parallel()
 		h, before := held(t)
 		require.Equal(t, "0 ", h.epilog(12))
 		require.NoError(t, os.WriteFile(filepath.Join(h.dir, "run", "refuse.12"), []byte("x\n"), 0o644))
@@ -114,6 +124,7 @@ func TestReconcileOnANode(t *testing.T) {
 		assert.Equal(t, before, h.state(h.node))
 	})
 	t.Run("a prolog that was killed before it changed anything", func(t *testing.T) {
+		t.Parallel()
 		h, before := held(t)
 		require.Equal(t, "0 ", h.epilog(12))
 		require.NoError(t, os.WriteFile(filepath.Join(h.dir, "run", "nodes", "holder.12"), []byte("alps/12/0=reclaim "+h.node+"\n"), 0o644))

@@ -184,6 +184,7 @@ func TestEachShippedRightIsNeeded(t *testing.T) {
 		verbs, _, _ := unstructured.NestedStringSlice(rules[i].(map[string]any), "verbs")
 		for _, verb := range verbs {
 			t.Run(verb+" "+resources[0], func(t *testing.T) {
+				t.Parallel()
 				w := newWorldOn(t, w.server)
 				rules, _, _ := unstructured.NestedSlice(shippedRole(t).Object, "rules") // a copy
 				kept := slices.DeleteFunc(slices.Clone(verbs), func(v string) bool { return v == verb })

@@ -59,7 +59,7 @@ start() {
 		[ "$(sinfo -h -o %t 2>/dev/null)" != idle ] || return 0
 		sleep 0.2
 	done
-	echo "host.sh: the node does not become idle: $(sinfo 2>&1; tail -5 /var/log/slurm/*.log)" >&2
+	echo "host.sh: the node does not become idle: $(sinfo 2>&1; tail -n 5 /var/log/slurm/*.log)" >&2
 	return 1
 }
 

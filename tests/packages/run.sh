@@ -71,7 +71,7 @@ apt() {
 files() {
 	root find / -xdev \( -path /proc -o -path /sys -o -path /tmp -o -path /var/log -o -path /var/lib/dpkg \
 		-o -path /var/cache -o -path /var/lib/apt -o -path /var/spool/slurm -o -path /var/spool/slurmd \
-		-o -path /home -o -path /root -o -path /run/munge -o -path /run/slurm \) -prune -o -print | sort
+		-o -path /home -o -path /root -o -path /run/munge -o -path /run/slurm -o -path /run/systemd \) -prune -o -print | sort
 }
 
 daemons() { root pgrep -x 'slurmctld|slurmd|munged' | sort; }
@@ -222,7 +222,8 @@ all_behaviours() {
 up() {
 	local image
 	image=$("$top/tests/cluster/slurm-image.sh" "$release")
-	docker rm --force "$container" >/dev/null 2>&1 || true
+	# Also those that KEEP=1 left: they share one network, and so the ports.
+	docker ps --all --quiet --filter "name=^$CLUSTER-packages-" | xargs --no-run-if-empty docker rm --force >/dev/null
 	# Job ids of its own: Workflows of all clusters are in one namespace, and named after them.
 	docker run --detach --init --name "$container" --network "container:$node" --env "FIRST_JOB_ID=$((700000 + RANDOM))" \
 		--volume "$old:/packages:ro" --volume "$new:/packages-next:ro" --volume "$top/tests/packages:/test:ro" \

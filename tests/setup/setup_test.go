@@ -274,8 +274,8 @@ func TestLinesOfSlurmAreAddedOnlyWhereTheyLack(t *testing.T) {
 	assert.Equal(t, "Directive=DW\nFlags=PrivateData", w.read("burst_buffer.conf"), "what is there is not edited")
 
 	w.configure("[nodes]\nreclaim = \"all\"")
-	assert.Regexp(t, `add "optional \S+/slurmk8s_spank.so nodes=on" once the plugin is installed`, w.setup())
-	assert.Regexp(t, `add "optional \S+/slurmk8s_spank.so nodes=on workflows=on" once`, w.setup("--open", "lines-ns"))
+	assert.Regexp(t, `add "optional \S+/slurmk8s_nodes_spank.so nodes=on" once the plugin is installed`, w.setup())
+	assert.Regexp(t, `add "optional \S+/slurmk8s_nodes_spank.so nodes=on workflows=on" once`, w.setup("--open", "lines-ns"))
 	w.write("plugstack.conf", "required /x/slurmk8s_spank.so\n", 0o644)
 	assert.Contains(t, w.setup(), `unchanged line "required /x/slurmk8s_spank.so" of `, "a line of ours is the administrator's")
 
