@@ -156,8 +156,8 @@ test-releases: cluster
 	lua/test/slurm_test.sh trixie forky
 	spank/test/slurm_test.sh bookworm trixie forky
 
-## test-all: test, and the other Slurm releases
-test-all: test test-releases
+## test-all: test, the other Slurm releases, and the packages on all
+test-all: test test-releases test-packages
 
 ## fuzz: fuzz every parser for FUZZTIME (default 30s) each
 fuzz:

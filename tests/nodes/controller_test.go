@@ -159,5 +159,9 @@ func TestTheJobsOwnWordsOnTheController(t *testing.T) {
 	_ = j.asked()
 	require.Equal(t, "0 ", j.script("epilog-slurmctld"))
 	assert.Empty(t, j.asked(), "the epilog of a job that took no nodes asks nobody")
+	for _, none := range []string{"SLURM_JOB_NODELIST=", "SLURM_JOB_NODELIST=(null)"} {
+		assert.Equal(t, "0 ", j.script("prolog-slurmctld", asks, none))
+		assert.Equal(t, "0 ", j.script("epilog-slurmctld", asks, none))
+	}
 	assert.Contains(t, j.script("prolog-slurmctld", "SLURM_JOB_ID=x"), "1 slurmk8s: SLURM_JOB_ID=\"x\" is not the number of a job")
 }

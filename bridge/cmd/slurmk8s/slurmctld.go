@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -51,7 +52,7 @@ type controlled struct {
 func runSlurmctld(ctx context.Context, command string, args []string) int {
 	set, config := flags(command)
 	switch err := set.Parse(args); {
-	case err != nil && slices.Contains(args, "--help"):
+	case err == flag.ErrHelp:
 		fmt.Print(slurmctldHelp)
 		return exitOK
 	case err != nil:
@@ -93,7 +94,11 @@ func (c *controlled) readEnvironment() error {
 	c.job = uint32(id)
 	restarts, _ := strconv.ParseUint(either("SLURM_JOB_RESTART_COUNT", "SLURM_RESTART_COUNT"), 10, 32) // absent in the first run
 	c.restarts = uint32(restarts)
-	c.nodes, err = slurmconf.ExpandHostlist(either("SLURM_JOB_NODELIST", "SLURM_NODELIST"))
+	list := either("SLURM_JOB_NODELIST", "SLURM_NODELIST")
+	if list == "" || list == "(null)" {
+		return nil // a job that only makes or ends a persistent burst buffer
+	}
+	c.nodes, err = slurmconf.ExpandHostlist(list)
 	return err
 }
 
@@ -204,7 +209,7 @@ const releaseLimit = time.Minute
 
 // epilog gives back each node as soon as Slurm has it back.
 func (c *controlled) epilog(ctx context.Context) error {
-	if plan, err := c.plan(); err != nil || plan.Mode == node.Keep {
+	if plan, err := c.plan(); err != nil || plan.Mode == node.Keep || len(c.nodes) == 0 {
 		return nil // its prolog took none
 	}
 	if err := c.connect("epilog"); err != nil {
