@@ -43,7 +43,7 @@ type Options struct {
 	AlsoTrusted    []uint32      // owners that secrets may have besides root and ourselves
 	Hasty          bool          // Slurm stands still meanwhile: do not wait for a server that refuses connections
 	As             *Identity     // whom the requests are made for; nil: the credential's own
-	Log            *logrus.Entry
+	Log            *logrus.Entry // nil: nothing is logged
 }
 
 // Identity is a user of Kubernetes whom the credential impersonates: RBAC and admission
@@ -80,9 +80,12 @@ func New(o Options) (*Client, error) {
 }
 
 func clientFor(cfg *rest.Config, o Options) (*Client, error) {
-	if o.Log != nil {
-		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return auditTransport{next, o.Log} })
+	if o.Log == nil {
+		silent := logrus.New()
+		silent.SetOutput(io.Discard)
+		o.Log = logrus.NewEntry(silent)
 	}
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return auditTransport{next, o.Log} })
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
