@@ -18,15 +18,6 @@ func givenBack(t *testing.T, before map[string]nodeState) {
 	requireNodes(t, before)
 }
 
-func nodesNow(t *testing.T) map[string]nodeState {
-	t.Helper()
-	states := map[string]nodeState{}
-	for _, n := range bed.Nodes {
-		states[n.Name] = stateOf(t, n.Name)
-	}
-	return states
-}
-
 // stuck is a job whose prolog waits for a pod that may not be evicted.
 func stuck(t *testing.T, n testbed.Node, timeout string) *job {
 	t.Helper()

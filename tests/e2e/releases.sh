@@ -14,8 +14,8 @@ while [ $# -gt 0 ] && [[ $1 != -* ]]; do
 	shift
 done
 [ ${#releases[@]} -gt 0 ] || releases=(trixie forky)
-# The requeue waits two minutes for Slurm itself; what it shows does not depend on the release.
-[ $# -gt 0 ] || set -- -skip 'Requeued|KilledWhile'
+# These wait for Slurm itself, or repeat; what they show does not depend on the release.
+[ $# -gt 0 ] || set -- -skip 'Requeued|KilledWhile|AgainAndAgain|WorkerIsRestarted|IsKilledInAProlog'
 
 back() {
 	tests/cluster/slurm.sh bookworm up

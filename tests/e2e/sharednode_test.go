@@ -54,6 +54,16 @@ func stateOf(t *testing.T, name string) nodeState {
 	return state
 }
 
+// nodesNow are the states of all workers, by name.
+func nodesNow(t *testing.T) map[string]nodeState {
+	t.Helper()
+	states := map[string]nodeState{}
+	for _, n := range bed.Nodes {
+		states[n.Name] = stateOf(t, n.Name)
+	}
+	return states
+}
+
 // holders are the jobs that have the node, as its annotation says.
 func (s nodeState) holders() string { return s.Annotations[node.AnnotationHolders] }
 
@@ -63,10 +73,9 @@ func shareNodes(t *testing.T) {
 	t.Helper()
 	alone(t)
 	cleanAfterInterruption(t)
-	before := map[string]nodeState{}
-	for _, n := range bed.Nodes {
-		before[n.Name] = stateOf(t, n.Name)
-		require.False(t, before[n.Name].Unschedulable, "%s is cordoned before the test", n.Name)
+	before := nodesNow(t)
+	for name, state := range before {
+		require.False(t, state.Unschedulable, "%s is cordoned before the test", name)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -347,15 +356,15 @@ func (j *job) startNow() {
 // healthCheck does what HealthCheckProgram does, once on each node: it finds what epilogs left.
 func healthCheck(t *testing.T) {
 	t.Helper()
-	awaitYoungSlurmctld(t)
+	awaitGrownSlurmctld(t)
 	for _, n := range bed.Nodes {
 		reconcileNode(t, n)
 	}
 }
 
-// awaitYoungSlurmctld waits for the end of slurmctld's first minute, in which reconcile believes
+// awaitGrownSlurmctld waits for the end of slurmctld's first minute, in which reconcile believes
 // nothing that it says of jobs.
-func awaitYoungSlurmctld(t *testing.T) {
+func awaitGrownSlurmctld(t *testing.T) {
 	t.Helper()
 	booted, err := time.ParseInLocation("2006-01-02T15:04:05", strings.TrimSpace(admin(t, "bash", "-c",
 		`scontrol show config | sed -n 's/^BOOT_TIME *= *//p'`)), time.UTC)
