@@ -28,9 +28,10 @@ SLURM_INCLUDE ?= /usr/include
 B := build
 MODULE  := slurmk8s.io/slurmk8s
 LDFLAGS := -s -w -buildid= -X $(MODULE)/bridge/version.Version=$(VERSION)
-HARDENED_CFLAGS  := $(shell packaging/hardening.sh cflags $(CC))
-HARDENED_LDFLAGS := $(shell packaging/hardening.sh ldflags $(CC))
-CFLAGS  := -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -ffile-prefix-map=$(CURDIR)=. $(HARDENED_CFLAGS)
+# Not ":=": "make deps" may install the compiler first.
+HARDENED_CFLAGS  = $(shell packaging/hardening.sh cflags $(CC))
+HARDENED_LDFLAGS = $(shell packaging/hardening.sh ldflags $(CC))
+CFLAGS = -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -ffile-prefix-map=$(CURDIR)=. $(HARDENED_CFLAGS)
 
 GO_SOURCES := $(shell find bridge slurmconf packaging/manifests \( -name '*.go' -o -name '*.yaml' \) -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 
@@ -125,7 +126,7 @@ test: deps lint test-unit test-c test-api test-faults test-e2e
 
 ## test-unit: Go unit tests, with the race detector
 test-unit:
-	$(GO) test -short -race ./bridge/... ./slurmconf/... ./tests/...
+	$(GO) test -short -race ./bridge/... ./slurmconf/... ./packaging/... ./tests/...
 
 ## test-c: the C boundary, the Lua shim and the SPANK plugin
 test-c: all
