@@ -60,7 +60,7 @@ end
 -- The open descriptors of this process, as one sorted line. The pause lets popen()
 -- close its end of the pipe first.
 function check.descriptors()
-	local pipe = assert(io.popen("sleep 0.01; ls /proc/" .. check.pid() .. "/fd | sort -n | tr '\\n' ' '"))
+	local pipe = assert(io.popen("sleep 0.2; ls /proc/" .. check.pid() .. "/fd | sort -n | tr '\\n' ' '"))
 	local text = pipe:read("*a")
 	pipe:close()
 	return text
