@@ -5,12 +5,17 @@ import (
 	"io"
 	"log"
 	"os"
+	"runtime"
 
 	"github.com/sirupsen/logrus"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 )
+
+// slurms keeps the files of descriptors 1 and 2 from being collected as garbage, which
+// would close them.
+var slurms = [...]*os.File{os.Stdout, os.Stderr}
 
 // From Slurm 24.11 on, fd 1 and 2 of a burst buffer hook are its reply: one
 // line of a logger would become part of it. Packages that have something to say
@@ -30,6 +35,7 @@ func init() {
 		_ = closed.Close()
 		os.Stdout, os.Stderr = closed, closed
 	}
+	runtime.KeepAlive(&slurms)
 }
 
 // quietKlog: SetOutput alone does not do, klog copies errors to standard error.

@@ -3,6 +3,7 @@
  * library built with the tag slurmk8s_testhooks.
  */
 #define _GNU_SOURCE
+#include <sys/stat.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -319,6 +320,21 @@ static void leaks_nothing(void)
 	CHECK(count_entries("/proc/self/task") <= threads + 1);
 }
 
+/* They are the hook's reply. A file that Go collects as garbage is closed. */
+static void keeps_the_standard_descriptors(void)
+{
+	const struct slurmk8s_library *lib = load();
+	struct stat before[3], after;
+
+	for (int fd = 0; fd < 3; fd++)
+		CHECK(fstat(fd, &before[fd]) == 0);
+	for (int i = 0; i < 20000; i++) /* several cycles of the collector */
+		CHECK(call(lib, "test_echo", echo) == SLURMK8S_OK);
+	for (int fd = 0; fd < 3; fd++)
+		CHECK(fstat(fd, &after) == 0 && after.st_ino == before[fd].st_ino && after.st_dev == before[fd].st_dev,
+		      "descriptor %d", fd);
+}
+
 static void is_quick(void)
 {
 	double start = now_ms(), loaded, first;
@@ -352,6 +368,7 @@ static const struct test tests[] = {
 	{ "TERM, INT, HUP, CHLD and others keep their dispositions", leaves_signals_alone },
 	{ "calls from several threads run in parallel", runs_in_parallel },
 	{ "10000 calls leak no memory, descriptor or thread", leaks_nothing },
+	{ "descriptors 0 to 2 stay what they were, garbage collected or not", keeps_the_standard_descriptors },
 	{ "load and call times", is_quick },
 };
 
