@@ -207,6 +207,11 @@ bool options_want_environment(void)
 	return false;
 }
 
+bool options_ask_for_nodes(void)
+{
+	return options[NODES].value && strcmp(options[NODES].value, "keep") != 0;
+}
+
 void options_add_to(struct fields *fields)
 {
 	for (int i = 0; i < OPTIONS; i++)

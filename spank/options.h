@@ -46,6 +46,9 @@ bool options_inherited(void);
 /* Does --k8s-register ask for Arkouda's environment variables? */
 bool options_want_environment(void);
 
+/* Was --k8s-nodes given, and not as "keep"? */
+bool options_ask_for_nodes(void);
+
 /* Bytes; they are names and ports. Longer ones are not carried. */
 #define OPTIONS_VARIABLE_MAX 1024
 

@@ -61,7 +61,24 @@ static void a_namespace_alone_starts_nothing(void)
 
 static void nor_does_what_the_prolog_acts_on(void)
 {
+	char said[1024];
+
+	arguments[argument_count++] = (char *)"nodes=on";
 	start_step(0, "k8s-nodes", "reclaim");
+	CHECK(task_runs(0, said) && !*said, "%s", said);
+	end_step();
+	CHECK(access(log_path, F_OK) < 0);
+}
+
+static void without_nodes_on_a_job_that_takes_its_nodes_does_not_run_beside_pods(void)
+{
+	char said[1024];
+
+	start_step(0, "k8s-nodes", "reclaim");
+	CHECK(!task_runs(0, said) && strstr(said, "no nodes=on on this node"), "%s", said);
+	end_step();
+	start_step(0, "k8s-nodes", "keep");
+	CHECK(task_runs(0, said) && !*said, "%s", said);
 	end_step();
 	CHECK(access(log_path, F_OK) < 0);
 }
@@ -234,6 +251,8 @@ int main(int argc, char **argv)
 		{ "stepd: only the component that asked registers", only_the_component_that_asked_registers },
 		{ "stepd: a namespace alone starts nothing", a_namespace_alone_starts_nothing },
 		{ "stepd: nor does what the prolog acts on", nor_does_what_the_prolog_acts_on },
+		{ "stepd: without nodes=on a job that takes its nodes does not run beside pods",
+			without_nodes_on_a_job_that_takes_its_nodes_does_not_run_beside_pods },
 		{ "stepd: tasks of a refused job fail with the reason", tasks_of_a_refused_job_fail_with_the_reason },
 		{ "stepd: a job with storage is told where it is", a_job_with_storage_is_told_where_it_is },
 		{ "stepd: its steps and other jobs are not told", its_steps_and_other_jobs_are_not_told },
