@@ -13,9 +13,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"slurmk8s.io/slurmk8s/bridge/rundir"
 )
 
 // Dir is services.run_dir of slurmk8s.toml, root's own and gone after a boot.
@@ -120,7 +121,7 @@ func (d Dir) locked(create bool, f func() error) error {
 			return fmt.Errorf("mark the job: %w", err)
 		}
 	}
-	if err := d.check(); err != nil {
+	if err := rundir.Check(string(d)); err != nil {
 		if !create && errors.Is(err, fs.ErrNotExist) {
 			return nil // there never was a mark
 		}
@@ -140,19 +141,6 @@ func (d Dir) locked(create bool, f func() error) error {
 			return fmt.Errorf("mark the job: lock %s: %w", lock.Name(), err)
 		}
 	}
-}
-
-// check refuses a directory that somebody else could write into.
-func (d Dir) check() error {
-	info, err := os.Lstat(string(d))
-	if err != nil {
-		return err
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !info.IsDir() || !ok || info.Mode().Perm()&0o022 != 0 || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s is not a directory of root's alone", string(d))
-	}
-	return nil
 }
 
 func (d Dir) read(job uint32) ([]Entry, error) {
@@ -175,31 +163,16 @@ func (d Dir) read(job uint32) ([]Entry, error) {
 	return entries, nil
 }
 
-// write replaces the mark at once or not at all; one without entries is removed.
+// write replaces the mark; one without entries is removed. The caller has the lock.
 func (d Dir) write(job uint32, entries []Entry) error {
 	if len(entries) == 0 {
-		if err := os.Remove(d.path(job)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return rundir.Remove(d.path(job))
 	}
-	var text bytes.Buffer
+	var text strings.Builder
 	for _, e := range entries {
 		fmt.Fprintln(&text, e.pid, e.start, e.Step, e.Service)
 	}
-	f, err := os.CreateTemp(string(d), ".new-*")
-	if err != nil {
-		return fmt.Errorf("mark the job: %w", err)
-	}
-	_, err = f.Write(text.Bytes())
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), d.path(job))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if err := rundir.Write(d.path(job), text.String(), 0o600); err != nil {
 		return fmt.Errorf("mark the job: %w", err)
 	}
 	return nil

@@ -20,11 +20,11 @@ func Make(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return check(dir)
+	return Check(dir)
 }
 
-// check refuses a directory that somebody else could write into.
-func check(dir string) error {
+// Check refuses a directory that somebody else could write into.
+func Check(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return err

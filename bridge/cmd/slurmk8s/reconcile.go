@@ -137,14 +137,19 @@ func countMetrics(cfg *slurmconf.Config, d duties, results []reconcile.Result, l
 	}
 }
 
-func reconcileWorkflows(ctx context.Context, cfg *slurmconf.Config, d duties, limit time.Duration, dryRun bool, log *logrus.Entry) ([]reconcile.Result, error) {
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     cfg.Kubernetes.Kubeconfig,
+// clientOf reaches Kubernetes by one of the credentials of this host.
+func clientOf(cfg *slurmconf.Config, kubeconfig string, log *logrus.Entry) (*kube.Client, error) {
+	return kube.New(kube.Options{
+		Kubeconfig:     kubeconfig,
 		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
 		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; reconcile)", version.Version, cfg.Cluster),
 		AlsoTrusted:    slurmUser(cfg),
 		Log:            log,
 	})
+}
+
+func reconcileWorkflows(ctx context.Context, cfg *slurmconf.Config, d duties, limit time.Duration, dryRun bool, log *logrus.Entry) ([]reconcile.Result, error) {
+	client, err := clientOf(cfg, cfg.Kubernetes.Kubeconfig, log)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/sirupsen/logrus"
 
@@ -10,18 +9,11 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 func nodeOptions(cfg *slurmconf.Config, kubeconfig string, dryRun bool, log *logrus.Entry) (reconcile.NodeOptions, error) {
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     kubeconfig,
-		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; reconcile)", version.Version, cfg.Cluster),
-		AlsoTrusted:    slurmUser(cfg),
-		Log:            log,
-	})
+	client, err := clientOf(cfg, kubeconfig, log)
 	if err != nil {
 		return reconcile.NodeOptions{}, err
 	}

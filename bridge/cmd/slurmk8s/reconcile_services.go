@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -49,13 +47,7 @@ func dutiesOf(cfg *slurmconf.Config) duties {
 }
 
 func serviceOptions(cfg *slurmconf.Config, kubeconfig string, dryRun bool, log *logrus.Entry) (reconcile.ServiceOptions, error) {
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     kubeconfig,
-		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; reconcile)", version.Version, cfg.Cluster),
-		AlsoTrusted:    slurmUser(cfg),
-		Log:            log,
-	})
+	client, err := clientOf(cfg, kubeconfig, log)
 	return reconcile.ServiceOptions{
 		Sweeper:    &service.Sweeper{Kube: client, Cluster: cfg.Cluster, Log: log},
 		Slurm:      slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf},
