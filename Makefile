@@ -121,12 +121,15 @@ licences:
 vulncheck:
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 $(if $(VULNDB),-db=$(VULNDB)) ./bridge/cmd/slurmk8s ./goffi
 
+# RUN=NAMES: only the tests of these names (a regular expression), in all targets that are Go's.
+GO_TEST = $(GO) test $(if $(RUN),-run '^($(RUN))$$')
+
 ## test: everything that CI runs: lint, unit, C and Lua, api, faults, e2e on one Slurm
 test: deps lint test-unit test-c test-api test-faults test-e2e
 
 ## test-unit: Go unit tests, with the race detector
 test-unit:
-	$(GO) test -short -race ./bridge/... ./slurmconf/... ./packaging/... ./tests/...
+	$(GO_TEST) -short -race ./bridge/... ./slurmconf/... ./packaging/... ./tests/...
 
 ## test-c: the C boundary, the Lua shim and the SPANK plugin
 test-c: all
@@ -137,18 +140,18 @@ test-c: all
 ## test-api: the hooks against a real etcd and API server on loopback (KUBERNETES=1.33: another minor)
 test-api: all
 	tests/kubernetes/build.sh kube-apiserver
-	$(GO) test -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/... ./tests/nodes/... ./tests/setup/...
+	$(GO_TEST) -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/... ./tests/nodes/... ./tests/setup/...
 
 ## test-faults: every fault at every API request of every hook
 test-faults: all
 	tests/kubernetes/build.sh kube-apiserver
 	SLURMK8S_PROGRAM=$(CURDIR)/$(B)/bin/slurmk8s FAULTS_REPORT=$(CURDIR)/$(B)/faults.txt \
-		$(GO) test -count=1 -timeout 20m -v ./tests/faults/...
+		$(GO_TEST) -count=1 -timeout 20m -v ./tests/faults/...
 	@tail -1 $(B)/faults.txt
 
 ## test-e2e: real Slurm and real Kubernetes (SLURM_RELEASE=bookworm|trixie|forky)
 test-e2e: cluster
-	$(GO) test -count=1 -timeout 40m -v ./tests/e2e/...
+	$(GO_TEST) -count=1 -timeout 40m -v ./tests/e2e
 	lua/test/slurm_test.sh $${SLURM_RELEASE:-bookworm}
 
 ## test-releases: the happy path and fatal errors on the other Slurm releases; shims on each

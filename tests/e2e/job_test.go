@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -171,17 +172,19 @@ func (j *job) awaitBuffer(state string) {
 
 // goneOrReconciled is gone() where Slurm may have killed its own teardown: when a job is
 // cancelled, the kill of its old hook sometimes hits the new one ("teardown for JobId=N terminated
-// by slurmctld"), which Slurm does not run again.
+// by slurmctld"), which Slurm does not run again. It may hit it between the Workflow and the local
+// files.
 func (j *job) goneOrReconciled() {
 	j.t.Helper()
 	killed := fmt.Sprintf("grep -c 'teardown for JobId=%d terminated by slurmctld' /var/log/slurm/slurmctld.log", j.id)
 	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(lookAgain) {
-		if found, err := j.read(deadline(j.t, patience)); err == nil && found == nil {
-			return
-		}
+		found, err := j.read(deadline(j.t, patience))
 		if as(j.t, "root", "bash", "-c", killed).Status == 0 {
 			j.t.Logf("Slurm killed its own teardown of job %d: reconcile", j.id)
 			reconcile(j.t)
+			break
+		}
+		if err == nil && found == nil && jobs.Get(j.id)["BurstBufferState"] == "complete" {
 			break
 		}
 	}
@@ -279,8 +282,10 @@ func (j *job) cleanUp() {
 	}
 	j.gone()
 	j.unregistered()
-	files := admin(j.t, "find", "/var/spool/slurmk8s/", "-name", fmt.Sprintf("job.%d", j.id))
-	require.Empty(j.t, files, "local files of job %d are left", j.id)
+	require.EventuallyWithT(j.t, func(c *assert.CollectT) { // the hook takes them away after the Workflow
+		files := admin(j.t, "find", "/var/spool/slurmk8s/", "-name", fmt.Sprintf("job.%d", j.id))
+		require.Empty(c, files, "local files of job %d are left", j.id)
+	}, soon, lookAgain)
 }
 
 // evidence is what somebody needs who looks for the reason of a failure.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -92,9 +93,12 @@ func TestTheExampleOfArkouda(t *testing.T) {
 	j.serves("arkouda", client)
 	j.serves("arkouda", metrics)
 	text := strings.NewReplacer("ADDRESS", j.address(), "JOB", j.number(), "NODE", j.node()).Replace(arkoudaObjects)
-	found, err := yaml.Marshal(objectsIn(t, "arkouda", "arkouda-on-slurm"))
-	require.NoError(t, err)
-	require.YAMLEq(t, text, string(found))
+	// Endpoints are written after the EndpointSlices that serves() has seen.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		found, err := yaml.Marshal(objectsIn(t, "arkouda", "arkouda-on-slurm"))
+		require.NoError(c, err)
+		require.YAMLEq(c, text, string(found))
+	}, soon, lookAgain)
 	for name, port := range map[string]int{client: 5555, metrics: 5556} {
 		require.Equal(t, fmt.Sprintf("port %d of job %d on %s", port, j.id, j.node()),
 			pageFrom(t, otherThan(t, j.node()), fmt.Sprintf("http://%s.arkouda.svc:%d/", name, port)))
