@@ -24,8 +24,9 @@ const (
 	patience = 2 * time.Minute
 	// Slurm stages a job that it stages for the second time only after this, and some.
 	patienceAfterRestart = 150 * time.Second
-	// answerLimit is what sinfo may take, whatever happens.
-	answerLimit = time.Second
+	// answerLimit is what sinfo may take, whatever happens. A hook that made Slurm wait would take
+	// its deadline, which is longer but for a submission's.
+	answerLimit = 2 * time.Second
 )
 
 // What all tests share.
