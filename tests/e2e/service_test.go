@@ -202,7 +202,10 @@ func TestAJobWithoutOptionsStartsNothing(t *testing.T) {
 	j := submit(t, script{body: untilTold})
 	node, err := bed.Node(j.node())
 	require.NoError(t, err)
-	look := fmt.Sprintf(`for _ in $(seq 100); do pid=$(pgrep -f '[s]lurmstepd: \[%s\.batch\]') && break; sleep 0.1; done
+	look := fmt.Sprintf(`for _ in $(seq 600); do
+			pid=$(pgrep -f '[s]lurmstepd: \[%s\.batch\]') && grep -q slurmk8s "/proc/$pid/maps" && break
+			sleep 0.1
+		done
 		grep -o '/[^ ]*/slurmk8s[^ ]*\.so' "/proc/$pid/maps" | sort -u
 		pgrep -a -P "$pid" slurmk8s || true`, j.number())
 	out, err := bed.On(deadline(t, patience), node, "bash", "-c", look)
