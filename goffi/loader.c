@@ -22,6 +22,7 @@ static char loaded_path[PATH_MAX]; /* "" until a library is loaded */
 struct error {
 	char *text;
 	size_t size;
+	const char *speaker; /* what the line begins with */
 };
 
 __attribute__((format(printf, 2, 3)))
@@ -35,7 +36,7 @@ static int fail(const struct error *err, const char *format, ...)
 	va_end(args);
 	line[strcspn(line, "\n")] = '\0';
 	if (err->text && err->size)
-		snprintf(err->text, err->size, "slurmk8s: %s", line);
+		snprintf(err->text, err->size, "%s%s", err->speaker, line);
 	return SLURMK8S_ELOAD;
 }
 
@@ -96,6 +97,16 @@ static int check_path(const char *path, char real[PATH_MAX],
 	return rc;
 }
 
+int slurmk8s_check_program(const char *path, char *err_text, size_t err_size)
+{
+	const struct error err = { err_text, err_size, "" };
+	char real[PATH_MAX];
+
+	if (access(path, F_OK) < 0)
+		return SLURMK8S_OK;
+	return check_path(path, real, &err);
+}
+
 static void *resolve(void *handle, const char *path, const char *name,
 		     const struct error *err)
 {
@@ -131,7 +142,7 @@ static int resolve_all(void *handle, const char *path, const struct error *err)
 int slurmk8s_load(const char *path, const struct slurmk8s_library **lib,
 		  char *err_text, size_t err_size)
 {
-	const struct error err = { err_text, err_size };
+	const struct error err = { err_text, err_size, "slurmk8s: " };
 	char real[PATH_MAX];
 	void *handle;
 	int rc;

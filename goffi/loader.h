@@ -31,4 +31,11 @@ struct slurmk8s_library {
 int slurmk8s_load(const char *path, const struct slurmk8s_library **lib,
 		  char *err, size_t err_size);
 
+/*
+ * Would slurmk8s_load() trust the file at `path`? For a program that is run as root
+ * or SlurmUser. One that is not there is for who runs it to say: that is SLURMK8S_OK.
+ * Otherwise SLURMK8S_ELOAD and one line in `err`. Thread-safe.
+ */
+int slurmk8s_check_program(const char *path, char *err, size_t err_size);
+
 #endif

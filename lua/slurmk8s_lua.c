@@ -255,8 +255,9 @@ static int lua_exec_hook(lua_State *L)
 		free(fields.text);
 		return push_error(L, SLURMK8S_EINVAL, "slurmk8s: %s", wrong);
 	}
-	code = bounded_exec(argv, fields.text, fields.size, (int)timeout_ms, reply,
-			    REPLY_MAX, &reply_size, err, sizeof(err));
+	code = slurmk8s_check_program(program, err, sizeof(err)) == SLURMK8S_OK ?
+		bounded_exec(argv, fields.text, fields.size, (int)timeout_ms, reply,
+			     REPLY_MAX, &reply_size, err, sizeof(err)) : BOUNDED_EXEC_CANNOT_RUN;
 	free(fields.text);
 	pushed = push_result(L, program, code, reply, reply_size, err);
 	free(reply);

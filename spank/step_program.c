@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../goffi/loader.h"
 #include "../lua/bounded_exec.h"
 
 #define FIRST_PRIVATE_FD 3
@@ -169,6 +170,8 @@ int step_program_start(struct step_program *program, const char *path,
 	int ends[2] = { -1, -1 }, rc = -1;
 
 	program->fd = -1;
+	if (slurmk8s_check_program(path, problem, size) != 0) /* it is run as root */
+		return -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ||
 	    move_up(&ends[0]) < 0 || move_up(&ends[1]) < 0) {
 		snprintf(problem, size, "no socket for %s: %s", path, strerror(errno));

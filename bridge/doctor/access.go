@@ -131,6 +131,9 @@ func always(manifests.Rule) bool { return true }
 
 func never(manifests.Rule) bool { return false }
 
+// notEvents is for a role of which all is essential but the Events, which tell people.
+func notEvents(rule manifests.Rule) bool { return rule.Resource != "events" }
+
 func compare(ctx context.Context, r *report, client *kube.Client, rules []manifests.Rule, role, namespace string, essential func(manifests.Rule) bool) {
 	where := "in namespace " + namespace
 	if namespace == "" {

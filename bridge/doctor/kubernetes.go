@@ -27,7 +27,7 @@ func lookController(ctx context.Context, h *host, r *report) {
 		return
 	}
 	if h.workflows() {
-		h.rights(ctx, r, client, manifests.ForController, manifests.Controller, h.cfg.Workflows.Namespace, always)
+		h.rights(ctx, r, client, manifests.ForController, manifests.Controller, h.cfg.Workflows.Namespace, notEvents)
 	}
 	if c, err := kube.ReadCredential(path, h.trustedOwners()...); err == nil && c.TokenFile != "" && strings.HasSuffix(c.User, ":"+manifests.Controller) {
 		// Its own token is renewed with this right.
@@ -44,7 +44,7 @@ func lookController(ctx context.Context, h *host, r *report) {
 	}
 	if h.cfg.Nodes.Reclaims() && runs(h.values["prologslurmctld"], takesNodes) {
 		h.rights(ctx, r, client, manifests.ForReclaim, manifests.NodeReclaim, "", func(rule manifests.Rule) bool {
-			return rule.Resource != "events" && (rule.Resource != "pods" || rule.Verb != "delete") // it works without them
+			return notEvents(rule) && (rule.Resource != "pods" || rule.Verb != "delete") // it works without them
 		})
 	}
 }
@@ -118,7 +118,9 @@ func lookNode(ctx context.Context, h *host, r *report) {
 	}
 	for _, namespace := range policy.Literal(&h.cfg.Services) {
 		// The old Endpoints may be left out of the role as a whole.
-		h.rights(ctx, r, client, manifests.ForNodes, manifests.Node, namespace, func(rule manifests.Rule) bool { return rule.Resource != "endpoints" })
+		h.rights(ctx, r, client, manifests.ForNodes, manifests.Node, namespace, func(rule manifests.Rule) bool {
+			return notEvents(rule) && rule.Resource != "endpoints"
+		})
 	}
 	h.rights(ctx, r, client, manifests.ForNodes, manifests.NodePorts, "", never)
 	if h.plugin != nil && argument(h.plugin, "workflows") == "on" {

@@ -32,7 +32,8 @@ type call struct {
 	log         *logrus.Entry
 	logSink     io.Closer
 	metrics     metrics.Dir
-	idle        bool // there was nothing to do, which every job's prolog would log
+	workflows   *workflow.Driver // of a hook that has the time to tell why it failed
+	idle        bool             // there was nothing to do, which every job's prolog would log
 }
 
 func newCall(name string, request Fields) (*call, error) {
@@ -46,6 +47,9 @@ func newCall(name string, request Fields) (*call, error) {
 	}
 	if dir := request[KeyStateDir]; dir != "" && filepath.Clean(dir) != filepath.Clean(cfg.StateDir) {
 		return nil, fmt.Errorf("burst_buffer.lua keeps its files in %s, %s says state_dir = %q: make them equal", dir, path, cfg.StateDir)
+	}
+	if err := state.Dir(cfg.StateDir).Check(); err != nil {
+		return nil, err
 	}
 	job, err := jobOf(request)
 	if err != nil {
@@ -91,7 +95,11 @@ func (c *call) driver(ctx context.Context, hasty bool) (*workflow.Driver, error)
 	if err != nil {
 		return nil, err
 	}
-	return workflow.New(ctx, c.cfg, client, c.log)
+	d, err := workflow.New(ctx, c.cfg, client, c.log)
+	if err == nil && !hasty {
+		c.workflows = d
+	}
+	return d, err
 }
 
 func (c *call) commands() slurm.Commands {

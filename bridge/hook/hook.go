@@ -108,6 +108,9 @@ func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
 		}
 	default:
 		entry.Error(err)
+		if code == Failed && c.workflows != nil {
+			c.workflows.TellFailure(ctx, name, err)
+		}
 		c.reply[KeyMessage] = line(err.Error())
 	}
 	return code, c.reply

@@ -29,7 +29,8 @@ import (
 const FieldManager = "slurmk8s"
 
 // maxResponseBytes bounds one answer of the API server; the largest that we ask
-// for is a page of Workflows. A watch is a stream and is not bounded in sum.
+// for is a page of Workflows. A watch is bounded in sum, since client-go bounds no
+// event: one that has told so much ends, and its reader begins another.
 const maxResponseBytes = 32 << 20
 
 // maxKubeconfigBytes bounds a kubeconfig, which holds a few certificates.
@@ -160,8 +161,9 @@ func readKubeconfig(path string, alsoTrusted []uint32) (*clientcmdapi.Config, er
 	return api, nil
 }
 
-// trustworthy refuses a kubeconfig that turns verification off, sends
-// credentials in the clear, runs a program, or names a secret that others read.
+// trustworthy refuses a kubeconfig that turns verification off, sends credentials in
+// the clear, runs a program, or names a secret that others read. The file of the
+// authority becomes its data: what was checked is what is used.
 func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) error {
 	cluster, user, err := current(api)
 	if err != nil {
@@ -185,38 +187,57 @@ func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) error {
 			return err
 		}
 	}
-	if cluster.CertificateAuthority != "" {
-		return checkAuthority(cluster.CertificateAuthority, alsoTrusted)
+	// client-go reads the certificate again when it is renewed; it is looked at here, so
+	// that a FIFO in its place is an error and not a hook that hangs.
+	if user.ClientCertificate != "" {
+		if _, err := readPublic(user.ClientCertificate, alsoTrusted); err != nil {
+			return err
+		}
 	}
-	return nil
+	if cluster.CertificateAuthority == "" || len(cluster.CertificateAuthorityData) > 0 {
+		return nil
+	}
+	cluster.CertificateAuthorityData, err = readPublic(cluster.CertificateAuthority, alsoTrusted)
+	cluster.CertificateAuthority = ""
+	return err
 }
 
-// checkAuthority refuses a file of certificates that somebody else could have
-// written: who chooses the authority, chooses the API server.
-func checkAuthority(path string, alsoTrusted []uint32) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s is writable by others (mode %04o): run \"chmod go-w %s\"", path, info.Mode().Perm(), path)
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() && !slices.Contains(alsoTrusted, owner.Uid) {
-		return fmt.Errorf("%s is owned by another user: run \"chown root %s\"", path, path)
-	}
-	return nil
+// readPublic reads a file of certificates: no secret, but who chooses the authority,
+// chooses the API server.
+func readPublic(path string, alsoTrusted []uint32) ([]byte, error) {
+	return readChecked(path, func(f *os.File) error {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a regular file", path)
+		}
+		if info.Mode().Perm()&0o022 != 0 {
+			return fmt.Errorf("%s is writable by others (mode %04o): run \"chmod go-w %s\"", path, info.Mode().Perm(), path)
+		}
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() && !slices.Contains(alsoTrusted, owner.Uid) {
+			return fmt.Errorf("%s is owned by another user: run \"chown root %s\"", path, path)
+		}
+		return nil
+	})
 }
 
-// readSecret reads a file through the descriptor whose owner and mode it checked.
-// A FIFO in its place must not make a hook wait for a writer.
+// readSecret reads a file that nobody else may read.
 func readSecret(path string, alsoTrusted []uint32) ([]byte, error) {
+	return readChecked(path, func(f *os.File) error { return slurmconf.CheckSecretFile(f, alsoTrusted...) })
+}
+
+// readChecked reads a file through the descriptor whose owner and mode were checked.
+// A FIFO in its place must not make a hook wait for a writer.
+func readChecked(path string, check func(*os.File) error) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := slurmconf.CheckSecretFile(f, alsoTrusted...); err != nil {
+	if err := check(f); err != nil {
 		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKubeconfigBytes+1))
@@ -259,10 +280,8 @@ func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	noteRetryAfter(r.Context(), resp)
 	resp.Header.Del("Retry-After")
-	if r.URL.Query().Get("watch") == "" {
-		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponseBytes}
-	}
-	return resp, err
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponseBytes}
+	return resp, nil
 }
 
 type boundedBody struct {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -160,7 +161,9 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	for _, code := range []int{301, 302, 307, 308} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+r.URL.Path, code) })
-			_, err := newClient(t, s.Kubeconfig()).PreferredVersion(t.Context(), group)
+			// Both are trusted: it is not TLS that keeps the token from the thief.
+			kubeconfig := fakeapi.WriteKubeconfig(t, s.URL, append(bytes.Clone(s.CA), thief.CA...), "token: secret-token")
+			_, err := newClient(t, kubeconfig).PreferredVersion(t.Context(), group)
 			require.Error(t, err)
 			assert.True(t, Is(err, Final), "%v", err)
 			assert.Empty(t, thief.Requests())

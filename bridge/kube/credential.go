@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 )
@@ -48,11 +47,6 @@ func ReadCredential(path string, alsoTrusted ...uint32) (*Credential, error) {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
 	c := &Credential{Server: cluster.Server, CA: cluster.CertificateAuthorityData, TokenFile: user.TokenFile}
-	if len(c.CA) == 0 {
-		if c.CA, err = os.ReadFile(cluster.CertificateAuthority); err != nil {
-			return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-		}
-	}
 	switch {
 	case user.TokenFile != "":
 		token, err := readSecret(user.TokenFile, alsoTrusted)
@@ -65,7 +59,7 @@ func ReadCredential(path string, alsoTrusted ...uint32) (*Credential, error) {
 	default:
 		text := user.ClientCertificateData
 		if len(text) == 0 {
-			if text, err = os.ReadFile(user.ClientCertificate); err != nil {
+			if text, err = readPublic(user.ClientCertificate, alsoTrusted); err != nil {
 				return nil, fmt.Errorf("kubeconfig %s: no token and no certificate: %w", path, err)
 			}
 		}

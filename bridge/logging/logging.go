@@ -25,12 +25,13 @@ func New(cfg slurmconf.Log) (*logrus.Logger, io.Closer, error) {
 		return nil, nil, fmt.Errorf("log level %q: %w", cfg.Level, err)
 	}
 	logger.SetLevel(level)
+	logger.AddHook(bounded{})
 	if cfg.File == "" {
 		logger.AddHook(toJournal{})
 		return logger, io.NopCloser(nil), nil
 	}
 	// One write a line, appended: the hooks of many jobs share the file.
-	f, err := os.OpenFile(cfg.File, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	f, err := open(cfg.File)
 	if err != nil { // no job fails for its log
 		logger.AddHook(toJournal{})
 		logger.Errorf("log file: %v: logging to the journal", err)
@@ -39,6 +40,41 @@ func New(cfg slurmconf.Log) (*logrus.Logger, io.Closer, error) {
 	logger.SetOutput(lossy{f})
 	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00"})
 	return logger, f, nil
+}
+
+// open opens a log, or makes it. Who may write in its directory could have put something
+// else there: a FIFO that they read, or a second name of a file of root's.
+func open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	var info unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &info)
+	kind := info.Mode & unix.S_IFMT
+	if err == nil && (kind == unix.S_IFIFO || kind == unix.S_IFREG && info.Nlink > 1) {
+		err = fmt.Errorf("%s is a FIFO, or has another name: remove it", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// maxLine bounds a line of the log: what Kubernetes answers may be of any length.
+const maxLine = 8 << 10
+
+// bounded cuts a message to maxLine. It comes before what writes it.
+type bounded struct{}
+
+func (bounded) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (bounded) Fire(e *logrus.Entry) error {
+	if len(e.Message) > maxLine {
+		e.Message = strings.ToValidUTF8(e.Message[:maxLine], "") + "..."
+	}
+	return nil
 }
 
 // lossy passes over an error: logrus would write it to standard error.

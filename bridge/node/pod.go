@@ -1,6 +1,7 @@
 package node
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -38,6 +39,8 @@ const (
 	annotationMirror   = "kubernetes.io/config.mirror"
 	taintUnschedulable = "node.kubernetes.io/unschedulable"
 	defaultGrace       = 30 * time.Second
+	// longestGraceSeconds keeps what a pod's author may write from overflowing.
+	longestGraceSeconds = math.MaxInt32
 )
 
 // fate is what the configuration says becomes of a pod.
@@ -67,7 +70,7 @@ func (p pod) fate(cfg *slurmconf.NodeSettings) string {
 func readPod(u *unstructured.Unstructured, cfg *slurmconf.NodeSettings) pod {
 	p := pod{Namespace: u.GetNamespace(), Name: u.GetName(), UID: u.GetUID(), grace: defaultGrace, kind: plain}
 	if seconds, found, _ := unstructured.NestedInt64(u.Object, "spec", "terminationGracePeriodSeconds"); found {
-		p.grace = time.Duration(seconds) * time.Second
+		p.grace = time.Duration(min(seconds, longestGraceSeconds)) * time.Second
 	}
 	if deleted := u.GetDeletionTimestamp(); deleted != nil {
 		p.terminating = true

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
 // deleting is the answer that the API server gives to a create while an object of
@@ -44,11 +45,12 @@ func (r *Registrar) become(ctx context.Context, reg *Registration, c Condition) 
 	if reg.Shared || reg.Internal() || reg.lost || reg.owner == nil {
 		return nil
 	}
-	err := r.publish(ctx, r.api(), reg)
-	if err != nil {
+	if err := r.publish(ctx, r.api(), reg); err != nil {
 		reg.condition = before
+		return err
 	}
-	return err
+	r.became(reg, before)
+	return nil
 }
 
 // Renew renews the job's Leases and restores what somebody took away meanwhile.
@@ -105,7 +107,11 @@ func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[st
 	}
 	r.Log.Warnf("%s: somebody removed it or its lease: making it again", reg.Object())
 	reg.owner = owner
-	return r.make(ctx, reg, p)
+	if err := r.make(ctx, reg, p); err != nil || reg.Shared {
+		return err
+	}
+	r.tell(reg, kube.EventWarning, eventRestored, "somebody removed it or its Lease: %s made it again", r.job())
+	return nil
 }
 
 // Adopt returns the registrations that an earlier process made for the same step,

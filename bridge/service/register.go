@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/kube"
@@ -33,8 +34,9 @@ type Registrar struct {
 	LeaseDuration time.Duration
 	// Alive tells whether the run of a job that has a name, and the step of it,
 	// still lives. An error means that nobody knows: the name is left to it.
-	Alive func(context.Context, Claim) (bool, error)
-	Log   *logrus.Entry
+	Alive  func(context.Context, Claim) (bool, error)
+	Events *kube.Events // nil: nothing is told
+	Log    *logrus.Entry
 }
 
 // Registration is a service of this step.
@@ -47,6 +49,8 @@ type Registration struct {
 	condition Condition
 	owner     map[string]any // the ownerReference to the job's Lease
 	lost      bool           // somebody else has the name by now
+	uid       types.UID      // of the Service
+	leftBy    uint32         // the job whose Service it was before; 0: none
 }
 
 func (r *Registrar) api() api { return api{kube: r.Kube, log: r.Log} }
@@ -151,29 +155,39 @@ func (r *Registrar) make(ctx context.Context, reg *Registration, p plan) error {
 func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error {
 	wanted := r.maker().service(reg.Spec, reg.owner)
 	if p.found == nil {
-		_, err := r.users().create(ctx, Services, wanted)
-		return err
+		made, err := r.users().create(ctx, Services, wanted)
+		return reg.claimed(made, 0, err)
 	}
 	if p.found.GetDeletionTimestamp() != nil {
 		return &kube.RequestError{What: "create " + reg.Object(), Tries: 1, Err: deleting(reg.Object())}
 	}
 	if (p.mine || p.shared) && ownedBy(p.found, reg.owner) {
-		return nil
+		return reg.claimed(p.found, 0, nil)
 	}
 	if p.shared {
 		wanted.SetAnnotations(p.found.GetAnnotations()) // the other step's, with the new owner
 	}
+	leftBy := uint32(0)
 	if !p.mine && !p.shared {
-		r.Log.Infof("%s: job %d left it behind: taking it over", reg.Object(), p.holder.ID)
+		leftBy = p.holder.ID
+		r.Log.Infof("%s: job %d left it behind: taking it over", reg.Object(), leftBy)
 	}
 	if kindOf(p.found) == kindOf(wanted) {
-		_, err := r.users().update(ctx, Services, adopt(p.found, wanted))
-		return err
+		made, err := r.users().update(ctx, Services, adopt(p.found, wanted))
+		return reg.claimed(made, leftBy, err)
 	}
 	if err := r.api().remove(ctx, Services, p.found); err != nil {
 		return err
 	}
-	_, err := r.users().create(ctx, Services, wanted)
+	made, err := r.users().create(ctx, Services, wanted)
+	return reg.claimed(made, leftBy, err)
+}
+
+// claimed notes which Service it is, and whose it was, if there was no error.
+func (reg *Registration) claimed(u *unstructured.Unstructured, leftBy uint32, err error) error {
+	if err == nil {
+		reg.uid, reg.leftBy = u.GetUID(), leftBy
+	}
 	return err
 }
 

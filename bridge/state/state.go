@@ -11,10 +11,22 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Dir is state_dir of slurmk8s.toml. It must exist and belong to SlurmUser.
 type Dir string
+
+// Check refuses a directory into which others could put a link, or the variables of a
+// job. One that is missing is for who needs it to say.
+func (d Dir) Check() error {
+	info, err := os.Lstat(string(d))
+	if err == nil && info.IsDir() && info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("state_dir %s is writable by others (mode %04o): run \"chmod 0700 %s\"", d, info.Mode().Perm(), d)
+	}
+	return nil
+}
 
 func (d Dir) job(id uint32) string {
 	return filepath.Join(string(d), "job."+strconv.FormatUint(uint64(id), 10))
@@ -150,10 +162,21 @@ func (b Breaker) stat() (os.FileInfo, bool) {
 
 // Begin marks a request as under way. Like the others it works as best it can:
 // without the file every submission waits its own deadline.
-func (b Breaker) Begin() { _ = os.WriteFile(b.path, nil, 0o600) }
+func (b Breaker) Begin() { b.write("") }
 
 // Trip opens the breaker.
-func (b Breaker) Trip() { _ = os.WriteFile(b.path, []byte("no answer\n"), 0o600) }
+func (b Breaker) Trip() { b.write("no answer\n") }
+
+// write follows no link and waits for no FIFO's reader: slurmctld stands still
+// meanwhile.
+func (b Breaker) write(text string) {
+	f, err := os.OpenFile(b.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, _ = f.WriteString(text)
+}
 
 // Reset closes it: there was an answer.
 func (b Breaker) Reset() { _ = os.Remove(b.path) }

@@ -13,21 +13,22 @@ import (
 // ends.
 func (s *session) live(ctx context.Context) {
 	type change struct {
-		reg   *service.Registration
-		ready bool
+		reg *service.Registration
+		answer
 	}
 	changes := make(chan change)
 	p := &prober{session: s}
 	for _, reg := range s.regs {
 		if !reg.Shared {
-			go p.watch(ctx, reg.Spec, func(ready bool) {
+			go p.watch(ctx, reg.Spec, func(a answer) {
 				select {
-				case changes <- change{reg, ready}:
+				case changes <- change{reg, a}:
 				case <-ctx.Done():
 				}
 			})
 		}
 	}
+	s.registrar.Announce(s.regs) // now that the job does not wait any more
 	interval := s.cfg.Services.RenewInterval.Std()
 	// Steps that began together do not renew together.
 	renewal := time.NewTimer(interval/2 + rand.N(interval/2))
@@ -37,6 +38,10 @@ func (s *session) live(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case c := <-changes:
+			if c.late != nil {
+				s.registrar.Late(c.reg, c.after, c.late)
+				continue
+			}
 			s.become(ctx, c.reg, c.ready)
 		case <-renewal.C:
 			next := interval

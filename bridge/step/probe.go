@@ -31,19 +31,26 @@ const failures = 3
 // is published, not at loopback.
 type prober struct{ *session }
 
-// watch tells when a service begins to answer, and when it no longer does, until ctx
-// ends.
-func (p *prober) watch(ctx context.Context, s service.Spec, tell func(ready bool)) {
+// answer is what became known of a service.
+type answer struct {
+	ready bool
+	late  error         // why it did not answer in its time; nil: ready counts
+	after time.Duration // that time
+}
+
+// watch tells when a service begins to answer, when it no longer does, and that it takes
+// too long, until ctx ends.
+func (p *prober) watch(ctx context.Context, s service.Spec, tell func(answer)) {
 	interval := p.cfg.Services.ReadyInterval.Std()
-	for p.await(ctx, s) {
-		tell(true)
+	for p.await(ctx, s, tell) {
+		tell(answer{ready: true})
 		if interval == 0 || s.Ready.Kind != service.ReadyTCP && s.Ready.Kind != service.ReadyHTTP {
 			return // a file says that the service has begun, and need not stay
 		}
 		if !p.untilSilent(ctx, s, interval) {
 			return
 		}
-		tell(false)
+		tell(answer{})
 	}
 }
 
@@ -68,8 +75,9 @@ func (p *prober) untilSilent(ctx context.Context, s service.Spec, interval time.
 	}
 }
 
-// await returns true when the service answers, false when ctx ends before.
-func (p *prober) await(ctx context.Context, s service.Spec) bool {
+// await returns true when the service answers, false when ctx ends before. It tells once
+// that it takes too long.
+func (p *prober) await(ctx context.Context, s service.Spec, tell func(answer)) bool {
 	timeout := s.ReadyTimeout
 	if timeout == 0 {
 		timeout = p.cfg.Services.ReadyTimeout.Std()
@@ -77,7 +85,12 @@ func (p *prober) await(ctx context.Context, s service.Spec) bool {
 	late := time.Now().Add(timeout)
 	warned := false
 	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
-		err := p.probe(ctx, s)
+		asking, cancel := ctx, context.CancelFunc(func() {})
+		if s.Ready.Kind == service.ReadyFile && !warned { // which else is asked for ever, by one process
+			asking, cancel = context.WithDeadline(ctx, late)
+		}
+		err := p.probe(asking, s)
+		cancel()
 		if err == nil {
 			return true
 		}
@@ -87,6 +100,7 @@ func (p *prober) await(ctx context.Context, s service.Spec) bool {
 		if time.Now().After(late) {
 			if !warned {
 				p.log.Warnf("%s: not ready after %s, still asked now and then: %v", s.Object(), timeout, err)
+				tell(answer{late: err, after: timeout})
 				warned = true
 			}
 			pause = latePause
@@ -148,7 +162,7 @@ func (p *prober) file(ctx context.Context, path string) error {
 		return nil
 	case <-ctx.Done():
 		_ = cmd.Process.Kill()
-		return ctx.Err()
+		return fmt.Errorf("user %s cannot open %s", p.req.job.User, path)
 	}
 }
 

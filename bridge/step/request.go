@@ -31,7 +31,7 @@ type request struct {
 
 func parseRequest(fields hook.Fields) (*request, error) {
 	r := &request{step: fields[keyStepID], node: fields[hook.KeyNode], namespace: fields[hook.KeyNamespace]}
-	r.job.User, r.job.SubmitTime = fields[hook.KeyUser], fields[hook.KeySubmitTime]
+	r.job.SubmitTime = fields[hook.KeySubmitTime]
 	for _, number := range []struct {
 		key  string
 		must bool
@@ -136,13 +136,11 @@ func addExports(env map[string]string, path string, uid uint32) error {
 
 // subject is the user as the policy knows them.
 func (s *session) subject(ctx context.Context) (*policy.Subject, error) {
-	if s.req.job.User == "" {
-		name, err := policy.UserName(ctx, s.req.job.UID)
-		if err != nil {
-			return nil, err
-		}
-		s.req.job.User = name
+	name, err := policy.UserName(ctx, s.req.job.UID)
+	if err != nil {
+		return nil, err
 	}
+	s.req.job.User = name
 	return &policy.Subject{
 		User: s.req.job.User, UID: s.req.job.UID, GID: s.req.gid, Groups: s.req.groups,
 		Account: func(ctx context.Context) (string, error) { return s.slurm().Account(ctx, s.req.job.ID) },

@@ -163,7 +163,8 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 	s.marked = true
 	s.registrar = &service.Registrar{
 		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address,
-		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Log: s.log,
+		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive,
+		Events: kube.NewEvents(client, s.req.node), Log: s.log,
 	}
 	if s.regs, err = s.registrar.Register(ctx, mine); err != nil {
 		return err

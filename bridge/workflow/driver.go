@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 
@@ -45,6 +46,7 @@ type Driver struct {
 	cfg       *slurmconf.Config
 	kube      *kube.Client
 	log       *logrus.Entry
+	events    *kube.Events
 	workflows dynamic.ResourceInterface
 	computes  dynamic.ResourceInterface
 	version   schema.GroupVersion
@@ -62,8 +64,9 @@ func New(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, log *l
 	resource := func(plural string) dynamic.ResourceInterface {
 		return client.Dynamic.Resource(version.WithResource(plural)).Namespace(cfg.Workflows.Namespace)
 	}
+	host, _ := os.Hostname() // "" is a host too that tells
 	return &Driver{
-		cfg: cfg, kube: client, log: log, version: version,
+		cfg: cfg, kube: client, log: log, version: version, events: kube.NewEvents(client, host),
 		workflows: resource("workflows"),
 		computes:  resource("computes"),
 	}, nil

@@ -10,12 +10,34 @@ func (e *RefusedError) Error() string { return e.Text }
 
 // DriverError is a failure that a DWS driver reported for a state. Its text is
 // for the user, DWS's message first.
-type DriverError struct{ Text string }
+type DriverError struct {
+	Text  string
+	about *object
+}
 
 func (e *DriverError) Error() string { return e.Text }
 
 // ErrBusy says that the state is not reached yet and nothing is wrong.
 var ErrBusy = fmt.Errorf("in progress")
+
+// timeoutError is a state that took longer than it is allowed to.
+type timeoutError struct {
+	text  string
+	about *object
+}
+
+func (e *timeoutError) Error() string { return e.text }
+
+// waitError is a wait that the hook's deadline ended; errors.Is finds the
+// context's error.
+type waitError struct {
+	text  string
+	about *object
+	cause error
+}
+
+func (e *waitError) Error() string { return e.text }
+func (e *waitError) Unwrap() error { return e.cause }
 
 // goneError is a Workflow that a hook needs and that is not there.
 type goneError struct{ name string }

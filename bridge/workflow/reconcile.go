@@ -72,6 +72,7 @@ func (d *Driver) Dispose(ctx context.Context, left []Left, limit time.Duration) 
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			results[i] = d.dispose(ctx, l.o, false)
+			d.disposed(ctx, l, results[i])
 		})
 	}
 	group.Wait()

@@ -89,7 +89,7 @@ func (d *Driver) awaitGone(ctx context.Context, o *object) error {
 		next, err := f.next(ctx)
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return &waitError{o.String() + " is deleted but not gone: a finalizer holds it (is the DWS controller running?)", ctx.Err()}
+			return &waitError{o.String() + " is deleted but not gone: a finalizer holds it (is the DWS controller running?)", o, ctx.Err()}
 		case err != nil:
 			return err
 		case next == nil || next.UID != o.UID:

@@ -109,7 +109,7 @@ func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
 		case o.Desired != target:
 			return o, overtaken(o, target)
 		case o.worst() == statusError:
-			return nil, &DriverError{o.failure()}
+			return nil, &DriverError{o.failure(), o}
 		}
 		until, timeout := d.limit(ctx, o, target)
 		if !time.Now().Before(until) {
@@ -124,7 +124,7 @@ func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
 		case err == nil:
 			o = next
 		case ctx.Err() != nil:
-			return nil, &waitError{waited(o, target, "when the hook's time was over"), ctx.Err()}
+			return nil, &waitError{waited(o, target, "when the hook's time was over"), o, ctx.Err()}
 		case !errors.Is(err, context.DeadlineExceeded):
 			return nil, err
 		}
@@ -141,7 +141,7 @@ func (d *Driver) limit(ctx context.Context, o *object, target State) (time.Time,
 	until, err := time.Now().Add(forever), error(nil)
 	if limit := d.timeout(target); limit > 0 {
 		until = stamp(o, annotationStateSince).Add(limit)
-		err = errors.New(waited(o, target, "after "+limit.String()))
+		err = &timeoutError{waited(o, target, "after "+limit.String()), o}
 	}
 	if o.worst() != statusTransient {
 		if o.Annotations[annotationTransientSince] != "" && o.State == target {
@@ -154,7 +154,7 @@ func (d *Driver) limit(ctx context.Context, o *object, target State) (time.Time,
 	}
 	grace := d.cfg.Workflows.TransientGrace.Std()
 	if end := stamp(o, annotationTransientSince).Add(grace); end.Before(until) {
-		until, err = end, &DriverError{o.failure()}
+		until, err = end, &DriverError{o.failure(), o}
 	}
 	return until, err
 }
@@ -194,16 +194,6 @@ func (d *Driver) timeout(s State) time.Duration {
 		PostRun: t.PostRun, DataOut: t.DataOut, Teardown: t.Teardown,
 	}[s].Std()
 }
-
-// waitError is a wait that the hook's deadline ended; errors.Is finds the
-// context's error.
-type waitError struct {
-	text  string
-	cause error
-}
-
-func (e *waitError) Error() string { return e.text }
-func (e *waitError) Unwrap() error { return e.cause }
 
 // waited says what was waited for in vain, and what DWS says of it.
 func waited(o *object, target State, when string) string {

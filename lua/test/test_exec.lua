@@ -154,12 +154,24 @@ end)
 
 test("a program that cannot be run says why", function()
 	for path, why in pairs({ ["/nonexistent"] = "No such file", ["/etc/passwd"] = "Permission denied",
-		["/usr"] = "Permission denied", ["slurmk8s"] = "not an absolute path" }) do
+		["/usr"] = "is not a regular file", ["slurmk8s"] = "not an absolute path" }) do
 		local code, reply = module.exec(path, "echo", {}, 1000)
 		equal(code, CANNOT_RUN, path)
 		contains(reply.MESSAGE, why)
 	end
 	equal(check.children(), "", "children")
+end)
+
+-- SlurmUser runs it, who has the controller's credential.
+test("a program that others may write is not run", function()
+	local open = os.tmpname()
+	os.execute(string.format("install -m 777 '%s' '%s'", program, open))
+	local code, reply = module.exec(open, "echo", { A = 1 }, 1000)
+	equal(code, CANNOT_RUN, "code")
+	contains(reply.MESSAGE, "mode 0777 lets others write it; chmod go-w")
+	os.execute(string.format("chmod 755 '%s'", open))
+	equal((module.exec(open, "echo", { A = 1 }, 1000)), 0, "and otherwise it is")
+	os.remove(open)
 end)
 
 test("arguments are checked", function()

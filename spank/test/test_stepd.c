@@ -174,6 +174,23 @@ static void a_step_is_registered_and_deregistered(void)
 	CHECK(!strstr(program_log(), "ENV_") && !strstr(program_log(), "forged"));
 }
 
+/* Whose job it is, which and where, Slurm says. */
+static void what_a_job_says_of_itself_counts_for_nothing(void)
+{
+	static const char *const lies[] = { "SLURM_JOB_ID=1", "SLURM_JOBID=1", "SLURM_JOB_UID=0", "SLURM_UID=0", "SLURM_JOB_USER=root",
+		"SLURMD_NODENAME=forged", "SLURM_STEP_ID=99", "SLURM_NODEID=7", "SLURM_RESTART_COUNT=9" };
+
+	setenv("SLURMD_NODENAME", "n1", 1);
+	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
+		slurm.environment[i] = (char *)lies[i];
+	start_step(3, "k8s-register", "jup:8888");
+	end_step();
+	for (const char *const *field = (const char *const[]){ "JOB_ID=42\n", "STEP_ID=3\n", "UID=1001\n",
+		"NODE=n1\n", "NODE_RANK=0\n", NULL }; *field; field++)
+		CHECK(strstr(program_log(), *field), "no %s", *field);
+	CHECK(!strstr(program_log(), "forged") && !strstr(program_log(), "root") && !strstr(program_log(), "RESTART_COUNT=9"));
+}
+
 static void more_groups_than_can_be_carried_are_not_told(void)
 {
 	static gid_t many[65536];
@@ -257,6 +274,7 @@ int main(int argc, char **argv)
 		{ "stepd: a job with storage is told where it is", a_job_with_storage_is_told_where_it_is },
 		{ "stepd: its steps and other jobs are not told", its_steps_and_other_jobs_are_not_told },
 		{ "stepd: a step is registered and deregistered", a_step_is_registered_and_deregistered },
+		{ "stepd: what a job says of itself counts for nothing", what_a_job_says_of_itself_counts_for_nothing },
 		{ "stepd: more groups than can be carried are not told", more_groups_than_can_be_carried_are_not_told },
 		{ "stepd: an srun step says its number and rank", a_numbered_step_says_its_number },
 		{ "stepd: the interactive step says so", the_interactive_step_says_so },

@@ -90,6 +90,22 @@ static void a_missing_program_fails_the_tasks(void)
 	fails("a:1", "/no/such/program cannot be run: No such file or directory: tell the administrator");
 }
 
+/* Root runs it: who may write it, or put another in its place, would be root. */
+static void a_program_that_others_may_write_is_not_run(void)
+{
+	char path[1024], argument[1100], says[1200], command[2600];
+
+	snprintf(path, sizeof(path), "%s.open", program);
+	snprintf(command, sizeof(command), "install -m 777 '%s' '%s'", program, path);
+	CHECK(system(command) == 0);
+	snprintf(argument, sizeof(argument), "program=%s", path);
+	arguments[argument_count++] = argument;
+	snprintf(says, sizeof(says), "%s: mode 0777 lets others write it; chmod go-w: tell the administrator", path);
+	fails("a:1", says);
+	CHECK(access(log_path, F_OK) < 0 || !strstr(program_log(), "begin"), "it was run");
+	unlink(path);
+}
+
 static void bad_arguments_fail_only_jobs_with_the_option(void)
 {
 	char said[1024];
@@ -253,6 +269,7 @@ int main(int argc, char **argv)
 		{ "stepd: a variable with a bad name is refused", a_bad_variable_is_refused },
 		{ "stepd: a value that cannot be carried fails the tasks", a_value_that_cannot_be_carried_fails_the_tasks },
 		{ "stepd: a missing program fails the tasks", a_missing_program_fails_the_tasks },
+		{ "stepd: a program that others may write is not run", a_program_that_others_may_write_is_not_run },
 		{ "stepd: bad arguments fail only jobs with the option", bad_arguments_fail_only_jobs_with_the_option },
 		{ "stepd: a program killed in mid-life costs nothing", a_program_killed_in_mid_life_costs_nothing },
 		{ "stepd: a program stopped in mid-life is killed", a_program_stopped_in_mid_life_is_killed },

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -77,5 +78,9 @@ func (s *site) denied() string {
 	if r := s.reconcile(); r.status != 0 {
 		return r.stderr
 	}
-	return ""
+	// Nothing fails for an Event that may not be told: the log has it.
+	s.job("#DW Setup action=error").run("setup", "DEADLINE_MS=30000")
+	return deniedEvent.FindString(s.log())
 }
+
+var deniedEvent = regexp.MustCompile(`cannot create resource .{0,4}events.*HTTP 403\)`)

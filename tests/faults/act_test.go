@@ -16,6 +16,12 @@ import (
 const (
 	// isReady is what the log says of a service that is; another may be not ready.
 	isReady = ": ready at"
+	// wasTold is what the log says of an Event that was answered, or in vain. They are
+	// told beside the work. That they come is no part of any word that is kept, but each
+	// is waited for, so that requests have the same numbers in each run.
+	wasTold = "audit: create events"
+	// tellTime is longer than the bridge takes for one.
+	tellTime = 1200 * time.Millisecond
 	// preparation bounds what comes before the faults.
 	preparation = 20 * time.Second
 	// look is how often the API server is asked what became of a cell: many ask.
@@ -30,6 +36,7 @@ type act struct {
 	c     *Cell
 	p     *process
 	begin func()
+	told  int // Events of the preparation
 }
 
 func (a *act) milliseconds() string { return strconv.FormatInt(a.s.deadline.Milliseconds(), 10) }
@@ -55,15 +62,32 @@ func (a *act) live(log string) (*stepProgram, error) {
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, preparation)
 	defer cancel()
-	if err := s.logged(ctx, log, strings.Count(a.s.spec, ";")+1); err != nil {
+	services := strings.Count(a.s.spec, ";") + 1
+	a.told = services // Registered
+	if log == isReady {
+		a.told *= 2
+	}
+	err = s.logged(ctx, log, services)
+	if err == nil {
+		err = s.logged(ctx, wasTold, a.told)
+	}
+	if err != nil {
 		s.kill()
 		return nil, fmt.Errorf("preparation: %w", err)
 	}
 	return s, nil
 }
 
-// register is from the start of the program to its answer. Then slurmstepd dies,
-// or the program, which takes away what it has made.
+// tell gives the Events of this moment the time to come, if they do.
+func (a *act) tell(ctx context.Context, s *stepProgram) error {
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	_ = s.logged(ctx, wasTold, a.told+a.s.tells)
+	return nil
+}
+
+// register is from the start of the program to its answer, and what it tells after it.
+// Then slurmstepd dies, or the program, which takes away what it has made.
 func register(a *act) (*Outcome, error) {
 	a.begin()
 	s, err := a.start()
@@ -74,7 +98,9 @@ func register(a *act) (*Outcome, error) {
 	switch {
 	case o.Killed:
 	case o.Code == CodeOK:
-		s.kill()
+		after, err := s.watch(a.ctx, func(ctx context.Context) error { return a.tell(ctx, s) })
+		o.Killed = after.Killed
+		return o, err
 	default:
 		s.gone(o, hookDeadline)
 	}
@@ -166,7 +192,12 @@ func (a *act) await(s *stepProgram, done func(context.Context) error) (*Outcome,
 	ctx, cancel := context.WithTimeout(a.ctx, a.s.deadline)
 	defer cancel()
 	began := time.Now()
-	o, err := s.watch(ctx, done)
+	o, err := s.watch(ctx, func(ctx context.Context) error {
+		if err := done(ctx); err != nil {
+			return err
+		}
+		return a.tell(ctx, s)
+	})
 	o.Took = min(time.Since(began), a.s.deadline)
 	if err != nil && !o.Killed && o.Code == CodeOK {
 		o.Code, o.Stdout = CodeFailed, []byte("MESSAGE="+strings.ReplaceAll(err.Error(), "\n", " ")+"\x00")

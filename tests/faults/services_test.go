@@ -51,6 +51,7 @@ type serviceSituation struct {
 	deadline time.Duration
 	// variant is one of another situation's: only what differs there is tried.
 	variant bool
+	tells   int      // Events of the moment that is disturbed
 	want    []string // parts of the end state's objects, one each; nil: nothing is left
 }
 
@@ -70,17 +71,17 @@ func specOf(c *Cell, spec string) string {
 func (w *world) serviceScenarios() []Scenario {
 	var all []Scenario
 	for _, s := range []serviceSituation{
-		{name: "register", spec: withProbe, act: register, want: one("false")},
-		{name: "register, then the epilog", variant: true, spec: withProbe, act: register, mend: epilog},
-		{name: "register, a dead job has the name", variant: true, spec: withProbe, before: left(both), act: register,
+		{name: "register", tells: 1, spec: withProbe, act: register, want: one("false")},
+		{name: "register, then the epilog", variant: true, tells: 1, spec: withProbe, act: register, mend: epilog},
+		{name: "register, a dead job has the name", variant: true, tells: 2, spec: withProbe, before: left(both), act: register,
 			want: append(one("false"), "Lease slurm-CLUSTER-DEAD ")},
-		{name: "register, second node of host=all", variant: true, spec: withProbe + ",host=all", before: registered("c2", withProbe+",host=all"), act: register,
+		{name: "register, second node of host=all", variant: true, tells: 1, spec: withProbe + ",host=all", before: registered("c2", withProbe+",host=all"), act: register,
 			want: append(one("false"), slice("c2", "true"))},
-		{name: "register, endpoints=both", variant: true, spec: withProbe + ",endpoints=both", act: register, want: append(one("false"), "Endpoints web of slurm-CLUSTER-JOB ")},
+		{name: "register, endpoints=both", variant: true, tells: 1, spec: withProbe + ",endpoints=both", act: register, want: append(one("false"), "Endpoints web of slurm-CLUSTER-JOB ")},
 		{name: "register, srun in a job that has it", variant: true, spec: plain, step: "0", before: registered("c1", plain), act: register, want: one("true")},
-		{name: "ready", spec: withProbe, act: becomeReady, want: one("true")},
+		{name: "ready", tells: 1, spec: withProbe, act: becomeReady, want: one("true")},
 		{name: "renew", spec: plain, act: renew, deadline: 2 * renewInterval, want: one("true")},
-		{name: "renew, somebody removed all", variant: true, spec: both, act: restore, deadline: 2 * renewInterval,
+		{name: "renew, somebody removed all", variant: true, tells: 1, spec: both, act: restore, deadline: 2 * renewInterval,
 			want: append(one("true"), "Endpoints web of slurm-CLUSTER-JOB ")},
 		{name: "deregister", spec: plain, act: deregister, mend: epilog},
 		{name: "deregister two services", variant: true, spec: twoOfThem, act: deregister, mend: epilog},

@@ -104,9 +104,11 @@ func plainService(name string) *unstructured.Unstructured {
 }
 
 // bind gives a user or a group a ClusterRole in the test's namespace.
-func (w *world) bind(kind, name, role string) {
+func (w *world) bind(kind, name, role string) { w.t.Helper(); w.bindIn(w.namespace, kind, name, role) }
+
+func (w *world) bindIn(namespace, kind, name, role string) {
 	w.t.Helper()
-	_, err := w.admin.Resource(rbacGVR("rolebindings")).Namespace(w.namespace).Create(w.t.Context(), &unstructured.Unstructured{Object: map[string]any{
+	_, err := w.admin.Resource(rbacGVR("rolebindings")).Namespace(namespace).Create(w.t.Context(), &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
 		"metadata": map[string]any{"generateName": "test-"},
 		"roleRef":  map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
@@ -147,9 +149,11 @@ func (w *world) without(role *unstructured.Unstructured, resource, verb string) 
 	name := strings.ToLower(fmt.Sprintf("without-%s-%s-%d", verb, resource, time.Now().UnixNano()))
 	role.Object["metadata"] = map[string]any{"name": name}
 	found := false
+	var rules []any
 	for _, r := range role.Object["rules"].([]any) {
 		rule := r.(map[string]any)
 		if rule["resources"].([]any)[0] != resource {
+			rules = append(rules, rule)
 			continue
 		}
 		var verbs []any
@@ -160,8 +164,11 @@ func (w *world) without(role *unstructured.Unstructured, resource, verb string) 
 			}
 			verbs = append(verbs, v)
 		}
-		rule["verbs"] = verbs
+		if rule["verbs"] = verbs; len(verbs) > 0 {
+			rules = append(rules, rule)
+		}
 	}
+	role.Object["rules"] = rules
 	require.True(w.t, found, "%s %s is not in the role", verb, resource)
 	_, err := w.admin.Resource(rbacGVR("clusterroles")).Create(w.t.Context(), role, metav1.CreateOptions{})
 	require.NoError(w.t, err)

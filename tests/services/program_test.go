@@ -98,8 +98,7 @@ renew_interval = "5s"
 `, filepath.Join(n.dir, "slurm.conf"), n.dir, filepath.Join(n.dir, "log"), s.kubeconfig, filepath.Join(n.dir, "run"), name, s.services, s.rules))
 	w.t.Cleanup(func() {
 		if w.t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(n.dir, "log"))
-			w.t.Logf("log of the node:\n%s", log)
+			w.t.Logf("log of the node:\n%s", n.log())
 		}
 	})
 	return n
@@ -125,6 +124,11 @@ func (n *node) write(name string, mode os.FileMode, text string) string {
 	path := filepath.Join(n.dir, name)
 	require.NoError(n.t, os.WriteFile(path, []byte(text), mode))
 	return path
+}
+
+func (n *node) log() string {
+	text, _ := os.ReadFile(filepath.Join(n.dir, "log"))
+	return string(text)
 }
 
 // squeue is what Slurm answers: a shell script.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
@@ -25,6 +26,7 @@ func everything(w *world, kubeconfig string) error {
 	ctx := w.t.Context()
 	r := w.registrar(12)
 	r.Kube = w.client(kubeconfig)
+	r.Events = kube.NewEvents(r.Kube, "c1")
 	specs := w.specs("name=a,port=1,endpoints=both;name=b,port=2,expose=headless")
 	dead := w.registrar(11)
 	dead.Kube = r.Kube
@@ -51,7 +53,17 @@ func everything(w *world, kubeconfig string) error {
 	if left := w.names(); len(left) > 0 {
 		return fmt.Errorf("left: %v", left)
 	}
-	return nil
+	return w.mayTell(r.Events)
+}
+
+// mayTell makes an error of what nothing else fails for.
+func (w *world) mayTell(events *kube.Events) error {
+	events.Tell(w.t.Context(), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: w.namespace, Name: "a"}, kube.EventNormal, "Test", "x")
+	list, err := w.admin.Resource(kube.EventsGVR).Namespace(w.namespace).List(w.t.Context(), metav1.ListOptions{FieldSelector: "reason=Test"})
+	if err == nil && len(list.Items) == 0 {
+		err = errors.New("cannot create resource \"events\"")
+	}
+	return err
 }
 
 func TestTheShippedRightsAreEnough(t *testing.T) {

@@ -169,7 +169,11 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 		{"the right to renew its token", func(p *patient) { p.delete(roleBindings, "slurm", "slurmk8s-controller-token") }, "controller credential", doctor.Warning, "may not create serviceaccounts/token slurmk8s-controller", ""},
 		{"the right of reconcile", func(p *patient) { p.delete(roleBindings, p.namespace, "slurmk8s-reconcile") }, "controller credential", doctor.Failed, "may not list services, delete services", "slurmk8s-reconcile"},
 		{"the rights of nodes", func(p *patient) { p.delete(roleBindings, p.namespace, "slurmk8s-node") }, "node credential", doctor.Failed, "create leases", "slurmk8s-node"},
-		{"a site without the old Endpoints", func(p *patient) { p.withoutEndpoints() }, "node credential", doctor.Warning, "may not get endpoints", "unless that is intended"},
+		{"a site without the old Endpoints", func(p *patient) { p.withoutRule("endpoints") }, "node credential", doctor.Warning, "may not get endpoints", "unless that is intended"},
+		{"a node that may not tell", func(p *patient) { p.withoutRule("events") }, "node credential", doctor.Warning, "may not create events", "unless that is intended"},
+		{"a controller that may not tell", func(p *patient) {
+			p.change(someRoles, "slurm", "slurmk8s-controller", `{"rules":[{"apiGroups":["dataworkflowservices.github.io"],"resources":["workflows"],"verbs":["get","list","watch","create","patch","delete"]},{"apiGroups":["dataworkflowservices.github.io"],"resources":["computes"],"verbs":["patch"]}]}`)
+		}, "controller credential", doctor.Warning, "rights in namespace slurm: may not create events", "unless that is intended"},
 		{"an address that is not in the list", func(p *patient) {
 			p.change(configMaps, "slurm", "slurmk8s-nodes", `{"data":{"c1":"10.1.0.77"}}`)
 		}, "admission policy", doctor.Failed, "node c1 may not publish its own address 10.1.0.1", "slurmk8s-nodes"},
@@ -240,13 +244,14 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 	})
 }
 
-func (p *patient) withoutEndpoints() {
+// withoutRule takes a rule from the nodes' role.
+func (p *patient) withoutRule(resource string) {
 	role := p.get(roles, "", "slurmk8s-node")
 	rules, _, err := unstructured.NestedSlice(role.Object, "rules")
 	require.NoError(p.t, err)
 	var kept []any
 	for _, r := range rules {
-		if fmt.Sprint(r.(map[string]any)["resources"]) != "[endpoints]" {
+		if fmt.Sprint(r.(map[string]any)["resources"]) != "["+resource+"]" {
 			kept = append(kept, r)
 		}
 	}

@@ -1,0 +1,92 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+)
+
+func aService(namespace string) Object {
+	return Object{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: "web", UID: "u-1"}
+}
+
+func TestAnEventIsOnePrintableLineWithoutLabels(t *testing.T) {
+	var got map[string]any
+	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, "/api/v1/namespaces/jobs/events", r.URL.Path)
+		assert.NoError(t, json.NewDecoder(r.Body).Decode(&got))
+		fakeapi.JSON(w, 201, got)
+	})
+	NewEvents(newClient(t, s.Kubeconfig()), "c1").
+		Tell(t.Context(), aService("jobs"), EventWarning, "NotReady", "a\nb\x1b[31m\xff"+strings.Repeat("ü", 600))
+	require.NotNil(t, got)
+	message := got["message"].(string)
+	assert.True(t, strings.HasPrefix(message, "a b [31m?ü"), message)
+	assert.LessOrEqual(t, len(message), 1024)
+	assert.NotContains(t, message, "\uFFFD", "not cut within a letter")
+	assert.Equal(t, map[string]any{"generateName": "web.slurmk8s-", "namespace": "jobs"}, got["metadata"])
+	assert.Equal(t, map[string]any{"apiVersion": "v1", "kind": "Service", "namespace": "jobs", "name": "web", "uid": "u-1"}, got["involvedObject"])
+	assert.Equal(t, map[string]any{"component": "slurmk8s", "host": "c1"}, got["source"])
+	assert.Equal(t, []any{"slurmk8s.io/slurmk8s", "c1", "Warning", "NotReady"},
+		[]any{got["reportingComponent"], got["reportingInstance"], got["type"], got["reason"]})
+}
+
+func TestWhoeverRefusesAnEventIsNotAskedAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status int
+		reason string
+		asked  int32 // by three Events in one namespace and one in another
+	}{
+		"RBAC: once in each namespace":             {403, "Forbidden", 2},
+		"an admission policy: once in each":        {422, "Invalid", 2},
+		"a server that fails: again each time":     {500, "InternalError", 4},
+		"an overloaded server: again, but no more": {429, "TooManyRequests", 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int32
+			s := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
+				asked.Add(1)
+				fakeapi.Status(w, tt.status, tt.reason, "no")
+			})
+			e := NewEvents(newClient(t, s.Kubeconfig()), "c1")
+			for _, namespace := range []string{"a", "a", "a", "b"} {
+				e.Tell(t.Context(), aService(namespace), EventNormal, "Ready", "x")
+			}
+			assert.Equal(t, tt.asked, asked.Load())
+		})
+	}
+}
+
+func TestAnEventTakesNoLongerThanItsTellerHas(t *testing.T) {
+	s := fakeapi.New(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	e := NewEvents(newClient(t, s.Kubeconfig()), "c1")
+	took := func(ctx context.Context) time.Duration {
+		begin := time.Now()
+		e.Tell(ctx, aService("jobs"), EventNormal, "Ready", "x")
+		return time.Since(begin)
+	}
+	over, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	assert.InDelta(t, eventGrace.Seconds(), took(over).Seconds(), 0.25, "a hook's deadline is over")
+	assert.InDelta(t, eventTimeout.Seconds(), took(t.Context()).Seconds(), 0.5)
+
+	begin := time.Now()
+	for range 100 {
+		e.TellBeside(aService("jobs"), EventNormal, "Ready", "x")
+	}
+	assert.Less(t, time.Since(begin), 100*time.Millisecond)
+	require.Eventually(t, func() bool { return len(e.beside) == 0 }, 5*time.Second, 10*time.Millisecond)
+	assert.Len(t, s.Requests(), 2+eventsBeside, "more at once are not told")
+
+	(*Events)(nil).Tell(t.Context(), aService("jobs"), EventNormal, "Ready", "x")
+	(*Events)(nil).TellBeside(aService("jobs"), EventNormal, "Ready", "x")
+}
