@@ -154,7 +154,7 @@ test-e2e: cluster
 	$(GO_TEST) -count=1 -timeout 40m -v ./tests/e2e
 	lua/test/slurm_test.sh $${SLURM_RELEASE:-bookworm}
 
-## test-releases: the happy path and fatal errors on the other Slurm releases; shims on each
+## test-releases: test-e2e on the other Slurm releases, and the shims on each
 test-releases: cluster
 	tests/e2e/releases.sh
 	lua/test/slurm_test.sh trixie forky

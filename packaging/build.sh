@@ -35,7 +35,7 @@ stage() {
 	mkdir -p "$STAGE"/{man/man1,man/man5,man/man7,completion,doc/slurmk8s-doc/manifests}
 	cp -r "$root/bin" "$root/lib" "$root/etc" "$STAGE/"
 	find "$STAGE/lib" -name '*.so' -exec strip --strip-unneeded {} +
-	cp packaging/completion/slurmk8s.bash "$STAGE/completion/"
+	cp packaging/completion/slurmk8s.* "$STAGE/completion/"
 
 	date=$(date -d "@$SOURCE_DATE_EPOCH" +%F)
 	go run ./packaging/man -program "$root/bin/slurmk8s" -config packaging/slurmk8s.toml -date "$date" -out "$STAGE/man"

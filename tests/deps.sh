@@ -20,6 +20,8 @@ shellcheck               shellcheck
 curl                     curl
 mandoc                   mandoc
 dbus-daemon              dbus-daemon
+zsh                      zsh
+fish                     fish
 "
 
 missing=()

@@ -1,5 +1,3 @@
-// Package docs holds README.md and docs/ against what they describe: links, commands and their
-// flags, make targets, options of srun, configuration.
 package docs
 
 import (
@@ -20,54 +18,25 @@ import (
 
 const top = "../.."
 
-// page is a text of the documentation.
-type page struct {
-	path, text string
-	blocks     []block
-}
-
-// block is a fenced part of a page.
-type block struct{ language, text string }
-
-var fence = regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
-
-func pages(t *testing.T) []page {
+func pages(t *testing.T) []Page {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(top, "docs", "*.md"))
+	all, err := Read(top)
 	require.NoError(t, err)
-	require.NotEmpty(t, paths)
-	var all []page
-	for _, path := range append(paths, filepath.Join(top, "README.md"), filepath.Join(top, "spank", "README.md"), filepath.Join(top, "tests", "cluster", "README.md")) {
-		text, err := os.ReadFile(path)
+	require.Greater(t, len(all), 5)
+	for _, path := range []string{"spank/README.md", "tests/cluster/README.md"} {
+		page, err := ReadPage(top, filepath.Join(top, path))
 		require.NoError(t, err)
-		p := page{path: path, text: string(text)}
-		for _, found := range fence.FindAllStringSubmatch(p.text, -1) {
-			p.blocks = append(p.blocks, block{language: found[1], text: found[2]})
-		}
-		all = append(all, p)
+		all = append(all, page)
 	}
 	return all
 }
 
-// commands are the lines of a page that a person is to type, without prompt and comment.
-func (p page) commands() []string {
+// simple are the commands of a page one by one, without what joins them.
+func simple(p Page) []string {
 	var all []string
-	for _, b := range p.blocks {
-		if b.language != "sh" && b.language != "console" {
-			continue
-		}
-		for line := range strings.Lines(b.text) {
-			line = strings.TrimSpace(line)
-			if b.language == "console" {
-				var typed bool
-				if line, typed = strings.CutPrefix(line, "$ "); !typed {
-					continue
-				}
-			}
-			line, _, _ = strings.Cut(line, " #")
-			for command := range strings.SplitSeq(line, "&&") {
-				all = append(all, strings.TrimPrefix(strings.TrimSpace(command), "sudo "))
-			}
+	for _, c := range p.Commands() {
+		for command := range strings.SplitSeq(c.Text, "&&") {
+			all = append(all, strings.TrimPrefix(strings.TrimSpace(command), "sudo "))
 		}
 	}
 	return all
@@ -77,27 +46,29 @@ var link = regexp.MustCompile(`\]\(([^)#]+)\)`)
 
 func TestLinksLeadSomewhere(t *testing.T) {
 	for _, p := range pages(t) {
-		for _, found := range link.FindAllStringSubmatch(p.text, -1) {
+		for _, found := range link.FindAllStringSubmatch(p.Text, -1) {
 			if strings.Contains(found[1], "://") {
 				continue
 			}
-			assert.FileExists(t, filepath.Join(filepath.Dir(p.path), found[1]), p.path)
+			assert.FileExists(t, filepath.Join(top, filepath.Dir(p.Name), found[1]), p.Name)
 		}
 	}
 }
+
+var quoted = regexp.MustCompile(`"[^"]*"`)
 
 func TestMakeTargetsExist(t *testing.T) {
 	makefile, err := os.ReadFile(filepath.Join(top, "Makefile"))
 	require.NoError(t, err)
 	for _, p := range pages(t) {
-		for _, command := range p.commands() {
-			words := strings.Fields(command)
+		for _, command := range simple(p) {
+			words := strings.Fields(quoted.ReplaceAllString(command, ""))
 			if len(words) == 0 || words[0] != "make" {
 				continue
 			}
 			for _, target := range words[1:] {
 				if !strings.ContainsAny(target, "=$") {
-					assert.Regexp(t, `(?m)^`+regexp.QuoteMeta(target)+`:`, string(makefile), "%s: %s", p.path, command)
+					assert.Regexp(t, `(?m)^`+regexp.QuoteMeta(target)+`:`, string(makefile), "%s: %s", p.Name, command)
 				}
 			}
 		}
@@ -120,10 +91,10 @@ func TestCommandsOfSlurmk8sTakeTheirFlags(t *testing.T) {
 	slurmk8s := program(t)
 	tried := 0
 	for _, p := range pages(t) {
-		for _, command := range p.commands() {
+		for _, command := range simple(p) {
 			_, arguments, ours := strings.Cut(" "+command, "slurmk8s ")
 			words := strings.Fields(arguments)
-			if !ours || len(words) == 0 || strings.HasPrefix(command, "install") || !regexp.MustCompile(`^[a-z-]+$`).MatchString(words[0]) {
+			if !ours || len(words) == 0 || strings.HasPrefix(command, "install") || words[0] == "hook" || !regexp.MustCompile(`^[a-z-]+$`).MatchString(words[0]) {
 				continue
 			}
 			tried++
@@ -131,7 +102,7 @@ func TestCommandsOfSlurmk8sTakeTheirFlags(t *testing.T) {
 			cmd := exec.CommandContext(ctx, slurmk8s, append([]string{words[0]}, append(flagsOf(words[1:]), "--help")...)...)
 			out, err := cmd.CombinedOutput()
 			cancel()
-			assert.NoError(t, err, "%s: %s: %s", p.path, command, out)
+			assert.NoError(t, err, "%s: %s: %s", p.Name, command, out)
 		}
 	}
 	assert.GreaterOrEqual(t, tried, 4, "the documentation shows commands")
@@ -153,8 +124,8 @@ func TestOptionsOfSrunExist(t *testing.T) {
 	table, err := os.ReadFile(filepath.Join(top, "spank", "options.c"))
 	require.NoError(t, err)
 	for _, p := range pages(t) {
-		for _, found := range option.FindAllStringSubmatch(p.text, -1) {
-			assert.Contains(t, string(table), `"`+found[1]+`"`, p.path)
+		for _, found := range option.FindAllStringSubmatch(p.Text, -1) {
+			assert.Contains(t, string(table), `"`+found[1]+`"`, p.Name)
 		}
 	}
 }
@@ -163,18 +134,18 @@ func TestOptionsOfSrunExist(t *testing.T) {
 func TestConfigurationThatIsShownLoads(t *testing.T) {
 	shown := 0
 	for _, p := range pages(t) {
-		for _, b := range p.blocks {
-			if b.language != "toml" {
+		for _, b := range p.Blocks {
+			if b.Language != "toml" {
 				continue
 			}
 			shown++
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "slurm.conf"), []byte("ClusterName=alps\n"), 0o644))
 			path := filepath.Join(dir, "slurmk8s.toml")
-			text := "slurm_conf = \"" + filepath.Join(dir, "slurm.conf") + "\"\n" + b.text
+			text := "slurm_conf = \"" + filepath.Join(dir, "slurm.conf") + "\"\n" + b.Text
 			require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
 			_, err := slurmconf.Load(path)
-			assert.NoError(t, err, "%s: %s", p.path, b.text)
+			assert.NoError(t, err, "%s: %s", p.Name, b.Text)
 		}
 	}
 	assert.GreaterOrEqual(t, shown, 2)
@@ -186,13 +157,13 @@ func TestArgumentsOfThePluginExist(t *testing.T) {
 	table, err := os.ReadFile(filepath.Join(top, "spank", "config.c"))
 	require.NoError(t, err)
 	for _, p := range pages(t) {
-		if filepath.Base(p.path) != "installation.md" {
+		if p.Name != "docs/installation.md" {
 			continue
 		}
-		found := argument.FindAllStringSubmatch(p.text, -1)
+		found := argument.FindAllStringSubmatch(p.Text, -1)
 		require.GreaterOrEqual(t, len(found), 8)
 		for _, f := range found {
-			assert.Contains(t, string(table), `{ "`+f[1]+`",`, p.path)
+			assert.Contains(t, string(table), `{ "`+f[1]+`",`, p.Name)
 		}
 	}
 }

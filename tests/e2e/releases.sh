@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the e2e tests on the newer Slurm releases, and puts bookworm's 22.05 back. Arguments are
-# releases (trixie forky) or options of go test, by default those that take long are left out:
-#   releases.sh                       both, the usual tests
+# releases (trixie forky) or options of go test:
+#   releases.sh                       both, the whole suite: a quarter of an hour each
 #   releases.sh trixie -run Status    one, some tests
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../cluster/lib.sh
@@ -14,8 +14,6 @@ while [ $# -gt 0 ] && [[ $1 != -* ]]; do
 	shift
 done
 [ ${#releases[@]} -gt 0 ] || releases=(trixie forky)
-# These wait for Slurm itself, or repeat; what they show does not depend on the release.
-[ $# -gt 0 ] || set -- -skip 'Requeued|KilledWhile|AgainAndAgain|WorkerIsRestarted|IsKilledInAProlog'
 
 back() {
 	tests/cluster/slurm.sh bookworm up

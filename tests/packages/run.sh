@@ -61,9 +61,15 @@ packages() {
 		"$1/slurmk8s-client_$version+slurm$slurm-1"_*.deb "$1"/slurmk8s-doc_"$version"-1_all.deb
 }
 
+# documented COMMAND: the lines of the documentation that begin with it, without comment, for the
+# Slurm that runs here: what an administrator types is what is tested.
+documented() {
+	grep -hE "^ *(sudo )?$1" README.md docs/installation.md | sed -E "s/^ *(sudo )?//; s/ +#.*//; s/slurm[0-9]+\.[0-9]+/slurm${slurm:-}/g"
+}
+
 # apt COMMAND...: its output is shown only if it fails.
 apt() {
-	root sh -c "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends $*" >"$state/packages.log" 2>&1 ||
+	docker exec --workdir /packages "$container" sh -c "DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends $*" >>"$state/packages.log" 2>&1 ||
 		fail "apt-get $*: $(tail -n 20 "$state/packages.log")"
 }
 
@@ -106,9 +112,14 @@ wrong_release_is_refused() {
 }
 
 installs() {
-	local before
+	local before command
 	before=$(daemons)
-	apt install "$(packages /packages)"
+	: >"$state/packages.log"
+	# Controller and node in one, and the pages.
+	while read -r command; do
+		apt "${command#apt }"
+	done < <(documented 'apt install ')
+	apt install ./slurmk8s-doc_*.deb
 	[ "$(daemons)" = "$before" ] || fail "a daemon was restarted"
 	[ "$(root slurmk8s --version)" = "slurmk8s $VERSION" ] || fail "$(root slurmk8s --version)"
 	alice srun --immediate=20 true || fail "a job no longer runs"
@@ -118,6 +129,7 @@ installs() {
 	root bash -c '. /usr/share/bash-completion/completions/slurmk8s
 		COMP_WORDS=(slurmk8s rec) COMP_CWORD=1; _slurmk8s; [ "${COMPREPLY[*]}" = reconcile ] &&
 		COMP_WORDS=(slurmk8s reconcile --dr) COMP_CWORD=2; _slurmk8s; [ "${COMPREPLY[*]}" = --dry-run ]' || fail "completion"
+	root test -e /usr/share/zsh/vendor-completions/_slurmk8s -a -e /usr/share/fish/vendor_completions.d/slurmk8s.fish || fail "completion of zsh, fish"
 }
 
 units_are_hardened() {
@@ -126,6 +138,41 @@ units_are_hardened() {
 	for unit in slurmk8s-reconcile.service slurmk8s-node-reconcile.service; do
 		root systemd-analyze security --offline=true --threshold=20 "/usr/lib/systemd/system/$unit" # 20: 2.0 of 10
 	done
+}
+
+has_systemd() { root test -d /run/systemd/system; }
+
+# A Workflow of a job that this Slurm does not know goes within a minute: by the timer and its
+# units as systemd runs them, with all their limits.
+timers_reconcile() {
+	local lost=699999 version unit
+	version=$(kubectl get crd workflows.dataworkflowservices.github.io --output 'jsonpath={.spec.versions[0].name}')
+	kubectl create --filename - >/dev/null <<-END
+		apiVersion: dataworkflowservices.github.io/$version
+		kind: Workflow
+		metadata:
+		  name: bb$lost
+		  namespace: slurm
+		  labels: {slurmk8s.io/managed-by: slurmk8s, slurmk8s.io/cluster: packages, slurmk8s.io/job-id: "$lost"}
+		spec: {desiredState: Proposal, wlmID: packages, jobID: $lost, userID: 1001, groupID: 1001, hurry: false, dwDirectives: []}
+	END
+	[ -n "$(objects "$lost")" ]
+	root systemctl daemon-reload
+	for unit in slurmk8s-reconcile slurmk8s-node-reconcile; do
+		root systemctl enable --now "$unit.timer"
+	done
+	eventually 100 nothing_in_kubernetes "$lost"
+	# The node's begins up to 20 s after the minute.
+	for unit in slurmk8s-reconcile slurmk8s-node-reconcile; do
+		eventually 100 ran_well "$unit"
+	done
+}
+
+ran_well() {
+	local seen
+	seen=$(root systemctl show --property=Result,ExecMainStartTimestampMonotonic,ExecMainStatus,ConditionResult "$1.service")
+	[[ $seen == *Result=success* && $seen == *ExecMainStatus=0* && $seen == *ConditionResult=yes* &&
+		$seen != *Monotonic=0* ]] || fail "$1: $seen: $(root journalctl --no-pager --lines 10 --unit "$1")"
 }
 
 # What the packages' own words and the README tell an administrator to do.
@@ -138,8 +185,8 @@ sets_up() {
 		namespaces = ["slurm-jobs"]
 	END
 	# --overwrite: tests/cluster/services.sh has made the same objects already.
-	root slurmk8s setup --kubeconfig /root/admin.conf --output /root/out --nodes "$node" --write-slurm-conf --overwrite
-	root sh -c "install -m 0600 /root/out/nodes/$node/* /etc/slurm/"
+	docker exec --workdir /root "$container" sh -c "$(documented 'slurmk8s setup .*--write-slurm-conf' | head -n 1) --overwrite"
+	root sh -c "install -m 0600 /root/slurmk8s/nodes/$node/* /etc/slurm/"
 	root sh -c 'if command -v systemctl; then systemctl enable slurmk8s-reconcile.timer; else echo "* * * * * slurm slurmk8s reconcile" >/etc/cron.d/slurmk8s; fi'
 	root /test/host.sh restart
 	root slurmk8s doctor || [ $? = 1 ] || fail "doctor"
@@ -188,14 +235,15 @@ upgrades_under_a_job() {
 removes() {
 	root /test/host.sh unuse
 	root /test/host.sh restart
-	apt remove 'slurmk8s*'
+	apt remove "'slurmk8s*'"
+	! root systemctl is-active 'slurmk8s-*' >/dev/null 2>&1 || fail "a timer goes on"
 	! root test -e /usr/bin/slurmk8s || fail "the program is still there"
 	root test -e /etc/slurm/slurmk8s.toml || fail "the configuration went with the packages: that is for purge"
 	alice srun --immediate=20 true || fail "Slurm does not work without it"
 }
 
 purges() {
-	apt purge 'slurmk8s*'
+	apt purge "'slurmk8s*'"
 	root rm -f /etc/cron.d/slurmk8s # the administrator's
 	[ "$(files)" = "$files_before" ] || fail "$(diff <(echo "$files_before") <(files))"
 	! root dpkg -l 'slurmk8s*' 2>/dev/null | grep -E '^.[^n]' | grep slurmk8s || fail "dpkg still knows it"
@@ -208,9 +256,9 @@ all_behaviours() {
 	broken=
 	behaviour "a client package for another Slurm is refused" wrong_release_is_refused
 	behaviour "all packages install beside a Slurm that runs, which goes on" installs
-	# Bookworm's packages of Slurm do not bring systemd.
-	[ "$release" = bookworm ] || behaviour "the units are valid, and systemd finds little exposed" units_are_hardened
+	! root sh -c 'command -v systemd-analyze' >/dev/null || behaviour "the units are valid, and systemd finds little exposed" units_are_hardened
 	behaviour "setup and doctor, as the packages tell" sets_up
+	! has_systemd || behaviour "systemd's timers reconcile, within the limits of their units" timers_reconcile
 	behaviour "a #DW job runs, and a wrong directive is refused" runs_a_storage_job
 	behaviour "a --k8s-register job is a Service while it runs" runs_a_service_job
 	behaviour "an upgrade under a job loses neither job nor object, and keeps the configuration" upgrades_under_a_job
@@ -218,16 +266,32 @@ all_behaviours() {
 	behaviour "purged, nothing is left" purges
 }
 
+# can_boot IMAGE: Bookworm's packages of Slurm do not bring systemd, and from 258 on systemd wants
+# a host with the second version of cgroups.
+can_boot() {
+	local version
+	version=$(docker run --rm --entrypoint systemctl "$1" --version 2>/dev/null | awk 'NR == 1 { print $2 }') || return 1
+	[ "$version" -lt 258 ] || [ "$(stat --file-system --format %T /sys/fs/cgroup)" = cgroup2fs ]
+}
+
 # up: a container with Debian's Slurm, which runs before any package of ours is there.
 up() {
-	local image
+	local image unit
 	image=$("$top/tests/cluster/slurm-image.sh" "$release")
 	# Also those that KEEP=1 left: they share one network, and so the ports.
 	docker ps --all --quiet --filter "name=^$CLUSTER-packages-" | xargs --no-run-if-empty docker rm --force >/dev/null
+	local system=(--init --entrypoint sleep) first=infinity
+	if can_boot "$image"; then # it leaves the kernel that all share alone
+		system=(--privileged --tmpfs /run --entrypoint /lib/systemd/systemd) first=--unit=basic.target
+		for unit in systemd-sysctl systemd-modules-load systemd-remount-fs; do
+			system+=(--volume "/dev/null:/etc/systemd/system/$unit.service:ro")
+		done
+	fi
 	# Job ids of its own: Workflows of all clusters are in one namespace, and named after them.
-	docker run --detach --init --name "$container" --network "container:$node" --env "FIRST_JOB_ID=$((700000 + RANDOM))" \
+	docker run --detach "${system[@]}" --name "$container" --network "container:$node" --env "FIRST_JOB_ID=$((700000 + RANDOM))" \
 		--volume "$old:/packages:ro" --volume "$new:/packages-next:ro" --volume "$top/tests/packages:/test:ro" \
-		--entrypoint sleep "$image" infinity >/dev/null
+		"$image" "$first" >/dev/null
+	[ "$first" = infinity ] || eventually 60 root systemctl is-active basic.target
 	root /test/host.sh start
 	slurm=$(root slurmctld -V | awk '{ print $2 }')
 	slurm=${slurm%.*}
@@ -237,7 +301,21 @@ down() {
 	[ -n "${KEEP:-}" ] || docker rm --force "$container" >/dev/null 2>&1 || true
 }
 
-[ -n "${NEXT_IS_BUILT:-}" ] || VERSION=$next PACKAGES=$new packaging/build.sh deb >/dev/null
+# for_other_releases: client packages for other releases of Slurm are made as the documentation says.
+for_other_releases() {
+	local others command
+	others=$(mktemp -d)
+	command=$(documented 'make packages ')
+	PACKAGES=$others bash -c "$command" >/dev/null
+	[ "$(find "$others" -name 'slurmk8s-client*' | wc -l)" = 4 ] || fail "$command: made $(ls "$others")"
+	rm -r "$others"
+	echo "ok - $command"
+}
+
+[ -n "${NEXT_IS_BUILT:-}" ] || {
+	for_other_releases
+	VERSION=$next PACKAGES=$new packaging/build.sh deb >/dev/null
+}
 tests/e2e/deploy.sh
 
 releases=("$@")

@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/tests/docs"
+)
+
+// way is how commands of the documentation are run, from its own text.
+type way struct {
+	commands string // a regexp of whole commands
+	in       place
+	// before makes true what the reader has by then: files, and what JOBID and the like stand for.
+	before func(*reader)
+	after  func(*reader)
+	// instead is put behind a command that would take the test's own ground away, so that it only
+	// says what it would do.
+	instead string
+	mayEnd  []int // exit statuses besides 0
+}
+
+// ways come first to last: the first that matches a command counts.
+var ways = []way{
+	{commands: `cat \S+`, in: login},
+	{commands: `sbatch job\.sh`, in: login, before: (*reader).holdJobs, after: (*reader).adoptSubmitted},
+	{commands: `sbatch --k8s-register=jupyter:8888 notebook\.sh`, in: login, before: (*reader).holdJobs, after: (*reader).isService},
+	{commands: `srun .*\./simulate`, in: login, before: (*reader).letJobsGo},
+	{commands: `salloc .*\./simulate`, in: login, before: (*reader).letJobsGo},
+	{commands: `scontrol show bbstat workflow 42`, in: login, after: (*reader).letJobsGo},
+	{commands: `scontrol show bbstat workflow JOBID`, in: login, before: (*reader).storageJob},
+	{commands: `scontrol show job`, in: login},
+	{commands: `scancel --hurry JOBID`, in: login, before: (*reader).storageJob},
+	{commands: `scontrol release JOBID`, in: controller, before: (*reader).heldJob},
+	{commands: `scontrol requeue JOBID`, in: controller, before: (*reader).runningJob, after: (*reader).cancel},
+
+	// 1: doctor has warnings for the test cluster. Its timer is the page's own line for cron.
+	{commands: `slurmk8s doctor( --json)?`, in: controller, before: (*reader).hasCron, mayEnd: []int{1}},
+	{commands: `slurmk8s status`, in: controller, before: (*reader).storageAndService},
+	{commands: `slurmk8s status --json`, in: controller},
+	{commands: `slurmk8s status \[?JOBID\]?`, in: controller, before: (*reader).storageJob},
+	{commands: `slurmk8s cleanup (--dry-run )?JOBID`, in: controller, before: (*reader).overJob},
+	{commands: `(/opt/slurmk8s/bin/)?slurmk8s reconcile( --dry-run)?`, in: slurmUser},
+	{commands: `slurmk8s setup --renew`, in: controller},
+	{commands: `slurmk8s setup --kubeconfig admin\.conf --dry-run`, in: controller},
+	{commands: `slurmk8s setup --renew --kubeconfig admin\.conf --output DIR`, in: controller, before: (*reader).keepCredential},
+	{commands: `sudo -u slurm slurmk8s hook slurm_bb_job_process SCRIPT=job\.sh .*`, in: slurmUser},
+
+	{commands: `kubectl apply -f packaging/manifests/\S+\.yaml`, in: administrator},
+	{commands: `kubectl uncordon NODE; kubectl cordon NODE`, in: administrator, after: (*reader).uncordon},
+	{commands: `kubectl (get|describe) node NODE( -o yaml)?`, in: administrator},
+	{commands: `kubectl label namespace NS \S+`, in: administrator, before: (*reader).openNamespace},
+	{commands: `kubectl -n slurm delete serviceaccount slurmk8s-controller`, in: administrator, instead: "--dry-run=server"},
+
+	{commands: `(make( all)? && sudo )?make install`, in: administrator, after: (*reader).isInstalled},
+	{commands: `make help`, in: administrator},
+	{commands: `make cluster-down`, in: nowhere},
+	{commands: `make test-api KUBERNETES=1\.33`, in: administrator, instead: "--dry-run"},
+	{commands: `sudo install -d -o slurm .*`, in: byHand},
+	{commands: `ln -s .*`, in: byHand},
+}
+
+// elsewhere are commands that another test runs, or that are names of what Slurm runs.
+var elsewhere = []struct{ commands, file, has string }{
+	{`make deps all spank`, "Makefile", `(?m)^cluster: deps all spank$`},
+	{`make demo`, ".ci/run", `make --no-print-directory demo`},
+	{`make test`, ".ci/run", `(?m)^for target in deps lint test-unit test-c test-api test-faults test-e2e;`},
+	{`make bench`, ".ci/run", `make --no-print-directory bench`},
+	{`make test-releases`, ".ci/run", `(?m)^part tests/e2e/releases\.sh trixie forky`},
+	{`make packages`, "Makefile", `(?m)^test-packages: packages `},
+	{`make packages SLURM_RELEASES=.*`, "tests/packages/run.sh", `documented 'make packages '`},
+	{`make test-packages`, "Makefile", `(?m)^test-all: .*test-packages`},
+	{`apt install .*`, "tests/packages/run.sh", `documented 'apt install `},
+	{`apt purge 'slurmk8s\*'`, "tests/packages/run.sh", `(?m)^\tapt purge "'slurmk8s\*'"$`},
+	{`slurmk8s setup --kubeconfig admin\.conf --output /root/slurmk8s --write-slurm-conf`, "tests/packages/run.sh", `documented 'slurmk8s setup .*--write-slurm-conf'`},
+	{`slurmk8s setup( --kubeconfig admin\.conf --overwrite)?`, "tests/packages/run.sh", `setup .* --overwrite`},
+	{`systemctl enable --now slurmk8s-reconcile\.timer`, "tests/packages/run.sh", `systemctl enable slurmk8s-reconcile\.timer`},
+	{`journalctl -t slurmk8s`, "bridge/logging/logging.go", `"SYSLOG_IDENTIFIER": "slurmk8s"`}, // containers have no journal
+	{`slurmk8s hook( k8s_check)?`, "tests/services/hostile_test.go", `"k8s_check"`},
+	{`slurmk8s step`, "tests/services/program_test.go", `slurmk8s\(n\.t\), "step"`},
+}
+
+// whole says whether a pattern is of the whole command.
+func whole(pattern, command string) bool {
+	return regexp.MustCompile(`^(` + pattern + `)$`).MatchString(command)
+}
+
+func documentation(t *testing.T) []docs.Page {
+	t.Helper()
+	pages, err := docs.Read("../..")
+	require.NoError(t, err)
+	return pages
+}
+
+func wayOf(command string) *way {
+	for i := range ways {
+		if whole(ways[i].commands, command) {
+			return &ways[i]
+		}
+	}
+	return nil
+}
+
+// A new command is run here, or by a test that is named here.
+func TestNoCommandOfTheDocumentationIsUntested(t *testing.T) {
+	used := map[string]bool{}
+	for _, page := range documentation(t) {
+		assert.Empty(t, page.Hidden(), "%s: commands in a block that is neither sh nor console", page.Name)
+		for _, c := range page.Commands() {
+			if w := wayOf(c.Text); w != nil {
+				used[w.commands] = true
+				continue
+			}
+			tested := false
+			for _, e := range elsewhere {
+				if tested = whole(e.commands, c.Text); tested {
+					used[e.commands] = true
+					break
+				}
+			}
+			assert.True(t, tested, "%s: %q: say in ways how it is run, or in elsewhere who does", page.Name, c.Text)
+		}
+	}
+	for _, w := range ways {
+		assert.True(t, used[w.commands], "no page has a command such as %s", w.commands)
+	}
+	for _, e := range elsewhere {
+		assert.True(t, used[e.commands], "no page has a command such as %s", e.commands)
+		text, err := os.ReadFile(filepath.Join("../..", e.file))
+		require.NoError(t, err)
+		assert.True(t, regexp.MustCompile(e.has).Match(text), "%s does not run %s any more", e.file, e.commands)
+	}
+}
+
+// It is alone: jobs take whole nodes, and slurmk8s status shows all that there is.
+func TestCommandsOfTheDocumentationWork(t *testing.T) {
+	shareNodes(t)
+	r := newReader(t)
+	done := map[string]bool{}
+	for _, page := range r.pages {
+		t.Run(page.Name, func(t *testing.T) {
+			r.t = t
+			for _, c := range page.Commands() {
+				w := wayOf(c.Text)
+				if w == nil || done[c.Text] && c.Output == "" {
+					continue
+				}
+				done[c.Text] = true
+				r.try(c, w)
+			}
+			for _, script := range page.Scripts() {
+				r.submitScript(script)
+			}
+		})
+	}
+}
+
+// try runs a command and compares what it says with what the page shows.
+func (r *reader) try(c docs.Command, w *way) {
+	r.t.Helper()
+	if file, isFile := strings.CutPrefix(c.Text, "cat "); isFile {
+		r.file(file, c.Output) // the page shows what is in it
+	}
+	if w.before != nil {
+		w.before(r)
+	}
+	command := strings.TrimSpace(r.fill(c.Text) + " " + w.instead)
+	// Who types it is there already: no container has sudo.
+	r.result = w.in(r, strings.ReplaceAll(strings.ReplaceAll(command, "sudo -u slurm ", ""), "sudo ", ""))
+	said := r.result.Stdout + r.result.Stderr
+	r.t.Logf("$ %s\n%s", command, said)
+	require.Contains(r.t, append(w.mayEnd, 0), r.result.Status, "%s: %s", command, said)
+	for line := range strings.Lines(c.Output) {
+		require.Regexp(r.t, like(r.fill(line)), said, "%s: the page shows %q", command, line)
+	}
+	if w.after != nil {
+		w.after(r)
+	}
+}
+
+var (
+	keyValue = regexp.MustCompile(`^(\w+=)[\w.]+$`)
+	age      = regexp.MustCompile(`\d+[smhd]\b`)
+	number   = regexp.MustCompile(`\d+`)
+)
+
+// anAge stands for an age until the numbers are loosened.
+const anAge = "\x00"
+
+// like is the regexp of a line of output as a page shows it: numbers, ages, spaces and the values
+// of NAME=VALUE are those of another day, and "..." stands for more.
+func like(shown string) string {
+	var words []string
+	for _, word := range strings.Fields(shown) {
+		if word == "..." {
+			words = append(words, ".*")
+			continue
+		}
+		if found := keyValue.FindStringSubmatch(word); found != nil {
+			words = append(words, regexp.QuoteMeta(found[1])+`\S*`)
+			continue
+		}
+		word = age.ReplaceAllString(regexp.QuoteMeta(word), anAge)
+		word = number.ReplaceAllString(word, `\d+`)
+		words = append(words, strings.ReplaceAll(word, anAge, `\d+[smhd]\w*`))
+	}
+	return `(?m)^\s*` + strings.Join(words, `\s+`)
+}
+
+func TestOutputIsComparedButForNumbersAndAges(t *testing.T) {
+	const got = "JOB  OBJECT\n9871  lease jobs/slurm-hpc-9871  renewed 12s ago  2m30s\nstate=DataIn ready=true  more=1\n"
+	for shown, same := range map[string]bool{
+		"12  lease jobs/slurm-hpc-12  renewed 9s ago 3m": true,
+		"state=PreRun ready=false ...":                   true,
+		"JOB OBJECT":                                     true,
+		"12  lease jobs/slurm-x-12  renewed 9s ago 3m":   false,
+		"ready=true":                                     false,
+		"OBJECT":                                         false,
+		"12  lease":                                      true,
+	} {
+		assert.Equal(t, same, regexp.MustCompile(like(shown)).MatchString(got), fmt.Sprintf("%q", shown))
+	}
+}
