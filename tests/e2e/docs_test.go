@@ -82,7 +82,9 @@ var elsewhere = []struct{ commands, file, has string }{
 	{`slurmk8s setup --kubeconfig admin\.conf --output /root/slurmk8s --write-slurm-conf`, "tests/packages/run.sh", `documented 'slurmk8s setup .*--write-slurm-conf'`},
 	{`slurmk8s setup( --kubeconfig admin\.conf --overwrite)?`, "tests/packages/run.sh", `setup .* --overwrite`},
 	{`systemctl enable --now slurmk8s-reconcile\.timer`, "tests/packages/run.sh", `systemctl enable slurmk8s-reconcile\.timer`},
-	{`journalctl -t slurmk8s`, "bridge/logging/logging.go", `"SYSLOG_IDENTIFIER": "slurmk8s"`}, // containers have no journal
+	{`install -m 0600 /root/slurmk8s/nodes/NODE/\* /etc/slurm/`, "tests/packages/run.sh", `install -m 0600 /root/slurmk8s/nodes/\$node/\* /etc/slurm/`},
+	{`systemctl restart slurmctld slurmd`, "tests/packages/run.sh", `(?m)^\troot /test/host\.sh restart$`}, // Debian's units are not ours to try
+	{`journalctl -t slurmk8s`, "bridge/logging/logging.go", `"SYSLOG_IDENTIFIER": "slurmk8s"`},             // containers have no journal
 	{`slurmk8s hook( k8s_check)?`, "tests/services/hostile_test.go", `"k8s_check"`},
 	{`slurmk8s step`, "tests/services/program_test.go", `slurmk8s\(n\.t\), "step"`},
 }

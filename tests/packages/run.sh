@@ -189,7 +189,7 @@ sets_up() {
 	root sh -c "install -m 0600 /root/slurmk8s/nodes/$node/* /etc/slurm/"
 	root sh -c 'if command -v systemctl; then systemctl enable slurmk8s-reconcile.timer; else echo "* * * * * slurm slurmk8s reconcile" >/etc/cron.d/slurmk8s; fi'
 	root /test/host.sh restart
-	root slurmk8s doctor || [ $? = 1 ] || fail "doctor"
+	root slurmk8s doctor # warnings are failures too
 }
 
 runs_a_storage_job() {
