@@ -177,6 +177,7 @@ ran_well() {
 
 # What the packages' own words and the README tell an administrator to do.
 sets_up() {
+	local said
 	sed "s|server: .*|server: https://$CLUSTER-control-plane:6443|" "$KUBECONFIG" |
 		docker exec --interactive "$container" sh -c 'umask 077; cat >/root/admin.conf'
 	docker exec --interactive "$container" sh -c 'cat >>/etc/slurm/slurmk8s.toml' <<-END
@@ -189,7 +190,8 @@ sets_up() {
 	root sh -c "install -m 0600 /root/slurmk8s/nodes/$node/* /etc/slurm/"
 	root sh -c 'if command -v systemctl; then systemctl enable slurmk8s-reconcile.timer; else echo "* * * * * slurm slurmk8s reconcile" >/etc/cron.d/slurmk8s; fi'
 	root /test/host.sh restart
-	root slurmk8s doctor # warnings are failures too
+	# Of warnings there is one only, of a defect of Slurm 22.05.
+	said=$(root slurmk8s doctor) || [[ $slurm = 22.05 && $said = *"doctor: 0 failed, 1 warnings"* ]] || fail "$said"
 }
 
 runs_a_storage_job() {
