@@ -59,6 +59,7 @@ func refuseConnections(t *testing.T, operation string, addresses []string) {
 // be written at all.
 func TestDWSIsDown(t *testing.T) {
 	alone(t)
+	t.Cleanup(func() { awaitJudgement(t) })
 	deployments := bed.Kube.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace("dws-system")
 	scale := func(replicas int) {
 		_, err := deployments.Patch(deadline(t, patience), "dwssim", types.MergePatchType,
@@ -94,6 +95,7 @@ func TestDWSIsDown(t *testing.T) {
 // outage has jobs of all kinds go through a time without API server.
 func outage(t *testing.T, begin, end func()) {
 	t.Helper()
+	t.Cleanup(func() { awaitJudgement(t) })
 	waiting := submitWaiting(t)
 	cancelled := submit(t, script{directives: []string{"DataIn action=wait"}})
 	running := submit(t, script{directives: []string{"PostRun action=complete"}, body: "sleep 5"})
@@ -140,6 +142,15 @@ func outage(t *testing.T, begin, end func()) {
 		j.endsWithin(2*patience, "COMPLETED")
 		j.gone()
 	}
+}
+
+// awaitJudgement waits until submissions are judged again, which others count on: they are not for
+// as long after a failed check as workflows.breaker says (tests/cluster/slurm/slurmk8s.toml).
+func awaitJudgement(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return admin(t, "find", "/var/spool/slurmk8s/", "-name", "breaker", "-newermt", "-11 seconds") == ""
+	}, patience, lookAgain)
 }
 
 func submitTimed(t *testing.T) (*job, time.Duration) {
