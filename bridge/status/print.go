@@ -30,8 +30,8 @@ func Print(out io.Writer, r *Report) error {
 		}
 		for _, o := range job.Objects {
 			age := "-"
-			if o.AgeSeconds > 0 {
-				age = Age(time.Duration(o.AgeSeconds) * time.Second)
+			if o.AgeSeconds != nil {
+				age = Age(time.Duration(*o.AgeSeconds) * time.Second)
 			}
 			state := o.State
 			if o.Error != "" {

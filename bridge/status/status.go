@@ -30,8 +30,8 @@ type Object struct {
 	Name  string `json:"object"` // "service jobs/jupyter"
 	State string `json:"state"`
 	Error string `json:"error,omitempty"` // what DWS or its driver says is wrong
-	// AgeSeconds is since the object was made; 0 for a node, which was there before.
-	AgeSeconds int64 `json:"age_seconds"`
+	// AgeSeconds is since the object was made; nil for a node, which was there before.
+	AgeSeconds *int64 `json:"age_seconds,omitempty"`
 }
 
 // Job is what is held for one job.
@@ -150,11 +150,12 @@ func (c *collector) object(u *unstructured.Unstructured, state, wrong string) {
 	if u.GetDeletionTimestamp() != nil {
 		state += ", being deleted"
 	}
+	age := int64(max(0, c.o.Now.Sub(u.GetCreationTimestamp().Time)) / time.Second)
 	c.add(job.ID, job.User, Object{
 		Name:       strings.ToLower(u.GetKind()) + " " + u.GetNamespace() + "/" + u.GetName(),
 		State:      state,
 		Error:      wrong,
-		AgeSeconds: int64(max(0, c.o.Now.Sub(u.GetCreationTimestamp().Time)) / time.Second),
+		AgeSeconds: &age,
 	})
 }
 
