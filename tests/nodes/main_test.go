@@ -35,7 +35,6 @@ const cluster = "alps"
 
 var (
 	namespaces  = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
-	events      = schema.GroupVersionResource{Version: "v1", Resource: "events"}
 	budgets     = schema.GroupVersionResource{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}
 	theServer   *apiserver.Server
 	startServer sync.Once

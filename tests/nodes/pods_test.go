@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -373,7 +374,7 @@ func TestEventsSayWhichJobItWas(t *testing.T) {
 	_, err := w.take(name, settings(), terms())
 	require.NoError(t, err)
 	said := func(namespace, uid string) string {
-		list, err := w.admin.Resource(events).Namespace(namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.uid=" + uid})
+		list, err := w.admin.Resource(kube.EventsGVR).Namespace(namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.uid=" + uid})
 		require.NoError(t, err)
 		require.Len(t, list.Items, 1)
 		return list.Items[0].Object["message"].(string)

@@ -146,7 +146,7 @@ func (w *world) everything(kubeconfig string, timeout time.Duration) error {
 	if err := b.GiveBackAll(ctx, []string{name}, 12, 0); err != nil {
 		return err
 	}
-	list, err := w.admin.Resource(events).Namespace(w.namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(made.GetUID())})
+	list, err := w.admin.Resource(kube.EventsGVR).Namespace(w.namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(made.GetUID())})
 	if err == nil && len(list.Items) == 0 {
 		err = errors.New("cannot create resource \"events\"") // it is not told, since nothing fails for it
 	}
