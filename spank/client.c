@@ -49,19 +49,22 @@ static void refuse(const char *format, ...)
 static void have_judged(const struct config *config)
 {
 	static struct fields request, reply;
+	static char answer[FIELDS_REPLY_MAX_BYTES];
 	const char *const argv[] = { config->program, "hook", "-0", "k8s_check", NULL };
 	char problem[512] = "it gave no reason", message[1024];
-	size_t size = 0;
-	int status;
+	size_t request_size, size = 0;
+	const char *text;
+	int status = BOUNDED_EXEC_CANNOT_RUN;
 
 	make_request(&request, config);
+	text = fields_text(&request, &request_size, problem, sizeof(problem));
 	/* The program keeps its deadline itself; the margin is for one that hangs. */
-	status = bounded_exec(argv, request.text, request.size, config->check_timeout_ms + MARGIN_MS,
-			      reply.text, sizeof(reply.text), &size, problem, sizeof(problem));
+	if (text)
+		status = bounded_exec(argv, text, request_size, config->check_timeout_ms + MARGIN_MS,
+				      answer, sizeof(answer), &size, problem, sizeof(problem));
 	if (status == ACCEPTED)
 		return;
-	if (fields_check(&reply, status > 0 ? size : 0) < 0)
-		fields_clear(&reply);
+	fields_read(&reply, answer, status > 0 ? size : 0);
 	fields_message(&reply, status > 0 ? "the options are refused, without a reason" : problem,
 		       message, sizeof(message));
 	if (status == REFUSED)

@@ -4,6 +4,9 @@
  *
  * Where one follows another on a stream it is a frame: an empty string (a zero
  * byte more) ends it.
+ *
+ * A request is never sent without one of its fields: text and vector of one that
+ * lost a field cannot be had.
  */
 #ifndef SLURMK8S_SPANK_FIELDS_H
 #define SLURMK8S_SPANK_FIELDS_H
@@ -11,19 +14,35 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define FIELDS_MAX_BYTES (64 * 1024)
+/* Of a request, as the slurmk8s program has it: bridge/cmd/slurmk8s/hook.go. */
+#define FIELDS_MAX_BYTES (1024 * 1024)
+/* Of a reply, which is a few lines. */
+#define FIELDS_REPLY_MAX_BYTES (64 * 1024)
 
+/* Only fields.c looks inside. All zero: no field. */
 struct fields {
-	size_t size;
-	bool overflow; /* something did not fit: the request must not be sent */
-	char text[FIELDS_MAX_BYTES];
+	char *text;
+	size_t size, capacity;
+	bool incomplete; /* a field was not added: too large, or no memory */
 };
 
+/* Start again; the memory is kept. */
 void fields_clear(struct fields *fields);
+
+/* Give the memory back. */
+void fields_free(struct fields *fields);
 
 /* Append a field; a NULL value adds nothing. */
 void fields_add(struct fields *fields, const char *key, const char *value);
 void fields_add_number(struct fields *fields, const char *key, unsigned long value);
+
+/* The request as text, *size bytes without the zero byte that would end a frame, which
+ * follows them. NULL and a line in `problem` if it is incomplete. */
+const char *fields_text(const struct fields *fields, size_t *size, char *problem, size_t problem_size);
+
+/* The request as a vector of its fields that a NULL ends, which the caller frees; its
+ * strings are the request's. NULL and a line in `problem` if it is incomplete. */
+const char **fields_vector(const struct fields *fields, char *problem, size_t problem_size);
 
 /* The first field for a NULL, the next one for a field; NULL after the last.
  * Every field has a '='. */
@@ -36,12 +55,15 @@ const char *fields_get(const struct fields *fields, const char *key);
  * ends it; 0 if it is not all there. */
 size_t fields_frame_length(const char *text, size_t size);
 
-/* Take over a reply of `size` bytes that is already in fields->text, with or
- * without the end of a frame. Returns 0, or -1 if it is not made of fields. */
-int fields_check(struct fields *fields, size_t size);
+/* Read a reply, with or without the end of a frame. Returns 0, or -1 if it is not
+ * made of fields; there are none then. */
+int fields_read(struct fields *fields, const char *text, size_t size);
 
 /* MESSAGE as one printable line, in `line`; `otherwise` if there is none. */
 void fields_message(const struct fields *fields, const char *otherwise,
 		    char *line, size_t size);
+
+/* Any text (or NULL) as one printable line; `otherwise` if it is empty. */
+void fields_line(const char *text, const char *otherwise, char *line, size_t size);
 
 #endif

@@ -17,13 +17,12 @@
 #include "../goffi/slurmk8s.h"
 
 #define MARGIN_MS 1000 /* for a hook that does not keep its own deadline */
-#define MAX_FIELDS 24
 
 /* Static: a thread that hangs keeps it in use after we return. */
 static struct hook_call {
 	const struct slurmk8s_library *library;
 	const char *hook;
-	const char *fields[MAX_FIELDS + 1];
+	const char **fields;
 	char **reply;
 	int code;
 } call;
@@ -89,32 +88,29 @@ static bool run_until(int timeout_ms)
 
 static void take_message(char *const *reply, const char *otherwise, char *message, size_t size)
 {
-	static struct fields answer;
-
-	fields_clear(&answer);
-	for (; reply && *reply; reply++)
-		if (strncmp(*reply, "MESSAGE=", 8) == 0)
-			fields_add(&answer, "MESSAGE", *reply + 8);
-	fields_message(&answer, otherwise, message, size);
+	while (reply && *reply && strncmp(*reply, "MESSAGE=", 8) != 0)
+		reply++;
+	fields_line(reply && *reply ? *reply + 8 : NULL, otherwise, message, size);
 }
 
 int job_script_call(const char *library, const char *hook, const struct fields *request, int timeout_ms,
 		    char *message, size_t size)
 {
-	size_t count = 0;
-
-	for (const char *f = NULL; count < MAX_FIELDS && (f = fields_next(request, f));)
-		call.fields[count++] = f;
-	call.fields[count] = NULL;
+	call.fields = fields_vector(request, message, size);
+	if (!call.fields)
+		return SLURMK8S_ENOMEM;
 	call.hook = hook;
 	occupy_standard_descriptors();
-	if (slurmk8s_load(library, &call.library, message, size) != SLURMK8S_OK)
-		return SLURMK8S_ELOAD;
+	call.code = slurmk8s_load(library, &call.library, message, size);
+	if (call.code != SLURMK8S_OK)
+		goto end;
 	if (!run_until(timeout_ms + MARGIN_MS)) {
 		snprintf(message, size, "it hangs: no end after %d ms", timeout_ms + MARGIN_MS);
 		return SLURMK8S_FAILED;
 	}
 	take_message(call.reply, call.code == SLURMK8S_OK ? "" : call.library->strerror(call.code), message, size);
 	call.library->free(call.reply);
+end:
+	free(call.fields);
 	return call.code;
 }

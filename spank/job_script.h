@@ -23,8 +23,9 @@ void job_script_request(struct fields *request, uint32_t job, spank_t spank, con
  * neither hang nor be killed: one that hangs is left behind and ends with the
  * process. May be called once.
  *
- * Returns one of slurmk8s_code. `message` is one printable line: the hook's, why
- * there is none, or "" after a success that needs no words.
+ * Returns one of slurmk8s_code; SLURMK8S_ENOMEM without a call if the request is
+ * incomplete. `message` is one printable line: the hook's, why there is none, or ""
+ * after a success that needs no words.
  */
 int job_script_call(const char *library, const char *hook, const struct fields *request, int timeout_ms,
 		    char *message, size_t size);

@@ -49,7 +49,6 @@ int refusal_write(const char *run_dir, uint32_t job, const char *text)
 
 bool refusal_read(const char *run_dir, uint32_t job, char *line, size_t size)
 {
-	static struct fields answer;
 	char text[1024];
 	ssize_t length;
 	int fd = open(mark_of(run_dir, job, ""), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -62,10 +61,7 @@ bool refusal_read(const char *run_dir, uint32_t job, char *line, size_t size)
 		close(fd);
 	text[length > 0 ? length : 0] = '\0';
 	text[strcspn(text, "\n")] = '\0';
-	fields_clear(&answer);
-	if (text[0])
-		fields_add(&answer, "MESSAGE", text);
-	fields_message(&answer, "this node could not be made ready for the job", line, size);
+	fields_line(text, "this node could not be made ready for the job", line, size);
 	return true;
 }
 

@@ -208,17 +208,15 @@ static bool await(int fd, short events, double deadline)
 	}
 }
 
-int step_program_send(struct step_program *program, struct fields *request,
+int step_program_send(struct step_program *program, const struct fields *request,
 		      double deadline, char *problem, size_t size)
 {
-	const char *next = request->text;
-	size_t left = request->size + 1; /* with the frame's end */
+	size_t left;
+	const char *next = fields_text(request, &left, problem, size);
 
-	if (request->overflow) {
-		snprintf(problem, size, "the request is larger than %d KiB", FIELDS_MAX_BYTES >> 10);
+	if (!next)
 		return -1;
-	}
-	request->text[request->size] = '\0';
+	left++; /* the frame's end */
 	while (left) {
 		ssize_t sent = send(program->fd, next, left, MSG_NOSIGNAL | MSG_DONTWAIT);
 
@@ -238,19 +236,19 @@ int step_program_send(struct step_program *program, struct fields *request,
 
 /* Read up to the end of a frame, and not beyond: the program speaks only when
  * asked. Returns the size, or -1. */
-static ssize_t read_frame(int fd, struct fields *reply, double deadline,
+static ssize_t read_frame(int fd, char reply[FIELDS_REPLY_MAX_BYTES], double deadline,
 			  char *problem, size_t size)
 {
 	size_t got = 0;
 
-	while (!fields_frame_length(reply->text, got)) {
-		ssize_t n = recv(fd, reply->text + got, sizeof(reply->text) - got, MSG_DONTWAIT);
+	while (!fields_frame_length(reply, got)) {
+		ssize_t n = recv(fd, reply + got, FIELDS_REPLY_MAX_BYTES - got, MSG_DONTWAIT);
 
 		if (n > 0) {
 			got += (size_t)n;
-		} else if (n == 0 && got == sizeof(reply->text)) {
+		} else if (n == 0 && got == FIELDS_REPLY_MAX_BYTES) {
 			snprintf(problem, size, "the step program's answer is larger than %d KiB",
-				 FIELDS_MAX_BYTES >> 10);
+				 FIELDS_REPLY_MAX_BYTES >> 10);
 			return -1;
 		} else if (n == 0) {
 			snprintf(problem, size, "the step program ended %s its answer",
@@ -270,10 +268,11 @@ static ssize_t read_frame(int fd, struct fields *reply, double deadline,
 int step_program_receive(struct step_program *program, struct fields *reply,
 			 double deadline, char *problem, size_t size)
 {
-	ssize_t got = read_frame(program->fd, reply, deadline, problem, size);
+	static char text[FIELDS_REPLY_MAX_BYTES];
+	ssize_t got = read_frame(program->fd, text, deadline, problem, size);
 
-	if (got >= 0 && fields_frame_length(reply->text, (size_t)got) == (size_t)got &&
-	    fields_check(reply, (size_t)got) == 0)
+	if (got >= 0 && fields_frame_length(text, (size_t)got) == (size_t)got &&
+	    fields_read(reply, text, (size_t)got) == 0)
 		return 0;
 	if (got >= 0)
 		snprintf(problem, size, "the step program's answer makes no sense: is it of another version?");

@@ -45,7 +45,7 @@ int step_program_start(struct step_program *program, const char *path,
 
 /* Both block until `deadline` (bounded_exec_now_ms()) at most. Return 0, or -1
  * with a line in `problem`. */
-int step_program_send(struct step_program *program, struct fields *request,
+int step_program_send(struct step_program *program, const struct fields *request,
 		      double deadline, char *problem, size_t size);
 int step_program_receive(struct step_program *program, struct fields *reply,
 			 double deadline, char *problem, size_t size);

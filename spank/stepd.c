@@ -30,6 +30,7 @@
 
 #define SETENV "SETENV_"
 #define NODELIST_MAX 8192
+#define GROUPS_MAX 16384
 
 static struct {
 	bool wanted;	/* this step was given an option */
@@ -89,7 +90,7 @@ static void add_script(spank_t spank, struct fields *fields)
 /* Groups as Slurm has them; it may not tell. */
 static void add_groups(spank_t spank, struct fields *fields)
 {
-	char text[FIELDS_MAX_BYTES / 4];
+	char text[GROUPS_MAX];
 	gid_t *gids = NULL;
 	size_t used = 0;
 	int count = 0;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "../fields.h"
 #include "../refusal.h"
 #include "fake_spank.h"
 
@@ -19,7 +20,7 @@ static char run_dir[] = "/tmp/slurmk8s-test-XXXXXX";
 
 static const char *read_all(const char *path)
 {
-	static char text[16384];
+	static char text[256 * 1024];
 	int fd = open(path, O_RDONLY);
 	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
 
@@ -96,9 +97,22 @@ static void remove_run_dir(void)
 {
 	char command[128];
 
+	unsetenv("SLURM_JOB_NODELIST"); /* may be more than a program can be given */
 	snprintf(command, sizeof(command), "rm -rf '%s'", run_dir);
 	if (system(command) != 0)
 		perror(run_dir);
+}
+
+/* The job's nodes, in so many bytes that no two of them can be shortened. */
+static void spread_over_nodes(size_t size)
+{
+	char *list = malloc(size + 1);
+
+	CHECK(list);
+	memset(list, 'n', size);
+	memcpy(list + size - 4, ",end", 5);
+	setenv("SLURM_JOB_NODELIST", list, 1);
+	free(list);
 }
 
 /* The refusal of a job, "" if there is none. */
@@ -147,6 +161,24 @@ static void the_prolog_hands_on_what_the_job_wants(void)
 	CHECK(strstr(read_all(log_path), "  CONSTRAINTS=gpu\n  K8S_NODES=reclaim\n  K8S_EVICT_GRACE=5\n"
 		"  K8S_EVICT_TIMEOUT=30:fail\n"), "%s", read_all(log_path));
 	CHECK(!strstr(read_all(log_path), "K8S_REGISTER"));
+}
+
+static void a_long_list_of_nodes_is_whole(void)
+{
+	spread_over_nodes(100 * 1024);
+	begin_job(40, 1000);
+	CHECK(strstr(read_all(log_path), "n,end\n  RESTART_COUNT=2\n"), "no NODELIST");
+	CHECK(!refusal(40)[0], "%s", refusal(40));
+}
+
+static void an_incomplete_request_is_not_made(void)
+{
+	spread_over_nodes(2 * FIELDS_MAX_BYTES);
+	begin_job(40, 1000);
+	CHECK(!is_loaded() && strstr(refusal(40), "job 40: the request does not fit into memory or 1024 KiB"), "%s", refusal(40));
+	write_mark("job.40");
+	end_job(40, 1000);
+	CHECK(!is_loaded() && strstr(slurm.log, "left to reconcile: the request does not fit"), "%s", slurm.log);
 }
 
 static void a_hostile_wish_is_not_handed_on(void)
@@ -330,6 +362,8 @@ int main(int argc, char **argv)
 		{ "prolog: a wish that is not heard there is refused", a_wish_that_is_not_heard_is_refused },
 		{ "prolog: asks the library", the_prolog_asks_the_library },
 		{ "prolog: hands on what the job wants", the_prolog_hands_on_what_the_job_wants },
+		{ "prolog: a long list of nodes is whole", a_long_list_of_nodes_is_whole },
+		{ "prolog and epilog: an incomplete request is not made", an_incomplete_request_is_not_made },
 		{ "prolog: a hostile wish is not handed on", a_hostile_wish_is_not_handed_on },
 		{ "prolog: a job that failed to get its node is refused, no error", a_job_that_failed_to_get_its_node_is_refused },
 		{ "prolog: the library's own words are kept", the_librarys_own_words_are_kept },

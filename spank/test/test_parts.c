@@ -168,31 +168,48 @@ static void replies_are_made_of_fields(void)
 	static struct fields fields;
 
 	for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
-		memcpy(fields.text, replies[i].text, replies[i].size);
-		CHECK(fields_check(&fields, replies[i].size) == replies[i].rc, "reply %zu", i);
+		CHECK(fields_read(&fields, replies[i].text, replies[i].size) == replies[i].rc, "reply %zu", i);
+		CHECK(replies[i].rc == 0 || !fields_next(&fields, NULL), "reply %zu", i);
 	}
-	memset(fields.text, 'x', sizeof(fields.text));
-	CHECK(fields_check(&fields, sizeof(fields.text)) == -1);
-	CHECK(fields_frame_length(fields.text, sizeof(fields.text)) == 0);
 }
 
-static void a_request_that_is_too_large_says_so(void)
+static void a_request_that_lost_a_field_cannot_be_sent(void)
 {
 	static struct fields fields;
 	static char value[FIELDS_MAX_BYTES];
+	char why[128] = "";
+	size_t size;
 
 	memset(value, 'v', sizeof(value) - 1);
-	fields_clear(&fields);
-	fields_add(&fields, "SMALL", "1");
 	fields_add(&fields, "LARGE", value);
-	CHECK(fields.overflow);
-	CHECK(strcmp(fields_get(&fields, "SMALL"), "1") == 0 && !fields_get(&fields, "LARGE"));
+	fields_add(&fields, "SMALL", "1");
+	CHECK(!fields_text(&fields, &size, why, sizeof(why)) && strstr(why, "does not fit"), "%s", why);
+	CHECK(!fields_vector(&fields, why, sizeof(why)));
 	fields_clear(&fields);
-	for (int i = 0; !fields.overflow; i++) {
+	CHECK(fields_text(&fields, &size, why, sizeof(why)) && size == 0);
+	fields_free(&fields);
+}
+
+static void a_request_has_room_for_all_that_slurm_says(void)
+{
+	static struct fields fields;
+	static char value[600 * 1024];
+	char why[128] = "";
+	const char *text, **vector;
+	size_t size;
+
+	memset(value, 'v', sizeof(value) - 1);
+	for (int i = 0; i < 100; i++)
 		fields_add_number(&fields, "N", (unsigned long)i);
-		CHECK(fields.size < FIELDS_MAX_BYTES);
-	}
-	CHECK(fields.text[fields.size] == '\0', "no room for the frame's end");
+	fields_add(&fields, "LARGE", value);
+	text = fields_text(&fields, &size, why, sizeof(why));
+	vector = fields_vector(&fields, why, sizeof(why));
+	CHECK(text && vector, "%s", why);
+	CHECK(size > sizeof(value) && text[size - 1] == '\0' && text[size] == '\0', "a frame ends with a zero byte more");
+	CHECK(strcmp(vector[0], "N=0") == 0 && strcmp(vector[99], "N=99") == 0 && strlen(vector[100]) == 6 + sizeof(value) - 1);
+	CHECK(!vector[101]);
+	free(vector);
+	fields_free(&fields);
 }
 
 static void a_message_is_one_printable_line(void)
@@ -224,7 +241,8 @@ int main(void)
 		{ "options: an inherited one is known by its value", an_inherited_option_is_known_by_its_value },
 		{ "fields: a frame ends with an empty string", frames_end_with_an_empty_string },
 		{ "fields: a reply is made of fields", replies_are_made_of_fields },
-		{ "fields: a request that is too large says so", a_request_that_is_too_large_says_so },
+		{ "fields: a request that lost a field cannot be sent", a_request_that_lost_a_field_cannot_be_sent },
+		{ "fields: a request has room for all that Slurm says", a_request_has_room_for_all_that_slurm_says },
 		{ "fields: a message is one printable line", a_message_is_one_printable_line },
 	};
 
