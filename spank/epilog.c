@@ -5,9 +5,9 @@
  * An error would drain the node: all problems are only logged, and reconcile deals
  * with what is left.
  */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "../goffi/slurmk8s.h"
@@ -18,43 +18,39 @@
 
 #define HOOK "k8s_job_epilog"
 
-static bool exists(const char *run_dir, const char *mark, uint32_t job)
+/* Is there something to clean up? Where that cannot be told, Go says why. */
+static bool marked(const char *run_dir, const char *mark, uint32_t job)
 {
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/%s.%u", run_dir, mark, (unsigned)job);
-	return access(path, F_OK) == 0;
+	return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
-/* A registration of the job itself shows in the environment. One of an srun step in it
- * does not: then there is the mark that the step program has left. */
-static bool job_has_services(uint32_t job, const char *run_dir)
-{
-	return getenv("SPANK_" OPTION_ENVIRONMENT "k8s_register") || exists(run_dir, "job", job);
-}
-
-/* Its prolog says so, also when it was killed half way; see bridge/node. */
-static bool job_has_node(uint32_t job, const char *run_dir)
-{
-	return exists(run_dir, "nodes/holder", job) || refusal_exists(run_dir, job);
-}
-
-void epilog_run(spank_t spank, const struct config *config)
+static void clean_up(spank_t spank, uint32_t job, const struct config *config)
 {
 	static struct fields request;
 	char message[1024];
-	uint32_t job;
 	int code;
 
-	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS ||
-	    (!job_has_services(job, config->run_dir) && !job_has_node(job, config->run_dir)))
-		return;
 	job_script_request(&request, job, spank, config, config->epilog_timeout_ms);
 	code = job_script_call(config->library, HOOK, &request, config->epilog_timeout_ms, message, sizeof(message));
 	if (code != SLURMK8S_OK)
 		slurm_error("slurmk8s: job %u: cleaning up is left to reconcile: %s", (unsigned)job, message);
 	else if (message[0])
 		slurm_info("slurmk8s: job %u: %s", (unsigned)job, message);
-	/* Whatever the hook did: a requeued job has the same number. */
+}
+
+void epilog_run(spank_t spank, const struct config *config)
+{
+	uint32_t job;
+
+	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS)
+		return;
+	/* A step program leaves its mark where it could not deregister, a prolog before it
+	 * changes a node (bridge/mark, bridge/node): without, Go would have nothing to do. */
+	if (marked(config->run_dir, "job", job) || marked(config->run_dir, "nodes/holder", job))
+		clean_up(spank, job, config);
+	/* Whatever was done: a requeued job has the same number. */
 	refusal_remove(config->run_dir, job);
 }

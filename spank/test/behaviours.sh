@@ -263,6 +263,7 @@ all_behaviours() {
 	behaviour "a deaf program is killed" a_deaf_program_is_killed
 	behaviour "the program outlives no slurmstepd" the_program_outlives_no_slurmstepd
 	behaviour "the epilog deregisters on every node" the_epilog_deregisters_on_every_node
+	behaviour "a job that cleaned up after itself loads nothing" a_job_that_cleaned_up_after_itself_loads_nothing
 	behaviour "a bad epilog drains nothing" a_bad_epilog_drains_nothing
 	behaviour "works with proctrack/pgid" it_works_with_proctrack_pgid
 	[ "$release" = bookworm ] || behaviour "works with contain_spank" it_works_with_contain_spank

@@ -118,6 +118,15 @@ the_epilog_deregisters_on_every_node() {
 	n1 sh -c '[ ! -s /tmp/library.log ]' || fail "loaded on n1 for nothing"
 }
 
+a_job_that_cleaned_up_after_itself_loads_nothing() {
+	local id
+	id=$(submit -w n1 --k8s-register=clean:1 -- true)
+	ends "$id" COMPLETED 0:0
+	logged n1 'end done'
+	eventually 15 nodes_are_idle # the epilog has ended
+	n1 sh -c '[ ! -s /tmp/library.log ]' || fail "$(n1 cat /tmp/library.log)"
+}
+
 # The stub library hangs for job ids that end with 8, and fails for those with 7.
 a_bad_epilog_drains_nothing() {
 	local id node=n1

@@ -74,11 +74,6 @@ static void end_job(uint32_t id, int timeout_ms)
 	call(slurm_spank_job_epilog, id, timeout_ms, NULL);
 }
 
-static void with_option(void)
-{
-	setenv(WISH "k8s_register", "a:1", 1);
-}
-
 static void write_mark(const char *name)
 {
 	char path[256];
@@ -91,6 +86,15 @@ static void write_mark(const char *name)
 	fd = creat(path, 0600);
 	CHECK(fd >= 0, "%s", path);
 	close(fd);
+}
+
+/* What the step program of a job could not deregister. */
+static void with_services_left(uint32_t job)
+{
+	char mark[32];
+
+	snprintf(mark, sizeof(mark), "job.%u", (unsigned)job);
+	write_mark(mark);
 }
 
 static void remove_run_dir(void)
@@ -156,7 +160,7 @@ static void the_prolog_hands_on_what_the_job_wants(void)
 	setenv(WISH "k8s_nodes", "reclaim", 1);
 	setenv(WISH "k8s_evict_grace", "5", 1);
 	setenv(WISH "k8s_evict_timeout", "30:fail", 1);
-	with_option();
+	setenv(WISH "k8s_register", "a:1", 1);
 	begin_job(40, 1000);
 	CHECK(strstr(read_all(log_path), "  CONSTRAINTS=gpu\n  K8S_NODES=reclaim\n  K8S_EVICT_GRACE=5\n"
 		"  K8S_EVICT_TIMEOUT=30:fail\n"), "%s", read_all(log_path));
@@ -275,7 +279,7 @@ static void the_epilog_of_other_jobs_loads_nothing(void)
 
 static void the_epilog_deregisters(void)
 {
-	with_option();
+	with_services_left(40);
 	end_job(40, 1000);
 	CHECK(strcmp(read_all(log_path), "k8s_job_epilog, lowest descriptor 3\n"
 		"  CONFIG=/etc/slurm/slurmk8s.toml\n  DEADLINE_MS=1000\n  JOB_ID=40\n  UID=1001\n  GID=1002\n"
@@ -283,9 +287,37 @@ static void the_epilog_deregisters(void)
 	CHECK(!slurm.log[0], "%s", slurm.log);
 }
 
-static void a_mark_is_as_good_as_the_option(void)
+static void a_job_that_cleaned_up_after_itself_loads_nothing(void)
 {
-	static const char *const marks[] = { "job", "nodes/holder", "refuse" };
+	setenv(WISH "k8s_register", "a:1", 1);
+	setenv(WISH "k8s_nodes", "reclaim", 1);
+	write_mark("job.41");
+	write_mark("nodes/holder.41");
+	end_job(40, 1000);
+	CHECK(!is_loaded() && !slurm.log[0], "%s", slurm.log);
+}
+
+static void a_refusal_needs_no_library_to_end(void)
+{
+	write_mark("refuse.40");
+	end_job(40, 1000);
+	CHECK(!is_loaded() && !refusal_exists(run_dir, 40), "the number comes again");
+}
+
+static void marks_that_cannot_be_read_may_be_there(void)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/nodes", run_dir);
+	CHECK(mkdir(run_dir, 0755) == 0 || errno == EEXIST);
+	CHECK(symlink("nodes", path) == 0);
+	end_job(40, 1000);
+	CHECK(strstr(read_all(log_path), "JOB_ID=40"));
+}
+
+static void each_mark_calls_the_library(void)
+{
+	static const char *const marks[] = { "job", "nodes/holder" };
 	char name[64];
 
 	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
@@ -296,18 +328,18 @@ static void a_mark_is_as_good_as_the_option(void)
 		end_job(job, 1000);
 		snprintf(name, sizeof(name), "JOB_ID=%u", (unsigned)job);
 		CHECK(strstr(read_all(log_path), name), "%s", marks[i]);
-		CHECK(!refusal_exists(run_dir, job), "the number comes again");
 	}
 }
 
 static void a_failure_is_logged_and_no_error(void)
 {
-	with_option();
 	write_mark("refuse.47");
+	with_services_left(47);
 	end_job(47, 1000);
 	CHECK(strstr(slurm.log, "job 47: cleaning up is left to reconcile: the API server does not answer"),
 	      "%s", slurm.log);
 	CHECK(!refusal_exists(run_dir, 47));
+	with_services_left(49);
 	end_job(49, 1000);
 	CHECK(strstr(slurm.log, "failed, in general"), "%s", slurm.log);
 }
@@ -316,7 +348,7 @@ static void a_hook_that_hangs_is_left_behind(void)
 {
 	double start = now_ms();
 
-	with_option();
+	with_services_left(48);
 	end_job(48, 200);
 	CHECK(now_ms() - start < 200 + 1000 + 700, "took %.0f ms", now_ms() - start);
 	CHECK(strstr(slurm.log, "job 48: cleaning up is left to reconcile: it hangs"), "%s", slurm.log);
@@ -326,7 +358,7 @@ static void a_hook_that_hangs_is_left_behind(void)
 
 static void a_library_that_is_not_there_is_no_error(void)
 {
-	with_option();
+	with_services_left(40);
 	library = "/no/such/libslurmk8s.so";
 	end_job(40, 1000);
 	CHECK(slurm.errors == 1 && strstr(slurm.log, "No such file"), "%s", slurm.log);
@@ -334,7 +366,7 @@ static void a_library_that_is_not_there_is_no_error(void)
 
 static void a_library_that_others_may_write_is_not_loaded(void)
 {
-	with_option();
+	with_services_left(40);
 	CHECK(chmod(library, 0777) == 0);
 	end_job(40, 1000);
 	chmod(library, 0755);
@@ -345,7 +377,7 @@ static void the_library_gets_no_standard_descriptor(void)
 {
 	int saved = dup(2);
 
-	with_option();
+	with_services_left(40);
 	close(0);
 	close(1);
 	close(2);
@@ -375,7 +407,11 @@ int main(int argc, char **argv)
 		{ "refusal: is one printable line", a_refusal_is_one_printable_line },
 		{ "epilog: of other jobs loads nothing", the_epilog_of_other_jobs_loads_nothing },
 		{ "epilog: deregisters", the_epilog_deregisters },
-		{ "epilog: a mark is as good as the option", a_mark_is_as_good_as_the_option },
+		{ "epilog: a job that cleaned up after itself loads nothing",
+		  a_job_that_cleaned_up_after_itself_loads_nothing },
+		{ "epilog: a refusal needs no library to end", a_refusal_needs_no_library_to_end },
+		{ "epilog: marks that cannot be read may be there", marks_that_cannot_be_read_may_be_there },
+		{ "epilog: each mark calls the library", each_mark_calls_the_library },
 		{ "epilog: a failure is logged and no error", a_failure_is_logged_and_no_error },
 		{ "epilog: a hook that hangs is left behind", a_hook_that_hangs_is_left_behind },
 		{ "epilog: a library that is not there is no error", a_library_that_is_not_there_is_no_error },
