@@ -334,3 +334,20 @@ func TestAnAPIServerThatIsDown(t *testing.T) {
 	assert.Less(t, time.Since(begin), 6*time.Second)
 	s.gone()
 }
+
+// A job begins and kills steps in a tight loop. Each takes its predecessor's name over, so
+// that there is never more than one step's worth, and the epilog removes it.
+func TestStepsInATightLoopFillNothing(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{rules: w.aliceOnly()})
+	for i := range 25 {
+		s := n.start(n.fields("UID=1", "GID=1", fmt.Sprintf("STEP_ID=%d", i), "K8S_REGISTER=name=mine,port=8001,ready=none;name=mine-b,port=8002,ready=none"))
+		assert.Contains(t, s.reply(), "CODE=0", "step %d", i)
+		require.NoError(t, s.cmd.Process.Kill())
+		_ = s.cmd.Wait()
+		require.LessOrEqual(t, len(w.names()), 5, "two services, their endpoints, the lease")
+	}
+	n.run("hook", "k8s_job_epilog", "CONFIG="+n.config, "JOB_ID=12", "NODE=c1")
+	assert.Empty(t, w.names())
+	assert.False(t, n.marked(12))
+}

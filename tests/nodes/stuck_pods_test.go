@@ -109,19 +109,3 @@ func TestPodsThatAreBoundAgainAndAgainHoldNoNode(t *testing.T) {
 	assert.Equal(t, before, w.state(h.node))
 	assert.Equal(t, []string{}, h.files())
 }
-
-// Slurm counts its jobs round: what a job of the same number left is its own, and the late
-// end of an earlier one leaves the new one's node alone.
-func TestANodeOfAJobWhoseNumberCameRoundAgain(t *testing.T) {
-	w := newWorld(t)
-	h, other := w.newHost(), w.newHost()
-	before := w.state(h.node)
-	assert.Equal(t, "0 ", h.prolog(12, "RESTART_COUNT=1"))
-	// An earlier run's epilog, and the epilog of the number's former job on a node of its own.
-	assert.Equal(t, "0 ", h.epilog(12, "RESTART_COUNT=0"))
-	assert.Equal(t, "0 ", other.epilog(12))
-	assert.Equal(t, cluster+"/12/1=reclaim", w.holders(h.node))
-	assert.True(t, w.cordoned(h.node))
-	assert.Equal(t, "0 ", h.epilog(12, "RESTART_COUNT=1"))
-	assert.Equal(t, before, w.state(h.node))
-}
