@@ -37,7 +37,7 @@ GO_SOURCES := $(shell find bridge slurmconf packaging/manifests \( -name '*.go' 
 
 .DELETE_ON_ERROR:
 .PHONY: all spank help deps lint licences vulncheck test test-unit test-c test-api test-faults test-e2e test-releases test-packages test-all packages \
-	fuzz demo bench cluster cluster-down install clean
+	flaky fuzz demo bench cluster cluster-down install clean
 
 ## all: build the program, the library and the Lua module into build/
 all: $(B)/bin/slurmk8s $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(B)/etc/burst_buffer.lua $(B)/etc/job_submit.lua
@@ -162,6 +162,12 @@ test-releases: cluster
 
 ## test-all: test, the other Slurm releases, and the packages on all
 test-all: test test-releases test-packages
+
+## flaky: run suites N times (default 20; WHAT="api faults e2e") and print a table of failures
+flaky: N = 20
+flaky: WHAT = api faults e2e
+flaky: deps
+	tests/flaky.sh $(N) $(WHAT)
 
 ## fuzz: fuzz every parser for FUZZTIME (default 30s) each
 fuzz:
