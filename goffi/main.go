@@ -1,5 +1,5 @@
 // Package main is libslurmk8s.so, the Go side of slurmk8s.h: it turns C fields
-// into hook.Fields and back, and stops panics. It knows nothing about any hook.
+// into wire.Fields and back, and stops panics. It knows nothing about any hook.
 package main
 
 /*
@@ -27,7 +27,7 @@ import (
 	"syscall"
 	"unsafe"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // version is set by the linker: -X main.version=0.1.0
@@ -83,8 +83,8 @@ func slurmk8sGoHook(name *C.char, fields **C.char, reply ***C.char) (code C.int)
 }
 
 // goFields copies a NULL-terminated array of "KEY=VALUE", which entry.c checked.
-func goFields(fields **C.char) hook.Fields {
-	request := hook.Fields{}
+func goFields(fields **C.char) wire.Fields {
+	request := wire.Fields{}
 	for p := fields; *p != nil; p = (**C.char)(unsafe.Add(unsafe.Pointer(p), unsafe.Sizeof(*p))) {
 		key, value, _ := strings.Cut(C.GoString(*p), "=")
 		request[key] = value
@@ -94,7 +94,7 @@ func goFields(fields **C.char) hook.Fields {
 
 // cFields makes the reply: one malloc'd block that holds the vector and, behind
 // it, the strings in the order of their keys. nil when there is no field.
-func cFields(answer hook.Fields) (**C.char, error) {
+func cFields(answer wire.Fields) (**C.char, error) {
 	if len(answer) == 0 {
 		return nil, nil
 	}
@@ -120,7 +120,7 @@ func cFields(answer hook.Fields) (**C.char, error) {
 	return (**C.char)(block), nil
 }
 
-func sortedKeys(fields hook.Fields) []string {
+func sortedKeys(fields wire.Fields) []string {
 	keys := make([]string, 0, len(fields))
 	for key := range fields {
 		keys = append(keys, key)

@@ -23,10 +23,11 @@ import (
 	"k8s.io/klog/v2"
 
 	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // testHooks exist only in the library that goffi/test and lua/test build.
-var testHooks = map[string]func(context.Context, hook.Fields) (hook.Code, hook.Fields){
+var testHooks = map[string]func(context.Context, wire.Fields) (wire.Code, wire.Fields){
 	"test_echo":  testEcho,
 	"test_panic": testPanic,
 	"test_fatal": testFatal,
@@ -34,7 +35,7 @@ var testHooks = map[string]func(context.Context, hook.Fields) (hook.Code, hook.F
 	"test_sleep": testSleep,
 }
 
-func runHook(ctx context.Context, name string, request hook.Fields) (hook.Code, hook.Fields) {
+func runHook(ctx context.Context, name string, request wire.Fields) (wire.Code, wire.Fields) {
 	if run, ok := testHooks[name]; ok {
 		return run(ctx, request)
 	}
@@ -42,30 +43,30 @@ func runHook(ctx context.Context, name string, request hook.Fields) (hook.Code, 
 }
 
 // testEcho answers the request itself, with the code of the field CODE.
-func testEcho(_ context.Context, request hook.Fields) (hook.Code, hook.Fields) {
+func testEcho(_ context.Context, request wire.Fields) (wire.Code, wire.Fields) {
 	code, _ := strconv.Atoi(request["CODE"])
-	return hook.Code(code), request
+	return wire.Code(code), request
 }
 
-func testPanic(context.Context, hook.Fields) (hook.Code, hook.Fields) {
-	var fields hook.Fields
+func testPanic(context.Context, wire.Fields) (wire.Code, wire.Fields) {
+	var fields wire.Fields
 	fields["x"] = "assignment to a nil map"
-	return hook.OK, nil
+	return wire.OK, nil
 }
 
-func testFatal(context.Context, hook.Fields) (hook.Code, hook.Fields) {
+func testFatal(context.Context, wire.Fields) (wire.Code, wire.Fields) {
 	klog.Fatal("klog.Fatal")
-	return hook.OK, nil
+	return wire.OK, nil
 }
 
-func testSleep(_ context.Context, request hook.Fields) (hook.Code, hook.Fields) {
+func testSleep(_ context.Context, request wire.Fields) (wire.Code, wire.Fields) {
 	ms, _ := strconv.Atoi(request["MS"])
 	time.Sleep(time.Duration(ms) * time.Millisecond)
-	return hook.OK, nil
+	return wire.OK, nil
 }
 
 // testPrint uses every logger that is linked in, and makes client-go complain.
-func testPrint(ctx context.Context, _ hook.Fields) (hook.Code, hook.Fields) {
+func testPrint(ctx context.Context, _ wire.Fields) (wire.Code, wire.Fields) {
 	const text = "this must not be seen"
 	fmt.Println(text)
 	fmt.Fprintln(os.Stderr, text)
@@ -95,12 +96,12 @@ func testPrint(ctx context.Context, _ hook.Fields) (hook.Code, hook.Fields) {
 	defer server.Close()
 	client, err := dynamic.NewForConfig(&rest.Config{Host: server.URL})
 	if err != nil {
-		return hook.Failed, hook.Fields{hook.KeyMessage: err.Error()}
+		return wire.Failed, wire.Fields{wire.KeyMessage: err.Error()}
 	}
 	pods := schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 	_, err = client.Resource(pods).Namespace("default").List(ctx, metav1.ListOptions{})
 	if err == nil {
-		return hook.Failed, hook.Fields{hook.KeyMessage: "the request should have failed"}
+		return wire.Failed, wire.Fields{wire.KeyMessage: "the request should have failed"}
 	}
-	return hook.OK, nil
+	return wire.OK, nil
 }

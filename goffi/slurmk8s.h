@@ -46,7 +46,7 @@ const char *slurmk8s_version(void);
  * Run hook `name`, one of Slurm's own names such as "slurm_bb_setup".
  *
  * `fields` is the request: a NULL-terminated array of "KEY=VALUE" strings,
- * like an environment; it stays the caller's. bridge/hook documents the keys.
+ * like an environment; it stays the caller's. bridge/wire documents the keys.
  *
  * `reply` receives the answer in the same form, or NULL when there is none. The
  * key MESSAGE, if present, is one line for a person. The caller hands it to

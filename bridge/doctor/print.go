@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // Print writes the report for a person: what is wrong has a line that says what to do.
@@ -17,9 +17,9 @@ func Print(out io.Writer, results []Result) {
 		count[r.Status]++
 	}
 	for _, r := range results {
-		fmt.Fprintf(out, "%-8s %-*s  %s\n", r.Status, width, r.Check, logging.OneLine(r.Found))
+		fmt.Fprintf(out, "%-8s %-*s  %s\n", r.Status, width, r.Check, wire.OneLine(r.Found))
 		if r.Do != "" {
-			fmt.Fprintf(out, "%-8s %-*s  -> %s\n", "", width, "", logging.OneLine(r.Do))
+			fmt.Fprintf(out, "%-8s %-*s  -> %s\n", "", width, "", wire.OneLine(r.Do))
 		}
 	}
 	fmt.Fprintf(out, "doctor: %d failed, %d warnings, %d ok\n", count[Failed], count[Warning], count[OK])

@@ -15,15 +15,16 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 // call is one run of a hook.
 type call struct {
-	request     Fields
+	request     wire.Fields
 	configPath  string
-	reply       Fields
+	reply       wire.Fields
 	cfg         *slurmconf.Config
 	burstBuffer *slurmconf.BurstBuffer
 	local       state.Dir
@@ -36,8 +37,8 @@ type call struct {
 	idle        bool             // there was nothing to do, which every job's prolog would log
 }
 
-func newCall(name string, request Fields) (*call, error) {
-	path := request[KeyConfig]
+func newCall(name string, request wire.Fields) (*call, error) {
+	path := request[wire.KeyConfig]
 	if path == "" {
 		path = slurmconf.DefaultPath
 	}
@@ -45,7 +46,7 @@ func newCall(name string, request Fields) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir := request[KeyStateDir]; dir != "" && filepath.Clean(dir) != filepath.Clean(cfg.StateDir) {
+	if dir := request[wire.KeyStateDir]; dir != "" && filepath.Clean(dir) != filepath.Clean(cfg.StateDir) {
 		return nil, fmt.Errorf("burst_buffer.lua keeps its files in %s, %s says state_dir = %q: make them equal", dir, path, cfg.StateDir)
 	}
 	if err := state.Dir(cfg.StateDir).Check(); err != nil {
@@ -60,24 +61,16 @@ func newCall(name string, request Fields) (*call, error) {
 		return nil, err
 	}
 	c := &call{
-		request: request, reply: Fields{}, cfg: cfg, configPath: path,
+		request: request, reply: wire.Fields{}, cfg: cfg, configPath: path,
 		local: state.Dir(cfg.StateDir), job: job,
 		log:     logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}),
-		logSink: sink, metrics: MetricsDir(cfg, cfg.StateDir),
+		logSink: sink, metrics: metrics.In(cfg.Metrics.Textfile, cfg.StateDir),
 	}
 	c.burstBuffer, err = slurmconf.ReadBurstBufferConf(cfg.SlurmConf)
 	if err != nil {
 		c.log.Warnf("%v: going by Slurm's defaults", err)
 	}
 	return c, nil
-}
-
-// MetricsDir is dir, if the administrator wants metrics.
-func MetricsDir(cfg *slurmconf.Config, dir string) metrics.Dir {
-	if cfg.Metrics.Textfile == "" {
-		return ""
-	}
-	return metrics.Dir(dir)
 }
 
 func (c *call) close() { c.logSink.Close() }
@@ -108,19 +101,19 @@ func (c *call) commands() slurm.Commands {
 
 // jobOf reads what the request says of the job. Slurm's own values are not
 // hostile, but a person may run a hook by hand.
-func jobOf(request Fields) (*workflow.Job, error) {
+func jobOf(request wire.Fields) (*workflow.Job, error) {
 	job := &workflow.Job{
-		User:       request[KeyUser],
-		Restarts:   request[KeyRestart],
-		SubmitTime: request[KeySubmitTime],
-		ScriptPath: request[KeyScript],
-		Hurry:      request[KeyHurry] == "true",
-		Polls:      request[KeyBusy] == "true",
+		User:       request[wire.KeyUser],
+		Restarts:   request[wire.KeyRestart],
+		SubmitTime: request[wire.KeySubmitTime],
+		ScriptPath: request[wire.KeyScript],
+		Hurry:      request[wire.KeyHurry] == "true",
+		Polls:      request[wire.KeyBusy] == "true",
 	}
 	for _, field := range []struct {
 		key string
 		to  *uint32
-	}{{KeyJobID, &job.ID}, {KeyUID, &job.UID}, {KeyGID, &job.GID}} {
+	}{{wire.KeyJobID, &job.ID}, {wire.KeyUID, &job.UID}, {wire.KeyGID, &job.GID}} {
 		text, given := request[field.key]
 		if !given || text == "" {
 			continue
@@ -131,10 +124,10 @@ func jobOf(request Fields) (*workflow.Job, error) {
 		}
 		*field.to = uint32(n)
 	}
-	if request[KeyJobID] != "" && job.ID == 0 {
-		return nil, fmt.Errorf("%s=%q is not the number of a job", KeyJobID, request[KeyJobID])
+	if request[wire.KeyJobID] != "" && job.ID == 0 {
+		return nil, fmt.Errorf("%s=%q is not the number of a job", wire.KeyJobID, request[wire.KeyJobID])
 	}
-	if nodes := request[KeyNodes]; nodes != "" {
+	if nodes := request[wire.KeyNodes]; nodes != "" {
 		names, err := slurmconf.ExpandHostlist(nodes)
 		if err != nil {
 			return nil, err

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // cancelAfterwards ends a job that can never run, once this hook is over: Slurm
@@ -18,9 +20,9 @@ import (
 // a hook that ended, and holds none of Slurm's descriptors, because Slurm waits
 // until the last writer of the answer's pipe is gone.
 func (c *call) cancelAfterwards() error {
-	program := c.request[KeyProgram]
+	program := c.request[wire.KeyProgram]
 	if program == "" {
-		return fmt.Errorf("the hook was called without %s", KeyProgram)
+		return fmt.Errorf("the hook was called without %s", wire.KeyProgram)
 	}
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)

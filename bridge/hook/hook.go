@@ -4,15 +4,12 @@ package hook
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"slurmk8s.io/slurmk8s/bridge/logging"
-	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
@@ -42,7 +39,7 @@ var table = map[string]entry{
 // within is how long this call may take.
 func (e entry) within(c *call) time.Duration {
 	limit := e.limit(c)
-	granted, err := strconv.ParseInt(c.request[KeyDeadlineMS], 10, 64)
+	granted, err := strconv.ParseInt(c.request[wire.KeyDeadlineMS], 10, 64)
 	if err == nil && granted > 0 && granted < limit.Milliseconds() {
 		return time.Duration(granted) * time.Millisecond
 	}
@@ -79,10 +76,10 @@ func statusLimit(*call) time.Duration { return 900 * time.Millisecond }
 // Run runs a hook. The reply's MESSAGE, if there is one, is a single line for a
 // person. It never writes to standard output or error, and ends by the hook's
 // deadline: the smallest of ctx's, DEADLINE_MS and Slurm's own limit.
-func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
+func Run(ctx context.Context, name string, request wire.Fields) (wire.Code, wire.Fields) {
 	hook, known := table[name]
 	if !known {
-		return Failed, Fields{KeyMessage: line(fmt.Sprintf("slurmk8s has no hook %q", name))}
+		return wire.Failed, wire.Fields{wire.KeyMessage: wire.Line(fmt.Sprintf("slurmk8s has no hook %q", name))}
 	}
 	open, known := openers[name]
 	if !known {
@@ -90,7 +87,7 @@ func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
 	}
 	c, err := open(name, request)
 	if err != nil {
-		return Failed, Fields{KeyMessage: line(err.Error())}
+		return wire.Failed, wire.Fields{wire.KeyMessage: wire.Line(err.Error())}
 	}
 	defer c.close()
 	ctx, cancel := context.WithTimeout(ctx, hook.within(c))
@@ -98,47 +95,20 @@ func Run(ctx context.Context, name string, request Fields) (Code, Fields) {
 
 	begin := time.Now()
 	err = hook.run(ctx, c)
-	code := codeOf(err)
+	code := wire.CodeOf(err)
 	c.metrics.Record(name, int(code), time.Since(begin))
 	entry := c.log.WithField("code", int(code)).WithField("ms", time.Since(begin).Milliseconds())
 	switch code {
-	case OK, Busy:
+	case wire.OK, wire.Busy:
 		if !c.idle {
 			entry.Info("done")
 		}
 	default:
 		entry.Error(err)
-		if code == Failed && c.workflows != nil {
+		if code == wire.Failed && c.workflows != nil {
 			c.workflows.TellFailure(ctx, name, err)
 		}
-		c.reply[KeyMessage] = line(err.Error())
+		c.reply[wire.KeyMessage] = wire.Line(err.Error())
 	}
 	return code, c.reply
-}
-
-func codeOf(err error) Code {
-	var refused *workflow.RefusedError
-	var refusedNode *node.RefusedError
-	switch {
-	case err == nil:
-		return OK
-	case errors.Is(err, workflow.ErrBusy):
-		return Busy
-	case errors.As(err, &refused), refusesService(err), errors.As(err, &refusedNode):
-		return Refused
-	}
-	return Failed
-}
-
-// maxMessage keeps a message below the 1024 bytes at which Slurm stops adding to
-// a job's SystemComment, with its own words before it.
-const maxMessage = 800
-
-// line makes an error fit one line of a terminal and of Slurm's comment.
-func line(text string) string {
-	text = logging.OneLine(text)
-	if len(text) > maxMessage {
-		text = strings.ToValidUTF8(text[:maxMessage-3], "") + "..."
-	}
-	return text
 }

@@ -13,15 +13,16 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
 func TestAHookThatIsUnknown(t *testing.T) {
 	code, reply := Run(t.Context(), "slurm_bb_"+strings.Repeat("x\n", 5000), nil)
-	assert.Equal(t, Failed, code)
-	oneLine(t, reply[KeyMessage])
-	assert.Contains(t, reply[KeyMessage], `slurmk8s has no hook "slurm_bb_x`)
+	assert.Equal(t, wire.Failed, code)
+	oneLine(t, reply[wire.KeyMessage])
+	assert.Contains(t, reply[wire.KeyMessage], `slurmk8s has no hook "slurm_bb_x`)
 }
 
 func TestNamesAreSlurmsOwnAndInOrder(t *testing.T) {
@@ -32,52 +33,41 @@ func TestNamesAreSlurmsOwnAndInOrder(t *testing.T) {
 	}, Names())
 }
 
-func TestLineIsOneAndBounded(t *testing.T) {
-	for _, text := range []string{
-		"a\nb", "a\r\x1b[31m\x00b", "a\u0085\u2028\u202eb", strings.Repeat("ä", 1000),
-		strings.Repeat("x", maxMessage), strings.Repeat("x", maxMessage+1), "\xff\xfe",
-	} {
-		oneLine(t, line(text))
-	}
-	assert.Equal(t, strings.Repeat("x", maxMessage), line(strings.Repeat("x", maxMessage)), "not cut when it fits")
-	assert.True(t, strings.HasSuffix(line(strings.Repeat("x", maxMessage+1)), "..."))
-}
-
 func TestFieldsThatAreMissingOrWrong(t *testing.T) {
 	s := newSite(t, "/nonexistent/kubeconfig", "")
 	tests := []struct {
 		name, hook string
-		change     func(f Fields)
+		change     func(f wire.Fields)
 		want       string
 	}{
-		{"no script", "slurm_bb_job_process", func(f Fields) { delete(f, KeyScript) }, "the hook was called without SCRIPT"},
-		{"no job id", "slurm_bb_setup", func(f Fields) { delete(f, KeyJobID) }, "the hook was called without JOB_ID"},
-		{"empty job id", "slurm_bb_data_in", func(f Fields) { f[KeyJobID] = "" }, "the hook was called without JOB_ID"},
-		{"no uid", "slurm_bb_setup", func(f Fields) { delete(f, KeyUID) }, "the hook was called without UID"},
-		{"job id in words", "slurm_bb_setup", func(f Fields) { f[KeyJobID] = "12_3" }, `JOB_ID="12_3" is not a number`},
-		{"job id that is negative", "slurm_bb_setup", func(f Fields) { f[KeyJobID] = "-1" }, `is not a number`},
-		{"uid of 33 bits", "slurm_bb_setup", func(f Fields) { f[KeyUID] = "4294967296" }, `UID="4294967296" is not a number`},
-		{"job id with a line feed", "slurm_bb_setup", func(f Fields) { f[KeyJobID] = "1\n2" }, `JOB_ID="1\n2" is not a number`},
-		{"job id zero", "slurm_bb_data_in", func(f Fields) { f[KeyJobID] = "0" }, `JOB_ID`},
-		{"nodes that are no hostlist", "slurm_bb_pre_run", func(f Fields) { f[KeyNodes] = "c[1-" }, "hostlist"},
-		{"another state directory", "slurm_bb_setup", func(f Fields) { f[KeyStateDir] = "/var/spool/other" },
+		{"no script", "slurm_bb_job_process", func(f wire.Fields) { delete(f, wire.KeyScript) }, "the hook was called without SCRIPT"},
+		{"no job id", "slurm_bb_setup", func(f wire.Fields) { delete(f, wire.KeyJobID) }, "the hook was called without JOB_ID"},
+		{"empty job id", "slurm_bb_data_in", func(f wire.Fields) { f[wire.KeyJobID] = "" }, "the hook was called without JOB_ID"},
+		{"no uid", "slurm_bb_setup", func(f wire.Fields) { delete(f, wire.KeyUID) }, "the hook was called without UID"},
+		{"job id in words", "slurm_bb_setup", func(f wire.Fields) { f[wire.KeyJobID] = "12_3" }, `JOB_ID="12_3" is not a number`},
+		{"job id that is negative", "slurm_bb_setup", func(f wire.Fields) { f[wire.KeyJobID] = "-1" }, `is not a number`},
+		{"uid of 33 bits", "slurm_bb_setup", func(f wire.Fields) { f[wire.KeyUID] = "4294967296" }, `UID="4294967296" is not a number`},
+		{"job id with a line feed", "slurm_bb_setup", func(f wire.Fields) { f[wire.KeyJobID] = "1\n2" }, `JOB_ID="1\n2" is not a number`},
+		{"job id zero", "slurm_bb_data_in", func(f wire.Fields) { f[wire.KeyJobID] = "0" }, `JOB_ID`},
+		{"nodes that are no hostlist", "slurm_bb_pre_run", func(f wire.Fields) { f[wire.KeyNodes] = "c[1-" }, "hostlist"},
+		{"another state directory", "slurm_bb_setup", func(f wire.Fields) { f[wire.KeyStateDir] = "/var/spool/other" },
 			"burst_buffer.lua keeps its files in /var/spool/other"},
-		{"a script that is not there", "slurm_bb_setup", func(f Fields) { f[KeyScript] = "/nonexistent/script" }, "read the job script: open /nonexistent/script"},
-		{"bbstat without words", "slurm_bb_get_status", func(Fields) {}, "usage: scontrol show bbstat workflow JOBID"},
-		{"bbstat of something else", "slurm_bb_get_status", func(f Fields) { f["ARG1"], f["ARG2"] = "job", "1" }, "usage: scontrol show bbstat workflow JOBID"},
-		{"bbstat with too many words", "slurm_bb_get_status", func(f Fields) { f["ARG1"], f["ARG2"], f["ARG3"] = "workflow", "1", "2" }, "usage"},
-		{"bbstat of no job id", "slurm_bb_get_status", func(f Fields) { f["ARG1"], f["ARG2"] = "workflow", "; $(x)" }, `"; $(x)" is not a job id`},
-		{"bbstat of job zero", "slurm_bb_get_status", func(f Fields) { f["ARG1"], f["ARG2"] = "workflow", "0" }, `"0" is not a job id`},
-		{"no kubeconfig", "slurm_bb_setup", func(Fields) {}, "/nonexistent/kubeconfig"},
+		{"a script that is not there", "slurm_bb_setup", func(f wire.Fields) { f[wire.KeyScript] = "/nonexistent/script" }, "read the job script: open /nonexistent/script"},
+		{"bbstat without words", "slurm_bb_get_status", func(wire.Fields) {}, "usage: scontrol show bbstat workflow JOBID"},
+		{"bbstat of something else", "slurm_bb_get_status", func(f wire.Fields) { f["ARG1"], f["ARG2"] = "job", "1" }, "usage: scontrol show bbstat workflow JOBID"},
+		{"bbstat with too many words", "slurm_bb_get_status", func(f wire.Fields) { f["ARG1"], f["ARG2"], f["ARG3"] = "workflow", "1", "2" }, "usage"},
+		{"bbstat of no job id", "slurm_bb_get_status", func(f wire.Fields) { f["ARG1"], f["ARG2"] = "workflow", "; $(x)" }, `"; $(x)" is not a job id`},
+		{"bbstat of job zero", "slurm_bb_get_status", func(f wire.Fields) { f["ARG1"], f["ARG2"] = "workflow", "0" }, `"0" is not a job id`},
+		{"no kubeconfig", "slurm_bb_setup", func(wire.Fields) {}, "/nonexistent/kubeconfig"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := s.fields(script)
 			tt.change(f)
 			code, reply := Run(t.Context(), tt.hook, f)
-			assert.Equal(t, Failed, code)
-			oneLine(t, reply[KeyMessage])
-			assert.Contains(t, reply[KeyMessage], tt.want)
+			assert.Equal(t, wire.Failed, code)
+			oneLine(t, reply[wire.KeyMessage])
+			assert.Contains(t, reply[wire.KeyMessage], tt.want)
 		})
 	}
 }
@@ -85,7 +75,7 @@ func TestFieldsThatAreMissingOrWrong(t *testing.T) {
 func TestAStateDirectoryIsComparedAsAPath(t *testing.T) {
 	s := newSite(t, "/nonexistent/kubeconfig", `submit = "local"`)
 	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script, "STATE_DIR="+s.state+"/"))
-	assert.Equal(t, OK, code, reply)
+	assert.Equal(t, wire.OK, code, reply)
 }
 
 func TestAConfigurationThatIsWrongIsToldInOneLine(t *testing.T) {
@@ -99,22 +89,22 @@ func TestAConfigurationThatIsWrongIsToldInOneLine(t *testing.T) {
 			s := newSite(t, "/nonexistent/kubeconfig", "")
 			s.write("slurmk8s.toml", tt.text)
 			code, reply := Run(t.Context(), "slurm_bb_setup", s.fields(script))
-			assert.Equal(t, Failed, code)
-			oneLine(t, reply[KeyMessage])
-			assert.Contains(t, reply[KeyMessage], s.config)
-			assert.Contains(t, reply[KeyMessage], tt.want)
+			assert.Equal(t, wire.Failed, code)
+			oneLine(t, reply[wire.KeyMessage])
+			assert.Contains(t, reply[wire.KeyMessage], s.config)
+			assert.Contains(t, reply[wire.KeyMessage], tt.want)
 		})
 	}
 	t.Run("not there", func(t *testing.T) {
-		code, reply := Run(t.Context(), "slurm_bb_setup", Fields{KeyConfig: "/nonexistent/slurmk8s.toml"})
-		assert.Equal(t, Failed, code)
-		assert.Contains(t, reply[KeyMessage], "/nonexistent/slurmk8s.toml")
+		code, reply := Run(t.Context(), "slurm_bb_setup", wire.Fields{wire.KeyConfig: "/nonexistent/slurmk8s.toml"})
+		assert.Equal(t, wire.Failed, code)
+		assert.Contains(t, reply[wire.KeyMessage], "/nonexistent/slurmk8s.toml")
 	})
 	t.Run("writable by others", func(t *testing.T) {
 		s := newSite(t, "/nonexistent/kubeconfig", "")
 		require.NoError(t, os.Chmod(s.config, 0o666))
 		_, reply := Run(t.Context(), "slurm_bb_setup", s.fields(script))
-		assert.Contains(t, reply[KeyMessage], "chmod go-w")
+		assert.Contains(t, reply[wire.KeyMessage], "chmod go-w")
 	})
 }
 
@@ -141,13 +131,13 @@ func TestTheDeadlineOfAHook(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := &call{request: Fields{}, cfg: slurmconf.Default(), burstBuffer: &slurmconf.BurstBuffer{
+			c := &call{request: wire.Fields{}, cfg: slurmconf.Default(), burstBuffer: &slurmconf.BurstBuffer{
 				OtherTimeout: 300 * time.Second, StageInTimeout: time.Hour, StageOutTimeout: 2 * time.Hour}}
 			if tt.change != nil {
 				tt.change(c)
 			}
 			if tt.granted != "" {
-				c.request[KeyDeadlineMS] = tt.granted
+				c.request[wire.KeyDeadlineMS] = tt.granted
 			}
 			assert.Equal(t, tt.want, table[tt.hook].within(c))
 		})
@@ -166,9 +156,9 @@ func TestEveryHookEndsByItsDeadlineWhenNothingIsAnswered(t *testing.T) {
 			defer cancel()
 			code, reply := Run(ctx, name, s.fields(script, "DEADLINE_MS=300", "NODES=c1", "ARG1=workflow", "ARG2=12"))
 			require.NoError(t, ctx.Err())
-			assert.NotEqual(t, OK, code)
-			if code != Busy {
-				oneLine(t, reply[KeyMessage])
+			assert.NotEqual(t, wire.OK, code)
+			if code != wire.Busy {
+				oneLine(t, reply[wire.KeyMessage])
 			}
 		})
 	}
@@ -178,20 +168,20 @@ func TestTheCallersEndIsTheHooksEnd(t *testing.T) {
 	server := hung(t)
 	s := newSite(t, server.Kubeconfig(), "")
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan Code)
+	done := make(chan wire.Code)
 	go func() {
 		code, _ := Run(ctx, "slurm_bb_setup", s.fields(script))
 		done <- code
 	}()
 	cancel()
-	assert.Equal(t, Failed, <-done)
+	assert.Equal(t, wire.Failed, <-done)
 }
 
 func TestAJobWithoutDirectivesAsksNobody(t *testing.T) {
 	s := newSite(t, "/nonexistent/kubeconfig", "")
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup"} {
 		code, reply := Run(t.Context(), name, s.fields("#!/bin/sh\ntrue\n"))
-		assert.Equal(t, OK, code, reply)
+		assert.Equal(t, wire.OK, code, reply)
 	}
 }
 
@@ -201,7 +191,7 @@ func TestPollIsBusyWhileKubernetesIsAway(t *testing.T) {
 		s := newSite(t, server.Kubeconfig(), fmt.Sprintf("busy_wait = %q", wait)).impatient()
 		for _, name := range []string{"slurm_bb_test_data_in", "slurm_bb_test_data_out"} {
 			code, reply := Run(t.Context(), name, s.fields(script))
-			assert.Equal(t, Busy, code, reply)
+			assert.Equal(t, wire.Busy, code, reply)
 		}
 	}
 }
@@ -213,8 +203,8 @@ func TestACredentialThatIsRefusedIsNotAServerThatIsAway(t *testing.T) {
 	s := newSite(t, server.Kubeconfig(), "")
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_test_data_in"} {
 		code, reply := Run(t.Context(), name, s.fields(script))
-		assert.Equal(t, Failed, code, name)
-		assert.Contains(t, reply[KeyMessage], "the credential of the kubeconfig is not accepted")
+		assert.Equal(t, wire.Failed, code, name)
+		assert.Contains(t, reply[wire.KeyMessage], "the credential of the kubeconfig is not accepted")
 	}
 }
 
@@ -222,8 +212,8 @@ func TestWithoutDWSTheMessageSaysSo(t *testing.T) {
 	server := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", 404) })
 	s := newSite(t, server.Kubeconfig(), "")
 	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
-	assert.Equal(t, Failed, code)
-	assert.Contains(t, reply[KeyMessage], "DWS is not installed in Kubernetes")
+	assert.Equal(t, wire.Failed, code)
+	assert.Contains(t, reply[wire.KeyMessage], "DWS is not installed in Kubernetes")
 }
 
 func TestTheProcessThatCancelsAJobIsGivenItsConfiguration(t *testing.T) {
@@ -234,13 +224,13 @@ func TestTheProcessThatCancelsAJobIsGivenItsConfiguration(t *testing.T) {
 	c, err := newCall("slurm_bb_job_teardown", s.fields("", "PROGRAM="+program))
 	require.NoError(t, err)
 	defer c.close()
-	delete(c.request, KeyConfig) // as when the file is the one by default
+	delete(c.request, wire.KeyConfig) // as when the file is the one by default
 	require.NoError(t, c.cancelAfterwards())
 	var text []byte
 	require.Eventually(t, func() bool { text, err = os.ReadFile(out); return err == nil }, 30*time.Second, 5*time.Millisecond)
 	assert.Equal(t, fmt.Sprintf("cancel-job --after-pid %d --config %s 12\n", os.Getpid(), s.config), string(text))
 
-	delete(c.request, KeyProgram)
+	delete(c.request, wire.KeyProgram)
 	require.ErrorContains(t, c.cancelAfterwards(), "without PROGRAM")
 }
 
@@ -254,7 +244,7 @@ func TestHooksInOneProcessDoNotDisturbEachOther(t *testing.T) {
 		group.Go(func() {
 			for range 5 {
 				code, reply := Run(t.Context(), "slurm_bb_job_process", request)
-				assert.Equal(t, OK, code, reply)
+				assert.Equal(t, wire.OK, code, reply)
 			}
 			assert.Equal(t, 5, api.Count(http.MethodPost, "dryRun=All"))
 			for _, r := range api.Requests() {

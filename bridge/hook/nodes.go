@@ -12,23 +12,14 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// The keys of a request about nodes. The values of the options are the user's words.
-const (
-	KeyNodesOption  = "K8S_NODES"         // --k8s-nodes
-	KeyEvictGrace   = "K8S_EVICT_GRACE"   // --k8s-evict-grace
-	KeyEvictTimeout = "K8S_EVICT_TIMEOUT" // --k8s-evict-timeout
-	KeyNodeList     = "NODELIST"          // the job's nodes, a hostlist
-	KeyPartition    = "PARTITION"
-	KeyConstraints  = "CONSTRAINTS"
-)
-
-func askOf(request Fields) node.Ask {
+func askOf(request wire.Fields) node.Ask {
 	return node.Ask{
-		Nodes: request[KeyNodesOption], Grace: request[KeyEvictGrace], Timeout: request[KeyEvictTimeout],
-		Partition: request[KeyPartition], Constraints: request[KeyConstraints],
+		Nodes: request[wire.KeyNodesOption], Grace: request[wire.KeyEvictGrace], Timeout: request[wire.KeyEvictTimeout],
+		Partition: request[wire.KeyPartition], Constraints: request[wire.KeyConstraints],
 	}
 }
 
@@ -48,10 +39,10 @@ func PrologLimit(cfg *slurmconf.NodeSettings, terms node.Terms) time.Duration {
 }
 
 // jobProlog takes this node from Kubernetes, if the job is one of those that do. Any
-// code but OK means that the job must not run here: then its mark is written, and Slurm
+// code but wire.OK means that the job must not run here: then its mark is written, and Slurm
 // has been asked for what the policy says.
 func jobProlog(ctx context.Context, c *call) error {
-	if err := c.need(KeyJobID, KeyNode); err != nil {
+	if err := c.need(wire.KeyJobID, wire.KeyNode); err != nil {
 		return err
 	}
 	cfg := &c.cfg.Nodes
@@ -77,15 +68,15 @@ func jobProlog(ctx context.Context, c *call) error {
 	}
 	defer cancel()
 	holder := node.Holder{Cluster: c.cfg.Cluster, JobID: c.job.ID, Restarts: c.restarts(0), Mode: plan.Mode}
-	outcome, err := bridge.Take(work, c.holders(), c.request[KeyNode], holder, plan.Terms)
+	outcome, err := bridge.Take(work, c.holders(), c.request[wire.KeyNode], holder, plan.Terms)
 	if err != nil {
 		return c.refuse(ctx, bridge, err)
 	}
 	entry := c.log.WithField("evicted", outcome.Evicted).WithField("kept", outcome.Kept)
 	if outcome.Ignored > 0 {
-		c.reply[KeyMessage] = line(fmt.Sprintf("%d pods run beside the job on node %s", outcome.Ignored, c.request[KeyNode]))
+		c.reply[wire.KeyMessage] = wire.Line(fmt.Sprintf("%d pods run beside the job on node %s", outcome.Ignored, c.request[wire.KeyNode]))
 	}
-	entry.Infof("node %s: ready (%s)", c.request[KeyNode], plan.Mode)
+	entry.Infof("node %s: ready (%s)", c.request[wire.KeyNode], plan.Mode)
 	return nil
 }
 
@@ -93,7 +84,7 @@ func (c *call) holders() node.Local { return node.LocalIn(c.cfg.Services.RunDir)
 
 // restarts is how often Slurm has requeued the job.
 func (c *call) restarts(unknown uint32) uint32 {
-	n, err := strconv.ParseUint(c.request[KeyRestart], 10, 32)
+	n, err := strconv.ParseUint(c.request[wire.KeyRestart], 10, 32)
 	if err != nil {
 		return unknown
 	}
@@ -127,10 +118,10 @@ func (c *call) refuse(ctx context.Context, bridge *node.Bridge, cause error) err
 	}
 	if policy == slurmconf.OnErrorProceed {
 		c.log.Errorf("going on beside Kubernetes: %v", cause)
-		c.reply[KeyMessage] = line("going on beside Kubernetes: " + cause.Error())
+		c.reply[wire.KeyMessage] = wire.Line("going on beside Kubernetes: " + cause.Error())
 		return nil
 	}
-	reason := line(fmt.Sprintf("node %s could not be taken from Kubernetes: %v", c.request[KeyNode], cause))
+	reason := wire.Line(fmt.Sprintf("node %s could not be taken from Kubernetes: %v", c.request[wire.KeyNode], cause))
 	if err := node.Refuse(c.cfg.Services.RunDir, c.job.ID, reason); err != nil {
 		cause = errors.Join(cause, err) // the plugin writes it then
 	}
@@ -167,8 +158,8 @@ func (c *call) tellSlurm(ctx context.Context, policy, reason string) {
 // onFirstNode tells whether the batch script runs here: it fails then by itself, and
 // its output says why.
 func (c *call) onFirstNode() bool {
-	names, err := slurmconf.ExpandHostlist(c.request[KeyNodeList])
-	return err == nil && len(names) > 0 && names[0] == c.request[KeyNode]
+	names, err := slurmconf.ExpandHostlist(c.request[wire.KeyNodeList])
+	return err == nil && len(names) > 0 && names[0] == c.request[wire.KeyNode]
 }
 
 // giveBack ends what the job's prolog began on this node.

@@ -17,68 +17,25 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/mark"
+	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// The keys of a request about services. The values of the options and of
-// variables are the user's words, whoever passes them on.
-const (
-	KeyRegister  = "K8S_REGISTER"  // --k8s-register
-	KeyNamespace = "K8S_NAMESPACE" // --k8s-namespace
-	KeyImport    = "K8S_IMPORT"    // --k8s-import
-	KeyEnv       = "ENV_"          // ENV_NAME: a variable that --k8s-register=env looks at
-	KeyNode      = "NODE"          // this node, in Slurm's words
-	KeyGroups    = "GIDS"          // the user's groups as Slurm has them, "100,101"; may be absent
-)
-
-// Variables are those of the job's environment that --k8s-register=env looks at.
-func Variables(fields Fields) map[string]string {
-	env := map[string]string{}
-	for _, name := range service.Variables {
-		if value, ok := fields[KeyEnv+name]; ok {
-			env[name] = value
-		}
-	}
-	return env
-}
-
-// Granted is how long the caller grants; 0: it does not say.
-func Granted(fields Fields) time.Duration {
-	n, err := strconv.ParseInt(fields[KeyDeadlineMS], 10, 64)
-	if err != nil || n <= 0 {
-		return 0
-	}
-	return time.Duration(min(n, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
-}
-
-// CodeOf is the outcome that an error stands for.
-func CodeOf(err error) Code { return codeOf(err) }
-
-// Line makes an error fit one line of a terminal.
-func Line(text string) string { return line(text) }
-
-// refusesService tells whether an error about a service is the user's mistake: what
-// they wrote, a name that somebody else has, or Kubernetes's own judgement.
-func refusesService(err error) bool {
-	var refused *service.RefusedError
-	var taken *service.ConflictError
-	return errors.As(err, &refused) || errors.As(err, &taken)
-}
-
 // openers are those of the hooks that run on nodes and at a user's prompt, where
 // there is neither burst_buffer.conf nor the controller's state.
-var openers = map[string]func(string, Fields) (*call, error){
+var openers = map[string]func(string, wire.Fields) (*call, error){
 	"k8s_check":      promptCall,
 	"k8s_job_prolog": nodeCall,
 	"k8s_job_epilog": nodeCall,
 }
 
-func nodeCall(name string, request Fields) (*call, error) {
-	path := request[KeyConfig]
+func nodeCall(name string, request wire.Fields) (*call, error) {
+	path := request[wire.KeyConfig]
 	if path == "" {
 		path = slurmconf.DefaultPath
 	}
@@ -95,16 +52,16 @@ func nodeCall(name string, request Fields) (*call, error) {
 		return nil, err
 	}
 	return &call{
-		request: request, reply: Fields{}, cfg: cfg, job: job,
+		request: request, reply: wire.Fields{}, cfg: cfg, job: job,
 		log: logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}), logSink: sink,
-		metrics: MetricsDir(cfg, cfg.Services.RunDir),
+		metrics: metrics.In(cfg.Metrics.Textfile, cfg.Services.RunDir),
 	}, nil
 }
 
 // promptCall is for a user's own process: the configuration counts as far as the
 // user can read it, and the log is not theirs to write.
-func promptCall(_ string, request Fields) (*call, error) {
-	path := request[KeyConfig]
+func promptCall(_ string, request wire.Fields) (*call, error) {
+	path := request[wire.KeyConfig]
 	if path == "" {
 		path = slurmconf.DefaultPath
 	}
@@ -114,7 +71,7 @@ func promptCall(_ string, request Fields) (*call, error) {
 	}
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	c := &call{request: request, reply: Fields{}, job: job, log: logrus.NewEntry(logger), logSink: io.NopCloser(nil)}
+	c := &call{request: request, reply: wire.Fields{}, job: job, log: logrus.NewEntry(logger), logSink: io.NopCloser(nil)}
 	c.cfg, _ = slurmconf.Load(path) // nil: the node judges by it
 	return c, nil
 }
@@ -124,7 +81,7 @@ func checkLimit(*call) time.Duration { return 2 * time.Second }
 // check judges the options at the prompt, without a request to Kubernetes: their
 // syntax, and the policy as far as it can be known here. The node judges again.
 func check(ctx context.Context, c *call) error {
-	namespace := c.request[KeyNamespace]
+	namespace := c.request[wire.KeyNamespace]
 	if namespace != "" {
 		if err := service.CheckNamespace(namespace); err != nil {
 			return &service.RefusedError{Text: "--k8s-namespace: " + err.Error(), Err: err}
@@ -133,12 +90,12 @@ func check(ctx context.Context, c *call) error {
 	var specs []service.Spec
 	var imports []service.Import
 	var err error
-	if text, given := c.request[KeyRegister]; given {
-		if specs, err = service.ParseEarly(text, Variables(c.request)); err != nil {
+	if text, given := c.request[wire.KeyRegister]; given {
+		if specs, err = service.ParseEarly(text, c.request.Env()); err != nil {
 			return err
 		}
 	}
-	if text, given := c.request[KeyImport]; given {
+	if text, given := c.request[wire.KeyImport]; given {
 		if imports, err = service.ParseImports(text); err != nil {
 			return err
 		}
@@ -210,13 +167,13 @@ func jobEpilog(ctx context.Context, c *call) error {
 	swept := c.sweep(half)
 	if err := errors.Join(swept, c.giveBack(ctx), node.Unrefuse(c.cfg.Services.RunDir, c.job.ID)); err != nil {
 		c.log.Errorf("left to reconcile: %v", err)
-		c.reply[KeyMessage] = line("left to reconcile: " + err.Error())
+		c.reply[wire.KeyMessage] = wire.Line("left to reconcile: " + err.Error())
 	}
 	return nil
 }
 
 func (c *call) sweep(ctx context.Context) error {
-	if err := c.need(KeyJobID, KeyNode); err != nil {
+	if err := c.need(wire.KeyJobID, wire.KeyNode); err != nil {
 		return err
 	}
 	marks := mark.Dir(c.cfg.Services.RunDir)
@@ -232,7 +189,7 @@ func (c *call) sweep(ctx context.Context) error {
 		namespaces = policy.Literal(&c.cfg.Services)
 	}
 	job := anchor.Job{Cluster: c.cfg.Cluster, ID: c.job.ID, UID: c.job.UID, Restarts: math.MaxUint32}
-	if n, err := strconv.ParseUint(c.request[KeyRestart], 10, 32); err == nil {
+	if n, err := strconv.ParseUint(c.request[wire.KeyRestart], 10, 32); err == nil {
 		job.Restarts = uint32(n)
 	}
 	client, err := kube.New(kube.Options{
@@ -247,7 +204,7 @@ func (c *call) sweep(ctx context.Context) error {
 	sweeper := &service.Sweeper{Kube: client, Cluster: c.cfg.Cluster, Log: c.log}
 	var failed []error
 	for _, namespace := range namespaces {
-		failed = append(failed, sweeper.Job(ctx, namespace, job, c.request[KeyNode]))
+		failed = append(failed, sweeper.Job(ctx, namespace, job, c.request[wire.KeyNode]))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return err

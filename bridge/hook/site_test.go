@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
@@ -63,11 +64,11 @@ func (s *site) write(name, text string) string {
 const script = "#!/bin/sh\n#DW jobdw name=a\ntrue\n"
 
 // fields are those of job 12 with a script; more are KEY=VALUE.
-func (s *site) fields(script string, more ...string) Fields {
+func (s *site) fields(script string, more ...string) wire.Fields {
 	s.t.Helper()
-	f := Fields{KeyConfig: s.config, KeyStateDir: s.state, KeyJobID: "12", KeyUID: "1000", KeyGID: "1000"}
+	f := wire.Fields{wire.KeyConfig: s.config, wire.KeyStateDir: s.state, wire.KeyJobID: "12", wire.KeyUID: "1000", wire.KeyGID: "1000"}
 	if script != "" {
-		f[KeyScript] = s.write("script", script)
+		f[wire.KeyScript] = s.write("script", script)
 	}
 	for _, field := range more {
 		key, value, _ := strings.Cut(field, "=")
@@ -84,7 +85,7 @@ func hung(t *testing.T) *fakeapi.Server {
 func oneLine(t *testing.T, message string) {
 	t.Helper()
 	assert.NotEmpty(t, message)
-	assert.LessOrEqual(t, len(message), maxMessage)
+	assert.LessOrEqual(t, len(message), 800)
 	assert.True(t, utf8.ValidString(message))
 	for _, r := range message {
 		if r < ' ' || r >= 0x7f && r <= 0x9f || r == 0x2028 {

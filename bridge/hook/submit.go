@@ -7,6 +7,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/state"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -47,7 +48,7 @@ func (c *call) judge(ctx context.Context, lines []string) error {
 		return err
 	}
 	if c.cfg.Workflows.Submit == slurmconf.SubmitCreate {
-		if err := c.need(KeyJobID, KeyUID, KeyGID); err != nil {
+		if err := c.need(wire.KeyJobID, wire.KeyUID, wire.KeyGID); err != nil {
 			return err
 		}
 		return d.Create(ctx, c.job, lines)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
@@ -30,17 +31,17 @@ func refusing(t *testing.T, text string) *fakeapi.Workflows {
 func TestAMistakeInADirectiveIsTheUsers(t *testing.T) {
 	s := newSite(t, "/nonexistent/kubeconfig", "")
 	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields("#!/bin/sh\n#DW\n"))
-	assert.Equal(t, Refused, code)
-	assert.Equal(t, `line 2: "#DW" has no command`, reply[KeyMessage])
+	assert.Equal(t, wire.Refused, code)
+	assert.Equal(t, `line 2: "#DW" has no command`, reply[wire.KeyMessage])
 }
 
 func TestWhatAWebhookSaysStaysOneLineOfTheMessageAndOfTheLog(t *testing.T) {
 	api := refusing(t, "no \nlevel=info msg=forged\r\x1b[2J")
 	s := newSite(t, api.Kubeconfig(), "")
 	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
-	assert.Equal(t, Refused, code)
-	oneLine(t, reply[KeyMessage])
-	assert.True(t, strings.HasPrefix(reply[KeyMessage], "no "), reply[KeyMessage])
+	assert.Equal(t, wire.Refused, code)
+	oneLine(t, reply[wire.KeyMessage])
+	assert.True(t, strings.HasPrefix(reply[wire.KeyMessage], "no "), reply[wire.KeyMessage])
 	log, err := os.ReadFile(filepath.Join(s.dir, "log"))
 	require.NoError(t, err)
 	assert.Equal(t, 1, strings.Count(string(log), "\n"), "%s", log)
@@ -48,11 +49,11 @@ func TestWhatAWebhookSaysStaysOneLineOfTheMessageAndOfTheLog(t *testing.T) {
 }
 
 func TestSubmissionWhenKubernetesIsAway(t *testing.T) {
-	for policy, want := range map[string]Code{"accept": OK, "refuse": Refused} {
+	for policy, want := range map[string]wire.Code{"accept": wire.OK, "refuse": wire.Refused} {
 		t.Run(policy, func(t *testing.T) {
 			server := hung(t)
 			s := newSite(t, server.Kubeconfig(), fmt.Sprintf("on_unreachable = %q", policy))
-			submit := func() (Code, Fields) {
+			submit := func() (wire.Code, wire.Fields) {
 				return Run(t.Context(), "slurm_bb_job_process", s.fields(script, "DEADLINE_MS=200"))
 			}
 			code, reply := submit()
@@ -64,14 +65,14 @@ func TestSubmissionWhenKubernetesIsAway(t *testing.T) {
 			assert.Equal(t, want, code, reply)
 			assert.Len(t, server.Requests(), asked, "the breaker is open: nobody is asked")
 			if policy == "refuse" {
-				assert.Contains(t, reply[KeyMessage], "try again later")
+				assert.Contains(t, reply[wire.KeyMessage], "try again later")
 			}
 
 			code, _ = Run(t.Context(), "slurm_bb_job_process", s.fields("#!/bin/sh\n#DW\n"))
-			assert.Equal(t, Refused, code, "syntax is judged all the same")
+			assert.Equal(t, wire.Refused, code, "syntax is judged all the same")
 
 			_, reply = Run(t.Context(), "slurm_bb_get_status", s.fields("", "ARG1=workflow", "ARG2=12"))
-			assert.Contains(t, reply[KeyMessage], "try again later")
+			assert.Contains(t, reply[wire.KeyMessage], "try again later")
 			assert.Len(t, server.Requests(), asked, "bbstat holds a lock of slurmctld's: it asks nobody either")
 		})
 	}
@@ -83,7 +84,7 @@ func TestASubmissionThatWasKilledHasTrippedTheBreaker(t *testing.T) {
 	// What a hook that is killed between Begin and Reset leaves.
 	require.NoError(t, os.WriteFile(filepath.Join(s.state, "breaker"), nil, 0o600))
 	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
-	assert.Equal(t, OK, code, reply)
+	assert.Equal(t, wire.OK, code, reply)
 	assert.Empty(t, api.Requests())
 }
 
@@ -92,8 +93,8 @@ func TestARefusalIsAnAnswerAndTripsNothing(t *testing.T) {
 	s := newSite(t, api.Kubeconfig(), "")
 	for range 2 {
 		code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
-		assert.Equal(t, Refused, code)
-		assert.Equal(t, "no", reply[KeyMessage])
+		assert.Equal(t, wire.Refused, code)
+		assert.Equal(t, "no", reply[wire.KeyMessage])
 	}
 	assert.Equal(t, 2, api.Count(http.MethodPost, ""))
 }
@@ -113,7 +114,7 @@ func TestHowASubmissionIsJudged(t *testing.T) {
 			api := fakeapi.NewWorkflows(t)
 			s := newSite(t, api.Kubeconfig(), fmt.Sprintf("submit = %q", tt.submit))
 			code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
-			assert.Equal(t, OK, code, reply)
+			assert.Equal(t, wire.OK, code, reply)
 			assert.Equal(t, tt.posts, api.Count(http.MethodPost, ""))
 			assert.Equal(t, tt.dryRun, api.Count(http.MethodPost, "dryRun=All") == 1)
 			assert.Equal(t, tt.kept, api.Current() != nil)

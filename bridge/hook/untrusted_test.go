@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
@@ -20,8 +21,8 @@ func TestAStateDirectoryThatOthersWriteIntoStopsEachHook(t *testing.T) {
 	require.NoError(t, os.Chmod(s.state, 0o777))
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_pre_run"} {
 		code, reply := Run(t.Context(), name, s.fields(script))
-		assert.Equal(t, Failed, code, name)
-		assert.Equal(t, fmt.Sprintf(`state_dir %s is writable by others (mode 0777): run "chmod 0700 %s"`, s.state, s.state), reply[KeyMessage], name)
+		assert.Equal(t, wire.Failed, code, name)
+		assert.Equal(t, fmt.Sprintf(`state_dir %s is writable by others (mode 0777): run "chmod 0700 %s"`, s.state, s.state), reply[wire.KeyMessage], name)
 	}
 }
 
@@ -33,8 +34,8 @@ func TestWhatAServerSaysForgesNoLineOfALog(t *testing.T) {
 	s := newSite(t, server.Kubeconfig(), "")
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_job_teardown"} {
 		code, reply := Run(t.Context(), name, s.fields(script))
-		assert.NotEqual(t, OK, code, name)
-		oneLine(t, reply[KeyMessage])
+		assert.NotEqual(t, wire.OK, code, name)
+		oneLine(t, reply[wire.KeyMessage])
 	}
 	log, err := os.ReadFile(filepath.Join(s.dir, "log"))
 	require.NoError(t, err)

@@ -12,12 +12,13 @@ import (
 	"syscall"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
 // directives reads the #DW lines of the job script, as DWS wants them.
 func (c *call) directives() ([]string, error) {
-	if err := c.need(KeyScript); err != nil {
+	if err := c.need(wire.KeyScript); err != nil {
 		return nil, err
 	}
 	// O_NONBLOCK: a FIFO must not hold the hook.
@@ -40,7 +41,7 @@ func (c *call) directives() ([]string, error) {
 }
 
 func setup(ctx context.Context, c *call) error {
-	if err := c.need(KeyJobID, KeyUID, KeyGID); err != nil {
+	if err := c.need(wire.KeyJobID, wire.KeyUID, wire.KeyGID); err != nil {
 		return err
 	}
 	if err := c.findScript(ctx); err != nil {
@@ -167,14 +168,14 @@ func getStatus(ctx context.Context, c *call) error {
 		return err
 	}
 	asker := int64(workflow.NoUID)
-	if c.request[KeyUID] != "" {
+	if c.request[wire.KeyUID] != "" {
 		asker = int64(c.job.UID)
 	}
 	text, err := d.Status(ctx, c.job, asker, c.privileged(asker))
 	if ctx.Err() != nil {
 		breaker.Trip()
 	}
-	c.reply[KeyText] = text
+	c.reply[wire.KeyText] = text
 	return err
 }
 
@@ -192,7 +193,7 @@ func (c *call) privileged(asker int64) bool {
 
 // jobDriver is driver for the hooks that work on an existing job.
 func (c *call) jobDriver(ctx context.Context) (*workflow.Driver, error) {
-	if err := c.need(KeyJobID); err != nil {
+	if err := c.need(wire.KeyJobID); err != nil {
 		return nil, err
 	}
 	return c.driver(ctx, false)

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
-	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // EventsGVR is the resource of Events.
@@ -116,7 +116,7 @@ func (e *Events) event(namespace string, about Object, eventType, reason, text s
 	if about.Namespace != "" {
 		involved["namespace"] = about.Namespace
 	}
-	text = logging.OneLine(text)
+	text = wire.OneLine(text)
 	if len(text) > maxEventText {
 		text = strings.ToValidUTF8(text[:maxEventText-3], "") + "..."
 	}

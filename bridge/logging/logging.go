@@ -7,12 +7,12 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -85,17 +85,6 @@ func (l lossy) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// OneLine makes text that comes from outside fit one line of a log, a terminal
-// or a comment of Slurm's: what cannot be seen becomes a blank.
-func OneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
-}
-
 // toJournal sends each line to the journal with its fields. A host without one
 // loses the lines, not the hook.
 type toJournal struct{}
@@ -114,7 +103,7 @@ func (toJournal) Fire(e *logrus.Entry) error {
 	if job := e.Data["job"]; job != nil {
 		message = fmt.Sprintf("job %v: %v: %s", job, e.Data["hook"], e.Message)
 	}
-	_ = journal.Send(OneLine(message), priority(e.Level), fields)
+	_ = journal.Send(wire.OneLine(message), priority(e.Level), fields)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -45,7 +46,7 @@ func TestWhatComesFromOutsideStaysOnItsLine(t *testing.T) {
 			assert.NotContains(t, got, "\r")
 			assert.NotContains(t, got, "\x1b")
 			assert.Contains(t, got, "job=7")
-			for _, r := range OneLine(text) {
+			for _, r := range wire.OneLine(text) {
 				assert.True(t, r >= ' ' && r != 0x7f && r != 0x85 && r != 0x2028, "%q", r)
 			}
 		})

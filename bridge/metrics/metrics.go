@@ -18,6 +18,14 @@ import (
 // "": nothing is counted.
 type Dir string
 
+// In is dir where textfile, the file that the site wants its metrics in, is named.
+func In(textfile, dir string) Dir {
+	if textfile == "" {
+		return ""
+	}
+	return Dir(dir)
+}
+
 const (
 	samplesFile = "metrics.samples"
 	foldingFile = "metrics.folding"

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -28,6 +29,9 @@ type Plan struct {
 type RefusedError struct{ Text string }
 
 func (e *RefusedError) Error() string { return e.Text }
+
+// Code is the hook's outcome.
+func (e *RefusedError) Code() wire.Code { return wire.Refused }
 
 func refusedf(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 

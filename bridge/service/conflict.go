@@ -9,6 +9,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // ConflictError is a name that is somebody else's.
@@ -20,6 +21,9 @@ type ConflictError struct {
 	// Cluster is the other cluster whose bridge made it; empty: none did.
 	Cluster string
 }
+
+// Code is the hook's outcome: another name is the user's to choose.
+func (e *ConflictError) Code() wire.Code { return wire.Refused }
 
 func (e *ConflictError) Error() string {
 	switch {

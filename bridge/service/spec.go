@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -114,6 +115,9 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Text }
 func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Code is the hook's outcome.
+func (e *RefusedError) Code() wire.Code { return wire.Refused }
 
 func refused(format string, args ...any) error {
 	return &RefusedError{Text: fmt.Sprintf(format, args...)}

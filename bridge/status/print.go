@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // Print writes the report for a person: a line for each object.
@@ -26,7 +26,7 @@ func Print(out io.Writer, r *Report) error {
 			if job.Objects == nil {
 				state = "-"
 			}
-			fmt.Fprintf(table, "%d\t%s\t%s\t-\t%s\t-\n", job.ID, logging.OneLine(user), job.Slurm, state)
+			fmt.Fprintf(table, "%d\t%s\t%s\t-\t%s\t-\n", job.ID, wire.OneLine(user), job.Slurm, state)
 		}
 		for _, o := range job.Objects {
 			age := "-"
@@ -37,7 +37,7 @@ func Print(out io.Writer, r *Report) error {
 			if o.Error != "" {
 				state += ": " + o.Error
 			}
-			fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", job.ID, logging.OneLine(user), job.Slurm, o.Name, logging.OneLine(state), age)
+			fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", job.ID, wire.OneLine(user), job.Slurm, o.Name, wire.OneLine(state), age)
 		}
 	}
 	if err := table.Flush(); err != nil {
@@ -47,7 +47,7 @@ func Print(out io.Writer, r *Report) error {
 		fmt.Fprintf(out, "nothing is held for jobs of cluster %s\n", r.Cluster)
 	}
 	for _, note := range r.Notes {
-		fmt.Fprintln(out, "note:", logging.OneLine(note))
+		fmt.Fprintln(out, "note:", wire.OneLine(note))
 	}
 	return nil
 }

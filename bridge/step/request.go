@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
-	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // request is what the plugin asks for, checked as far as it goes by itself.
@@ -29,16 +29,16 @@ type request struct {
 	namespace string
 }
 
-func parseRequest(fields hook.Fields) (*request, error) {
-	r := &request{step: fields[keyStepID], node: fields[hook.KeyNode], namespace: fields[hook.KeyNamespace]}
-	r.job.SubmitTime = fields[hook.KeySubmitTime]
+func parseRequest(fields wire.Fields) (*request, error) {
+	r := &request{step: fields[wire.KeyStepID], node: fields[wire.KeyNode], namespace: fields[wire.KeyNamespace]}
+	r.job.SubmitTime = fields[wire.KeySubmitTime]
 	for _, number := range []struct {
 		key  string
 		must bool
 		to   *uint32
 	}{
-		{hook.KeyJobID, true, &r.job.ID}, {hook.KeyUID, true, &r.job.UID}, {hook.KeyGID, true, &r.gid},
-		{keyNodeRank, false, &r.rank}, {hook.KeyRestart, false, &r.job.Restarts},
+		{wire.KeyJobID, true, &r.job.ID}, {wire.KeyUID, true, &r.job.UID}, {wire.KeyGID, true, &r.gid},
+		{wire.KeyNodeRank, false, &r.rank}, {wire.KeyRestart, false, &r.job.Restarts},
 	} {
 		text := fields[number.key]
 		if text == "" && !number.must {
@@ -51,21 +51,21 @@ func parseRequest(fields hook.Fields) (*request, error) {
 		*number.to = uint32(n)
 	}
 	if r.job.ID == 0 {
-		return nil, fmt.Errorf("%s=0 is not the number of a job", hook.KeyJobID)
+		return nil, fmt.Errorf("%s=0 is not the number of a job", wire.KeyJobID)
 	}
 	if _, err := strconv.ParseUint(r.step, 10, 32); err != nil && !r.allocationWide() {
-		return nil, fmt.Errorf("%s=%q is not a step", keyStepID, r.step)
+		return nil, fmt.Errorf("%s=%q is not a step", wire.KeyStepID, r.step)
 	}
 	if r.node == "" || strings.ContainsAny(r.node, " /\n") {
-		return nil, fmt.Errorf("%s=%q is not a node", hook.KeyNode, r.node)
+		return nil, fmt.Errorf("%s=%q is not a node", wire.KeyNode, r.node)
 	}
-	for text := range strings.SplitSeq(fields[hook.KeyGroups], ",") {
+	for text := range strings.SplitSeq(fields[wire.KeyGroups], ",") {
 		if text == "" {
 			continue
 		}
 		n, err := strconv.ParseUint(text, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("%s=%q is not a list of groups", hook.KeyGroups, fields[hook.KeyGroups])
+			return nil, fmt.Errorf("%s=%q is not a list of groups", wire.KeyGroups, fields[wire.KeyGroups])
 		}
 		r.groups = append(r.groups, uint32(n))
 	}
@@ -75,16 +75,16 @@ func parseRequest(fields hook.Fields) (*request, error) {
 // allocationWide tells whether the step lasts as long as the job.
 func (r *request) allocationWide() bool { return r.step == "batch" || r.step == "interactive" }
 
-func (r *request) parseOptions(fields hook.Fields) (err error) {
+func (r *request) parseOptions(fields wire.Fields) (err error) {
 	if r.namespace != "" {
 		if err := service.CheckNamespace(r.namespace); err != nil {
 			return &service.RefusedError{Text: "--k8s-namespace: " + err.Error(), Err: err}
 		}
 	}
-	if text := fields[hook.KeyRegister]; text != "" {
-		env, err := hook.Variables(fields), error(nil)
+	if text := fields[wire.KeyRegister]; text != "" {
+		env, err := fields.Env(), error(nil)
 		if r.step == "batch" {
-			if err = addExports(env, fields[hook.KeyScript], r.job.UID); err != nil {
+			if err = addExports(env, fields[wire.KeyScript], r.job.UID); err != nil {
 				return err
 			}
 		}
@@ -96,7 +96,7 @@ func (r *request) parseOptions(fields hook.Fields) (err error) {
 			return err
 		}
 	}
-	if text := fields[hook.KeyImport]; text != "" {
+	if text := fields[wire.KeyImport]; text != "" {
 		r.imports, err = service.ParseImports(text)
 	}
 	return err

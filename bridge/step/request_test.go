@@ -8,12 +8,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
-func fields(more map[string]string) hook.Fields {
-	f := hook.Fields{"JOB_ID": "12", "STEP_ID": "batch", "UID": "1000", "GID": "100", "NODE": "c1"}
+func fields(more map[string]string) wire.Fields {
+	f := wire.Fields{"JOB_ID": "12", "STEP_ID": "batch", "UID": "1000", "GID": "100", "NODE": "c1"}
 	for key, value := range more {
 		f[key] = value
 	}

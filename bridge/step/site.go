@@ -9,7 +9,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/mark"
@@ -18,6 +17,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -37,7 +37,7 @@ func (s *session) slurm() slurm.Commands {
 
 // open reads the configuration and begins the log.
 func (s *session) open() error {
-	path := s.fields[hook.KeyConfig]
+	path := s.fields[wire.KeyConfig]
 	if path == "" {
 		path = slurmconf.DefaultPath
 	}
@@ -51,7 +51,7 @@ func (s *session) open() error {
 		return err
 	}
 	s.sink = sink
-	s.log = logger.WithFields(logrus.Fields{"hook": "step", "job": s.fields[hook.KeyJobID], "uid": s.fields[hook.KeyUID], "step": s.fields[keyStepID]})
+	s.log = logger.WithFields(logrus.Fields{"hook": "step", "job": s.fields[wire.KeyJobID], "uid": s.fields[wire.KeyUID], "step": s.fields[wire.KeyStepID]})
 	if s.options.Hardened != nil {
 		s.log.Warn(s.options.Hardened)
 	}
@@ -72,7 +72,7 @@ func (s *session) register(ctx context.Context) (map[string]string, error) {
 	}
 	s.req.job.Cluster = s.cfg.Cluster
 	env := map[string]string{}
-	if s.fields[keyWorkflow] != "" {
+	if s.fields[wire.KeyWorkflow] != "" {
 		client, err := s.client()
 		if err != nil {
 			return nil, err
@@ -177,7 +177,7 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 // at once one sees both.
 func (s *session) countOfAllNodes(ctx context.Context, rules *policy.Policy, mine []service.Spec) error {
 	// In a batch script's environment this is Slurm's word, in that of a step the user's.
-	if s.req.step == "batch" && s.fields[hook.KeyNodeList] == s.req.node {
+	if s.req.step == "batch" && s.fields[wire.KeyNodeList] == s.req.node {
 		return nil
 	}
 	others, err := s.registrar.OfJob(ctx, s.regs)
@@ -238,9 +238,9 @@ func (s *session) alive(ctx context.Context, c service.Claim) (bool, error) {
 }
 
 // limit is the smaller of ours and what the caller grants.
-func (s *session) limit(ours slurmconf.Duration, fields hook.Fields) time.Duration {
+func (s *session) limit(ours slurmconf.Duration, fields wire.Fields) time.Duration {
 	limit := ours.Std()
-	if granted := hook.Granted(fields); granted > 0 {
+	if granted := fields.Granted(); granted > 0 {
 		limit = min(limit, granted)
 	}
 	return limit

@@ -11,8 +11,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
-	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/metrics"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // Options say how the program runs.
@@ -28,14 +28,14 @@ type Options struct {
 // returns whether all of that worked.
 func Run(ctx context.Context, in io.Reader, out io.Writer, o Options) bool {
 	frames := bufio.NewReader(in)
-	first, err := readFrame(frames)
+	first, err := wire.ReadFrame(frames)
 	if err != nil {
 		return errors.Is(err, io.EOF)
 	}
 	// From here on only one thing can come: the end.
-	end := make(chan hook.Fields, 1)
+	end := make(chan wire.Fields, 1)
 	go func() {
-		fields, _ := readFrame(frames)
+		fields, _ := wire.ReadFrame(frames)
 		end <- fields // nil: slurmstepd died
 		close(end)
 	}()
@@ -46,11 +46,11 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, o Options) bool {
 
 // session is one run of the program.
 type session struct {
-	fields  hook.Fields
+	fields  wire.Fields
 	options Options
 	out     io.Writer
-	end     <-chan hook.Fields
-	ended   hook.Fields // what end gave
+	end     <-chan wire.Fields
+	ended   wire.Fields // what end gave
 
 	req *request
 	site
@@ -74,33 +74,33 @@ func (s *session) run(ctx context.Context) bool {
 		s.logf(logrus.ErrorLevel, "refused or failed: %v", err)
 		// At once, since somebody waits who has a deadline; then what is left. If
 		// that takes longer than the step has, the epilog does it.
-		_ = writeFrame(s.out, reply(codeOf(err), err))
+		_ = wire.WriteFrame(s.out, reply(wire.CodeOf(err), err))
 		stop()
 		_ = s.deregister()
 		return false
 	}
 	s.logf(logrus.InfoLevel, "registered in %d ms:%s", time.Since(begin).Milliseconds(), s.summary())
-	answer := reply(hook.OK, nil)
+	answer := reply(wire.OK, nil)
 	for name, value := range env {
-		answer[setPrefix+name] = value
+		answer[wire.KeySetEnv+name] = value
 	}
 	if s.registrar == nil {
-		answer[keyOver] = "1"
-		_ = writeFrame(s.out, answer)
+		answer[wire.KeyOver] = "1"
+		_ = wire.WriteFrame(s.out, answer)
 		return true
 	}
-	if writeFrame(s.out, answer) == nil {
+	if wire.WriteFrame(s.out, answer) == nil {
 		s.live(live)
 	}
 	stop()
 	begin = time.Now()
 	err = s.deregister()
 	s.count("step_deregister", err, begin)
-	if action, given := s.ended[keyAction]; given && action != actionDeregister {
+	if action, given := s.ended[wire.KeyAction]; given && action != wire.ActionDeregister {
 		err = errors.Join(err, fmt.Errorf("no such action: %q", action))
 	}
 	if s.ended != nil { // somebody waits for the answer
-		_ = writeFrame(s.out, reply(codeOf(err), err))
+		_ = wire.WriteFrame(s.out, reply(wire.CodeOf(err), err))
 	}
 	return err == nil
 }
@@ -123,7 +123,7 @@ func (s *session) until(ctx context.Context) (context.Context, context.CancelFun
 // count is for the metrics; without a configuration there are none.
 func (s *session) count(what string, err error, begin time.Time) {
 	if s.cfg != nil {
-		hook.MetricsDir(s.cfg, s.cfg.Services.RunDir).Record(what, int(codeOf(err)), time.Since(begin))
+		metrics.In(s.cfg.Metrics.Textfile, s.cfg.Services.RunDir).Record(what, int(wire.CodeOf(err)), time.Since(begin))
 	}
 }
 
@@ -133,12 +133,10 @@ func (s *session) logf(level logrus.Level, format string, args ...any) {
 	}
 }
 
-func reply(code hook.Code, err error) hook.Fields {
-	fields := hook.Fields{keyCode: strconv.Itoa(int(code))}
+func reply(code wire.Code, err error) wire.Fields {
+	fields := wire.Fields{wire.KeyCode: strconv.Itoa(int(code))}
 	if err != nil {
-		fields[hook.KeyMessage] = logging.OneLine(hook.Line(err.Error()))
+		fields[wire.KeyMessage] = wire.Line(err.Error())
 	}
 	return fields
 }
-
-func codeOf(err error) hook.Code { return hook.CodeOf(err) }

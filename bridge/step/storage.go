@@ -9,13 +9,9 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
-const (
-	// keyWorkflow asks for the variables of the job's Workflow: "1".
-	keyWorkflow = "WORKFLOW"
-	// delivered tells the steps inside the job that they have them already. A user
-	// who forges it only misses them.
-	delivered = "SLURMK8S_WORKFLOW"
-)
+// delivered tells the steps inside the job that they have the variables of the Workflow
+// already. A user who forges it only misses them.
+const delivered = "SLURMK8S_WORKFLOW"
 
 // storage adds what DWS tells the job, where its storage is above all. Without it the
 // job would write somewhere else, so that a failure is the step's.

@@ -1,12 +1,19 @@
 package workflow
 
-import "fmt"
+import (
+	"fmt"
+
+	"slurmk8s.io/slurmk8s/bridge/wire"
+)
 
 // RefusedError is the user's mistake: DWS or the syntax check refuses the
 // directives. Its text is for the user.
 type RefusedError struct{ Text string }
 
 func (e *RefusedError) Error() string { return e.Text }
+
+// Code is the hook's outcome.
+func (e *RefusedError) Code() wire.Code { return wire.Refused }
 
 // DriverError is a failure that a DWS driver reported for a state. Its text is
 // for the user, DWS's message first.
@@ -18,7 +25,12 @@ type DriverError struct {
 func (e *DriverError) Error() string { return e.Text }
 
 // ErrBusy says that the state is not reached yet and nothing is wrong.
-var ErrBusy = fmt.Errorf("in progress")
+var ErrBusy error = busy{}
+
+type busy struct{}
+
+func (busy) Error() string   { return "in progress" }
+func (busy) Code() wire.Code { return wire.Busy }
 
 // timeoutError is a state that took longer than it is allowed to.
 type timeoutError struct {

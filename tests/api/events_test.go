@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
@@ -52,9 +52,9 @@ func TestAFailedHookTellsItOnTheWorkflow(t *testing.T) {
 		j.ok("setup")
 		j.ok("data_in")
 		code, _ := j.run("test_data_in")
-		require.Equal(t, hook.Busy, code)
+		require.Equal(t, wire.Busy, code)
 		assert.Empty(t, j.told())
-		for code == hook.Busy {
+		for code == wire.Busy {
 			code, _ = j.run("test_data_in")
 		}
 		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_test_data_in: DataIn not done after 2s: DWS still works on #DW DataIn action=wait"}, j.told())

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
@@ -81,7 +81,7 @@ func TestAnOlderSlurmWaitsInsideOfTheStages(t *testing.T) {
 	s := shared(t).newSite(t)
 	j := s.job("#DW DataIn action=complete delay=200ms env=IN:1", "#DW DataOut action=complete delay=200ms")
 	// Slurm 22.05 tells neither nodes nor user, and has no BUSY.
-	for _, key := range []string{hook.KeyBusy, hook.KeyUser, hook.KeyRestart, hook.KeySubmitTime, hook.KeyNodes} {
+	for _, key := range []string{wire.KeyBusy, wire.KeyUser, wire.KeyRestart, wire.KeySubmitTime, wire.KeyNodes} {
 		delete(j.fields, key)
 	}
 	s.write("squeue", fmt.Sprintf("#!/bin/sh\necho '%d|%d|n[07-08]'\n", j.id, j.id), 0o755)
@@ -147,8 +147,8 @@ func TestManyJobsInOneProcess(t *testing.T) {
 		j := s.job(fmt.Sprintf("#DW DataIn action=complete delay=50ms env=NUMBER:%d", i))
 		group.Go(func() {
 			for _, name := range []string{"setup", "data_in", "test_data_in", "pre_run", "post_run", "data_out", "test_data_out"} {
-				for code, message := j.run(name); code != hook.OK; code, message = j.run(name) {
-					if !assert.Equal(t, hook.Busy, code, "%s: %s", name, message) {
+				for code, message := j.run(name); code != wire.OK; code, message = j.run(name) {
+					if !assert.Equal(t, wire.Busy, code, "%s: %s", name, message) {
 						return
 					}
 				}
@@ -157,7 +157,7 @@ func TestManyJobsInOneProcess(t *testing.T) {
 				}
 			}
 			code, message := j.run("job_teardown")
-			assert.Equal(t, hook.OK, code, message)
+			assert.Equal(t, wire.OK, code, message)
 		})
 	}
 	group.Wait()

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
@@ -22,7 +22,7 @@ func TestOutages(t *testing.T) {
 		require.NoError(t, c.server.StartAPIServer(t.Context()))
 	}
 
-	for policy, want := range map[string]hook.Code{"accept": hook.OK, "refuse": hook.Refused} {
+	for policy, want := range map[string]wire.Code{"accept": wire.OK, "refuse": wire.Refused} {
 		t.Run("submission, on_unreachable = "+policy, func(t *testing.T) {
 			s := c.newSite(t, `on_unreachable = "`+policy+`"`, `breaker = "10m"`)
 			j := s.job("#DW no-such-command")
@@ -48,7 +48,7 @@ func TestOutages(t *testing.T) {
 			then := time.Now().Add(-11 * time.Minute)
 			require.NoError(t, os.Chtimes(filepath.Join(s.path("state"), "breaker"), then, then))
 			code, message = j.run("job_process", "DEADLINE_MS=30000")
-			assert.Equal(t, hook.Refused, code)
+			assert.Equal(t, wire.Refused, code)
 			assert.Contains(t, message, "invalid directive")
 			assert.NoFileExists(t, filepath.Join(s.path("state"), "breaker"))
 		})
@@ -60,7 +60,7 @@ func TestOutages(t *testing.T) {
 		require.NoError(t, c.server.PauseAPIServer())
 		code, message := j.run("job_process", "DEADLINE_MS=300")
 		require.NoError(t, c.server.ResumeAPIServer())
-		assert.Equal(t, hook.OK, code, message)
+		assert.Equal(t, wire.OK, code, message)
 		assert.FileExists(t, filepath.Join(s.path("state"), "breaker"))
 	})
 
@@ -69,7 +69,7 @@ func TestOutages(t *testing.T) {
 		c.sim.SetWebhookDown(true)
 		code, message := s.job("#DW no-such-command").run("job_process", "DEADLINE_MS=500")
 		c.sim.SetWebhookDown(false)
-		assert.Equal(t, hook.OK, code, message)
+		assert.Equal(t, wire.OK, code, message)
 	})
 
 	t.Run("submission, without a ruleset", func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestOutages(t *testing.T) {
 		c.sim.SetRuleset(false)
 		code, message := s.job("#DW Setup action=complete").run("job_process", "DEADLINE_MS=30000")
 		c.sim.SetRuleset(true)
-		assert.Equal(t, hook.Refused, code)
+		assert.Equal(t, wire.Refused, code)
 		assert.Contains(t, message, "unable to find ruleset in namespace")
 	})
 
@@ -89,7 +89,7 @@ func TestOutages(t *testing.T) {
 		c.server.StopAPIServer()
 		up(t)
 		j.complete(dwssim.Setup)
-		assert.Equal(t, outcome{hook.OK, ""}, <-done, s.log())
+		assert.Equal(t, outcome{wire.OK, ""}, <-done, s.log())
 		assert.Equal(t, "1", j.env()["IN"])
 		j.ok("job_teardown")
 	})
@@ -104,14 +104,14 @@ func TestOutages(t *testing.T) {
 			done := j.start("setup")
 			require.Eventually(t, func() bool { return strings.Count(s.log(), "connection refused") > before }, patience, time.Millisecond)
 			up(t)
-			require.Equal(t, outcome{hook.OK, ""}, <-done)
+			require.Equal(t, outcome{wire.OK, ""}, <-done)
 			j.in(dwssim.Setup)
 		}
 
 		c.server.StopAPIServer()
 		done := j.start("job_teardown")
 		up(t)
-		assert.Equal(t, outcome{hook.OK, ""}, <-done)
+		assert.Equal(t, outcome{wire.OK, ""}, <-done)
 		assert.Empty(t, s.names())
 	})
 
@@ -123,7 +123,7 @@ func TestOutages(t *testing.T) {
 		j.ok("data_in")
 		c.server.StopAPIServer()
 		code, message := j.run("test_data_in")
-		assert.Equal(t, hook.Busy, code, message)
+		assert.Equal(t, wire.Busy, code, message)
 		up(t)
 		j.ok("test_data_in")
 	})

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // TestEveryVerbOfTheShippedRoleIsNeeded takes one verb away at a time; the other
@@ -68,10 +68,10 @@ func (s *site) denied() string {
 	j := s.job("#DW Setup action=complete delay=100ms")
 	for _, name := range []string{"job_process", "setup", "data_in", "test_data_in", "pre_run", "post_run", "data_out", "test_data_out", "job_teardown"} {
 		code, message := j.run(name, "DEADLINE_MS=30000")
-		for code == hook.Busy {
+		for code == wire.Busy {
 			code, message = j.run(name, "DEADLINE_MS=30000")
 		}
-		if code != hook.OK {
+		if code != wire.OK {
 			return message
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
@@ -124,9 +124,9 @@ func TestAWorkflowThatIsNotOursIsLeftAloneByteForByte(t *testing.T) {
 				assert.Contains(t, j.fails(hookName), "it was left alone", hookName)
 			}
 			code, message := j.run("job_process", "DEADLINE_MS=30000")
-			assert.Equal(t, hook.OK, code, message)
+			assert.Equal(t, wire.OK, code, message)
 			j.ok("job_teardown", "HURRY=true")
-			assert.Contains(t, j.fails("get_status", "ARG1=workflow", "ARG2="+j.fields[hook.KeyJobID], "UID=0"), "has no workflow")
+			assert.Contains(t, j.fails("get_status", "ARG1=workflow", "ARG2="+j.fields[wire.KeyJobID], "UID=0"), "has no workflow")
 			assert.Equal(t, before, j.get())
 		})
 	}

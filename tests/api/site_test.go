@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
@@ -122,13 +123,13 @@ func (s *site) names() []string {
 }
 
 // front is a way to call a hook.
-type front func(ctx context.Context, s *site, name string, fields hook.Fields) (hook.Code, hook.Fields)
+type front func(ctx context.Context, s *site, name string, fields wire.Fields) (wire.Code, wire.Fields)
 
-func inProcess(ctx context.Context, _ *site, name string, fields hook.Fields) (hook.Code, hook.Fields) {
+func inProcess(ctx context.Context, _ *site, name string, fields wire.Fields) (wire.Code, wire.Fields) {
 	return hook.Run(ctx, name, fields)
 }
 
-func byProgram(ctx context.Context, s *site, name string, fields hook.Fields) (hook.Code, hook.Fields) {
+func byProgram(ctx context.Context, s *site, name string, fields wire.Fields) (wire.Code, wire.Fields) {
 	cmd := exec.CommandContext(ctx, common.program, "hook", "-0", name)
 	cmd.Env = []string{} // as from slurmctld: nothing is taken from it
 	var request, stdout, stderr bytes.Buffer
@@ -142,13 +143,13 @@ func byProgram(ctx context.Context, s *site, name string, fields hook.Fields) (h
 		s.t.Error(err)
 	}
 	assert.Empty(s.t, stderr.String(), "nothing is written to standard error")
-	reply := hook.Fields{}
+	reply := wire.Fields{}
 	for field := range strings.SplitSeq(strings.TrimSuffix(stdout.String(), "\x00"), "\x00") {
 		if key, value, ok := strings.Cut(field, "="); ok {
 			reply[key] = value
 		}
 	}
-	return hook.Code(cmd.ProcessState.ExitCode()), reply
+	return wire.Code(cmd.ProcessState.ExitCode()), reply
 }
 
 var fronts = map[string]front{"in process": inProcess, "by the program": byProgram}
@@ -158,7 +159,7 @@ type job struct {
 	s      *site
 	call   front
 	id     int
-	fields hook.Fields
+	fields wire.Fields
 }
 
 // job submits nothing: it is only Slurm's view of a job with these directives.
@@ -167,24 +168,24 @@ func (s *site) job(directives ...string) *job {
 	s.lastJob++
 	script := fmt.Sprintf("script.%d", s.lastJob)
 	s.write(script, "#!/bin/bash\n"+strings.Join(directives, "\n")+"\nsrun true\n", 0o600)
-	return &job{s: s, call: inProcess, id: s.lastJob, fields: hook.Fields{
-		hook.KeyConfig: s.path("slurmk8s.toml"), hook.KeyStateDir: s.path("state"), hook.KeyProgram: s.path("program"),
-		hook.KeyJobID: fmt.Sprint(s.lastJob), hook.KeyUID: "1000", hook.KeyGID: "1001", hook.KeyUser: "alice",
-		hook.KeyScript: s.path(script), hook.KeyNodes: "c[1-3]", hook.KeyBusy: "true",
-		hook.KeyRestart: "0", hook.KeySubmitTime: "1700000000",
+	return &job{s: s, call: inProcess, id: s.lastJob, fields: wire.Fields{
+		wire.KeyConfig: s.path("slurmk8s.toml"), wire.KeyStateDir: s.path("state"), wire.KeyProgram: s.path("program"),
+		wire.KeyJobID: fmt.Sprint(s.lastJob), wire.KeyUID: "1000", wire.KeyGID: "1001", wire.KeyUser: "alice",
+		wire.KeyScript: s.path(script), wire.KeyNodes: "c[1-3]", wire.KeyBusy: "true",
+		wire.KeyRestart: "0", wire.KeySubmitTime: "1700000000",
 	}}
 }
 
 func (j *job) name() string { return fmt.Sprintf("bb%d", j.id) }
 
 // run calls a hook; more are KEY=VALUE, an empty VALUE takes the field away.
-func (j *job) run(name string, more ...string) (hook.Code, string) {
+func (j *job) run(name string, more ...string) (wire.Code, string) {
 	j.s.t.Helper()
 	code, reply := j.reply(name, more...)
-	return code, reply[hook.KeyMessage]
+	return code, reply[wire.KeyMessage]
 }
 
-func (j *job) reply(name string, more ...string) (hook.Code, hook.Fields) {
+func (j *job) reply(name string, more ...string) (wire.Code, wire.Fields) {
 	ctx, cancel := context.WithTimeout(j.s.t.Context(), patience)
 	defer cancel()
 	fields := maps.Clone(j.fields)
@@ -203,10 +204,10 @@ func (j *job) ok(name string, more ...string) {
 	j.s.t.Helper()
 	for {
 		code, message := j.run(name, more...)
-		if code == hook.Busy && strings.HasPrefix(name, "test_") {
+		if code == wire.Busy && strings.HasPrefix(name, "test_") {
 			continue
 		}
-		require.Equal(j.s.t, hook.OK, code, "%s: %s\n%s", name, message, j.s.log())
+		require.Equal(j.s.t, wire.OK, code, "%s: %s\n%s", name, message, j.s.log())
 		return
 	}
 }
@@ -215,7 +216,7 @@ func (j *job) ok(name string, more ...string) {
 func (j *job) fails(name string, more ...string) string {
 	j.s.t.Helper()
 	code, message := j.run(name, more...)
-	require.Equal(j.s.t, hook.Failed, code, "%s: %s\n%s", name, message, j.s.log())
+	require.Equal(j.s.t, wire.Failed, code, "%s: %s\n%s", name, message, j.s.log())
 	require.NotEmpty(j.s.t, message)
 	require.NotContains(j.s.t, message, "\n")
 	require.LessOrEqual(j.s.t, len(message), 800)
@@ -233,7 +234,7 @@ func (j *job) start(name string, more ...string) <-chan outcome {
 }
 
 type outcome struct {
-	code    hook.Code
+	code    wire.Code
 	message string
 }
 

@@ -9,20 +9,20 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
 // status asks for a job's bbstat as a uid; "" is 22.05, which names nobody. Slurm
 // tells nothing else of the job in that hook.
-func (j *job) status(uid string) (hook.Code, hook.Fields) {
+func (j *job) status(uid string) (wire.Code, wire.Fields) {
 	asking := *j
-	asking.fields = hook.Fields{
-		hook.KeyConfig: j.fields[hook.KeyConfig], hook.KeyStateDir: j.fields[hook.KeyStateDir],
-		"ARG1": "workflow", "ARG2": fmt.Sprint(j.id), hook.KeyDeadlineMS: "30000",
+	asking.fields = wire.Fields{
+		wire.KeyConfig: j.fields[wire.KeyConfig], wire.KeyStateDir: j.fields[wire.KeyStateDir],
+		"ARG1": "workflow", "ARG2": fmt.Sprint(j.id), wire.KeyDeadlineMS: "30000",
 	}
 	if uid != "" {
-		asking.fields[hook.KeyUID], asking.fields[hook.KeyGID] = uid, "0"
+		asking.fields[wire.KeyUID], asking.fields[wire.KeyGID] = uid, "0"
 	}
 	return asking.reply("get_status")
 }
@@ -36,13 +36,13 @@ func TestTheTextOfBBStat(t *testing.T) {
 			j.call = call
 			j.ok("setup")
 			code, reply := j.status("1000")
-			require.Equal(t, hook.OK, code, reply)
-			assert.True(t, strings.HasPrefix(reply[hook.KeyText], "desiredState=Setup currentState=Setup status=Completed ready=true"), reply[hook.KeyText])
+			require.Equal(t, wire.OK, code, reply)
+			assert.True(t, strings.HasPrefix(reply[wire.KeyText], "desiredState=Setup currentState=Setup status=Completed ready=true"), reply[wire.KeyText])
 
 			j.ok("data_in")
 			j.wait("to report", func(w *dwssim.Workflow) bool { return w.Status.Message != "" })
 			_, reply = j.status("1000")
-			text := reply[hook.KeyText]
+			text := reply[wire.KeyText]
 			assert.True(t, strings.HasPrefix(text, "desiredState=DataIn currentState=DataIn status=DriverWait ready=false"), text)
 			assert.Contains(t, text, "message=DW_Directive_0:_Reported_error:_a")
 			for _, word := range strings.Fields(text) {
@@ -75,19 +75,19 @@ func TestWhoMayAskForBBStat(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			code, reply := j.status(tt.uid)
 			if tt.want == "" {
-				assert.Equal(t, hook.Failed, code)
-				assert.Empty(t, reply[hook.KeyText])
-				assert.Equal(t, fmt.Sprintf("job %d is another user's", j.id), reply[hook.KeyMessage])
+				assert.Equal(t, wire.Failed, code)
+				assert.Empty(t, reply[wire.KeyText])
+				assert.Equal(t, fmt.Sprintf("job %d is another user's", j.id), reply[wire.KeyMessage])
 				return
 			}
-			assert.Equal(t, hook.OK, code, reply)
-			assert.Contains(t, reply[hook.KeyText], tt.want)
+			assert.Equal(t, wire.OK, code, reply)
+			assert.Contains(t, reply[wire.KeyText], tt.want)
 			if tt.uid == "" {
-				assert.Equal(t, tt.want, reply[hook.KeyText], "and no more")
+				assert.Equal(t, tt.want, reply[wire.KeyText], "and no more")
 			}
 		})
 	}
 	code, reply := s.job().status("0")
-	assert.Equal(t, hook.Failed, code)
-	assert.Contains(t, reply[hook.KeyMessage], "has no workflow")
+	assert.Equal(t, wire.Failed, code)
+	assert.Contains(t, reply[wire.KeyMessage], "has no workflow")
 }

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
@@ -26,7 +26,7 @@ func TestDWSsWordsReachTheUser(t *testing.T) {
 				// At the prompt, and by slurm_bb_setup for a job that was accepted unseen.
 				for _, name := range []string{"job_process", "setup"} {
 					code, message := j.run(name, "DEADLINE_MS=30000")
-					assert.Equal(t, hook.Refused, code, "%s: %s", tt.name, message)
+					assert.Equal(t, wire.Refused, code, "%s: %s", tt.name, message)
 					assert.Contains(t, message, tt.want, tt.name)
 					assert.NotContains(t, message, "admission webhook")
 				}

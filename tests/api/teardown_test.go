@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
@@ -31,7 +31,7 @@ func TestTeardownFromEveryStateTwiceAndFromNone(t *testing.T) {
 		t.Parallel()
 		s := shared(t).newSite(t)
 		j := s.job()
-		require.NoError(t, os.Remove(j.fields[hook.KeyScript])) // Slurm's may be gone
+		require.NoError(t, os.Remove(j.fields[wire.KeyScript])) // Slurm's may be gone
 		j.ok("job_teardown")
 	})
 }
@@ -61,7 +61,7 @@ func TestHurryComesWithTeardownAndOnlyWhenSlurmSaysSo(t *testing.T) {
 			t.Parallel()
 			s := shared(t).newSite(t)
 			j := s.job("#DW Teardown action=wait")
-			j.fields[hook.KeyHurry] = hurry // in all hooks: it counts in one
+			j.fields[wire.KeyHurry] = hurry // in all hooks: it counts in one
 			j.ok("setup")
 			j.ok("data_in")
 			j.ok("test_data_in")
@@ -70,7 +70,7 @@ func TestHurryComesWithTeardownAndOnlyWhenSlurmSaysSo(t *testing.T) {
 			w := j.wait("in Teardown", entered(dwssim.Teardown))
 			assert.Equal(t, hurry == "true", w.Spec.Hurry)
 			j.complete(dwssim.Teardown)
-			assert.Equal(t, outcome{hook.OK, ""}, <-done)
+			assert.Equal(t, outcome{wire.OK, ""}, <-done)
 		})
 	}
 	t.Run("afterwards, as scancel --hurry does", func(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
@@ -67,7 +67,7 @@ func TestTheVersionOfDWSIsFoundOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := <-done
-		assert.Equal(t, hook.Failed, o.code)
+		assert.Equal(t, wire.Failed, o.code)
 		assert.Contains(t, o.message, "the server could not find the requested resource")
 		j.complete(dwssim.Teardown)
 		j.ok("job_teardown")

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
@@ -84,7 +84,7 @@ func TestAMinorErrorIsNone(t *testing.T) {
 	done := j.start("setup")
 	j.wait("to report", func(w *dwssim.Workflow) bool { return strings.Contains(w.Status.Message, "retrying") })
 	j.complete(dwssim.Setup)
-	assert.Equal(t, outcome{hook.OK, ""}, <-done)
+	assert.Equal(t, outcome{wire.OK, ""}, <-done)
 }
 
 func TestBusyUntilDWSIsDone(t *testing.T) {
@@ -97,7 +97,7 @@ func TestBusyUntilDWSIsDone(t *testing.T) {
 			j.ok("data_in")
 			for range 2 {
 				code, message := j.run("test_data_in")
-				assert.Equal(t, hook.Busy, code, message)
+				assert.Equal(t, wire.Busy, code, message)
 			}
 			j.complete(dwssim.DataIn)
 			j.ok("test_data_in")
@@ -106,7 +106,7 @@ func TestBusyUntilDWSIsDone(t *testing.T) {
 			j.ok("post_run")
 			j.ok("data_out")
 			code, _ := j.run("test_data_out")
-			assert.Equal(t, hook.Busy, code)
+			assert.Equal(t, wire.Busy, code)
 			j.complete(dwssim.DataOut)
 			j.ok("test_data_out")
 		})
@@ -122,11 +122,11 @@ func TestAStatesTimeoutHoldsOverManyPolls(t *testing.T) {
 	busy := 0
 	for {
 		code, message := j.run("test_data_in")
-		if code == hook.Busy {
+		if code == wire.Busy {
 			busy++
 			continue
 		}
-		assert.Equal(t, hook.Failed, code)
+		assert.Equal(t, wire.Failed, code)
 		assert.Equal(t, "DataIn not done after 2s: DWS still works on #DW DataIn action=wait", message)
 		break
 	}
@@ -147,9 +147,9 @@ func TestAWorkflowThatGoesAwayWhileAHookWaits(t *testing.T) {
 		j, done := begin(t)
 		require.NoError(t, j.s.workflows().Delete(t.Context(), j.name(), metav1.DeleteOptions{}))
 		o := <-done
-		assert.Equal(t, hook.Failed, o.code)
+		assert.Equal(t, wire.Failed, o.code)
 		assert.Equal(t, fmt.Sprintf("workflow %s/%s does not exist any more: somebody deleted it", j.s.namespace, j.name()), o.message)
-		j.ok("setup", "RESTART_COUNT=1", "SCRIPT="+j.s.job("#DW Setup action=complete").fields[hook.KeyScript])
+		j.ok("setup", "RESTART_COUNT=1", "SCRIPT="+j.s.job("#DW Setup action=complete").fields[wire.KeyScript])
 	})
 	t.Run("deleted and made anew by somebody", func(t *testing.T) {
 		t.Parallel()
@@ -165,7 +165,7 @@ func TestAWorkflowThatGoesAwayWhileAHookWaits(t *testing.T) {
 			return err == nil
 		}, patience, 1e6)
 		o := <-done
-		assert.Equal(t, hook.Failed, o.code, o.message)
+		assert.Equal(t, wire.Failed, o.code, o.message)
 		assert.Contains(t, o.message, "somebody")
 		assert.Equal(t, dwssim.Proposal, j.workflow().Spec.DesiredState, "the new one is nobody's to change")
 	})
@@ -174,7 +174,7 @@ func TestAWorkflowThatGoesAwayWhileAHookWaits(t *testing.T) {
 		j, done := begin(t)
 		j.ok("job_teardown")
 		o := <-done
-		assert.Equal(t, hook.Failed, o.code)
+		assert.Equal(t, wire.Failed, o.code)
 		assert.Regexp(t, "somebody (ended|deleted) it", o.message)
 		assert.Contains(t, j.fails("data_in"), "does not exist any more")
 	})

@@ -16,6 +16,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/state"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -135,7 +136,7 @@ func reportCleanup(results []reconcile.Result, dryRun bool, log *logrus.Entry) i
 			text = fmt.Sprintf("%s: left: %v", r.Object, r.Err)
 			exit = exitFailed
 		}
-		text = logging.OneLine(text)
+		text = wire.OneLine(text)
 		fmt.Println(text)
 		log.Info(text)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 const hookHelp = `Usage: slurmk8s hook [-0] NAME [KEY=VALUE ...]
@@ -57,7 +58,7 @@ func runHook(ctx context.Context, args []string) int {
 			}
 		}
 	}
-	request, err := hook.ParseFields(fields)
+	request, err := wire.ParseFields(fields)
 	if err != nil {
 		return usage("%v: see slurmk8s hook --help", err)
 	}

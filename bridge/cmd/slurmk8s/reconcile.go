@@ -12,13 +12,14 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
+	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -128,7 +129,7 @@ func countMetrics(cfg *slurmconf.Config, d duties, results []reconcile.Result, l
 		here bool
 		dir  string
 	}{{d.workflows, cfg.StateDir}, {d.node, cfg.Services.RunDir}} {
-		if dir := hook.MetricsDir(cfg, of.dir); of.here && dir != "" {
+		if dir := metrics.In(cfg.Metrics.Textfile, of.dir); of.here && dir != "" {
 			if err := dir.Fold(cfg.Metrics.Textfile, removed, left, time.Now()); err != nil {
 				log.Warn(err)
 			}
@@ -190,7 +191,7 @@ func report(results []reconcile.Result, dryRun bool, log *logrus.Entry) int {
 			text = fmt.Sprintf("%s (job %d is over%s): left: %v", r.Object, r.JobID, was, r.Err)
 			status = exitFailed
 		}
-		text = logging.OneLine(text) // it may quote a user's directive
+		text = wire.OneLine(text) // it may quote a user's directive
 		fmt.Println(text)
 		log.Info(text)
 	}

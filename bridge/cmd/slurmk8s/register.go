@@ -12,10 +12,9 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"slurmk8s.io/slurmk8s/bridge/baremetal"
-	"slurmk8s.io/slurmk8s/bridge/hook"
-	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/probe"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 const registerHelp = `Usage: slurmk8s %s [options] [SPEC]
@@ -164,6 +163,6 @@ func bareFailure(command string, err error) int {
 		return exitOK
 	}
 	code, text := baremetal.Code(err)
-	fmt.Fprintf(os.Stderr, "slurmk8s %s: %s\n", command, logging.OneLine(hook.Line(text)))
+	fmt.Fprintf(os.Stderr, "slurmk8s %s: %s\n", command, wire.Line(text))
 	return code
 }

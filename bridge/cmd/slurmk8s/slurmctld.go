@@ -17,6 +17,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -179,7 +180,7 @@ func (c *controlled) refuse(ctx context.Context, cause error) error {
 			c.log.Warnf("left to reconcile: %v", err)
 		}
 	}
-	if err := c.slurm.Comment(ctx, c.job, logging.OneLine("slurmk8s: nodes could not be taken from Kubernetes: "+cause.Error())); err != nil {
+	if err := c.slurm.Comment(ctx, c.job, wire.OneLine("slurmk8s: nodes could not be taken from Kubernetes: "+cause.Error())); err != nil {
 		c.log.Warn(err)
 	}
 	if policy == slurmconf.OnErrorFail { // Slurm itself would requeue it

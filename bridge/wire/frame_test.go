@@ -1,27 +1,24 @@
-package step
+package wire
 
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"io"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"slurmk8s.io/slurmk8s/bridge/hook"
 )
 
 func TestFrames(t *testing.T) {
 	r := bufio.NewReader(strings.NewReader("A=1\x00B=x=y\n z\x00C=\x00\x00\x00ACTION=deregister\x00\x00"))
-	for _, want := range []hook.Fields{{"A": "1", "B": "x=y\n z", "C": ""}, {}, {"ACTION": "deregister"}} {
-		got, err := readFrame(r)
+	for _, want := range []Fields{{"A": "1", "B": "x=y\n z", "C": ""}, {}, {"ACTION": "deregister"}} {
+		got, err := ReadFrame(r)
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
 	}
-	_, err := readFrame(r)
+	_, err := ReadFrame(r)
 	assert.Equal(t, io.EOF, err)
 }
 
@@ -33,21 +30,12 @@ func TestFramesThatAreNone(t *testing.T) {
 		"=1\x00\x00": nil,
 		"A=" + strings.Repeat("x", maxFrameBytes) + "\x00\x00": nil,
 	} {
-		_, err := readFrame(bufio.NewReader(strings.NewReader(text)))
+		_, err := ReadFrame(bufio.NewReader(strings.NewReader(text)))
 		require.Error(t, err)
 		if want != nil {
 			assert.ErrorIs(t, err, want)
 		}
 	}
-}
-
-func TestAReplyIsOneFrame(t *testing.T) {
-	var out bytes.Buffer
-	require.NoError(t, writeFrame(&out, reply(hook.Failed, errors.New("two\nlines\x00and a byte"))))
-	got, err := readFrame(bufio.NewReader(&out))
-	require.NoError(t, err)
-	assert.Equal(t, hook.Fields{"CODE": "3", "MESSAGE": "two lines and a byte"}, got)
-	assert.Zero(t, out.Len())
 }
 
 func FuzzFrame(f *testing.F) {
@@ -56,13 +44,13 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := bufio.NewReader(bytes.NewReader(data))
 		for {
-			fields, err := readFrame(r)
+			fields, err := ReadFrame(r)
 			if err != nil {
 				return
 			}
 			var out bytes.Buffer
-			require.NoError(t, writeFrame(&out, fields))
-			again, err := readFrame(bufio.NewReader(&out))
+			require.NoError(t, WriteFrame(&out, fields))
+			again, err := ReadFrame(bufio.NewReader(&out))
 			require.NoError(t, err)
 			assert.Equal(t, fields, again)
 		}

@@ -1,7 +1,4 @@
-// Package step is the life of the step program: it is started by the SPANK plugin
-// before the first task of a step on a node, registers the step's services, opens
-// them when they answer, and takes them away at the end.
-package step
+package wire
 
 import (
 	"bufio"
@@ -11,34 +8,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"slurmk8s.io/slurmk8s/bridge/hook"
-)
-
-// The keys of a request besides those of bridge/hook. The option values and the
-// ENV_ ones are the user's words, all others are Slurm's.
-const (
-	keyStepID   = "STEP_ID"   // "batch", "interactive" or a number
-	keyNodeRank = "NODE_RANK" // this node's place in the step, from 0
-	keyAction   = "ACTION"    // of a later request: actionDeregister
-
-	actionDeregister = "deregister"
-)
-
-// The keys of a reply.
-const (
-	keyCode   = "CODE"    // a hook.Code
-	keyOver   = "OVER"    // "1": there is nothing to do at the step's end, the program exits
-	setPrefix = "SETENV_" // SETENV_NAME=VALUE: for the job's environment
 )
 
 // maxFrameBytes bounds a request.
 const maxFrameBytes = 1 << 20
 
-// readFrame reads KEY=VALUE texts, each ended by a NUL byte, up to an empty one.
+// ReadFrame reads KEY=VALUE texts, each ended by a NUL byte, up to an empty one.
 // The error is io.EOF when there is no further frame.
-func readFrame(r *bufio.Reader) (hook.Fields, error) {
-	fields := hook.Fields{}
+func ReadFrame(r *bufio.Reader) (Fields, error) {
+	fields := Fields{}
 	for left := maxFrameBytes; ; {
 		text, err := readText(r, &left)
 		if errors.Is(err, io.EOF) && len(fields) > 0 {
@@ -78,8 +56,8 @@ func readText(r *bufio.Reader, left *int) (string, error) {
 	}
 }
 
-// writeFrame writes a reply as one piece.
-func writeFrame(w io.Writer, fields hook.Fields) error {
+// WriteFrame writes a reply as one piece.
+func WriteFrame(w io.Writer, fields Fields) error {
 	var text strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		text.WriteString(key + "=" + strings.ReplaceAll(fields[key], "\x00", " ") + "\x00")

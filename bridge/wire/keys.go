@@ -1,18 +1,9 @@
-package hook
-
-import (
-	"fmt"
-	"strconv"
-	"strings"
-)
-
-// Fields is a request to a hook or its reply: KEY=VALUE pairs, like an
-// environment. It is the only thing that crosses from C or Lua into Go.
-type Fields map[string]string
+package wire
 
 // The keys of a request. Slurm hands every value as text; a key that Slurm's
 // version does not know is absent (22.05 gives fewer arguments than 23.02 does,
-// see burst_buffer_lua.c).
+// see burst_buffer_lua.c). The values of options and variables are the user's words,
+// whoever passes them on; all others are Slurm's.
 const (
 	KeyConfig     = "CONFIG"        // path of slurmk8s.toml; absent: slurmconf.DefaultPath
 	KeyStateDir   = "STATE_DIR"     // directory of burst_buffer.lua's local files; must equal state_dir of slurmk8s.toml
@@ -21,6 +12,7 @@ const (
 	KeyUID        = "UID"           // job owner; in slurm_bb_get_status the one who asks
 	KeyGID        = "GID"           // as UID
 	KeyUser       = "USER_NAME"     // job owner's name
+	KeyGroups     = "GIDS"          // the user's groups as Slurm has them, "100,101"; may be absent
 	KeyScript     = "SCRIPT"        // path of the job script
 	KeyHurry      = "HURRY"         // "true" when Slurm skips stage-out (scancel --hurry)
 	KeyNodes      = "NODES"         // allocated nodes as a hostlist, "c[1-3]"
@@ -29,49 +21,34 @@ const (
 	KeyBusy       = "BUSY"          // "true" when this Slurm understands SLURM_BB_BUSY (24.05 and later)
 	KeyArg        = "ARG"           // ARG1, ARG2, ...: the words after `scontrol show bbstat`
 	KeyProgram    = "PROGRAM"       // path of the slurmk8s program, which ends a job that can never run
+
+	KeyNode     = "NODE"      // this node, in Slurm's words
+	KeyNodeRank = "NODE_RANK" // this node's place in the step, from 0
+	KeyStepID   = "STEP_ID"   // "batch", "interactive" or a number
+	KeyAction   = "ACTION"    // of a step's later request: ActionDeregister
+
+	KeyRegister  = "K8S_REGISTER"  // --k8s-register
+	KeyNamespace = "K8S_NAMESPACE" // --k8s-namespace
+	KeyImport    = "K8S_IMPORT"    // --k8s-import
+	KeyEnv       = "ENV_"          // ENV_NAME: a variable that --k8s-register=env looks at
+	KeyWorkflow  = "WORKFLOW"      // "1": the step wants the variables of the job's Workflow
+
+	KeyNodesOption  = "K8S_NODES"         // --k8s-nodes
+	KeyEvictGrace   = "K8S_EVICT_GRACE"   // --k8s-evict-grace
+	KeyEvictTimeout = "K8S_EVICT_TIMEOUT" // --k8s-evict-timeout
+	KeyNodeList     = "NODELIST"          // the job's nodes, a hostlist
+	KeyPartition    = "PARTITION"
+	KeyConstraints  = "CONSTRAINTS"
 )
+
+// ActionDeregister asks the step program to take the step's services away.
+const ActionDeregister = "deregister"
 
 // The keys of a reply.
 const (
 	KeyMessage = "MESSAGE" // one line for a person
 	KeyText    = "TEXT"    // what the hook was asked for (slurm_bb_get_status), may have several lines
+	KeyCode    = "CODE"    // in a frame: a Code
+	KeyOver    = "OVER"    // "1": there is nothing to do at the step's end, the program exits
+	KeySetEnv  = "SETENV_" // SETENV_NAME=VALUE: for the job's environment
 )
-
-// Code is a hook's outcome; the numbers are those of goffi/slurmk8s.h.
-type Code int
-
-// Outcomes of a hook.
-const (
-	OK      Code = 0 // done, or nothing to do
-	Busy    Code = 1 // in progress, ask again later
-	Refused Code = 2 // the user's mistake, MESSAGE is for the user
-	Failed  Code = 3 // could not be done; MESSAGE says what, why and what to do
-)
-
-// Arg returns the n-th word (from 1) given to slurm_bb_get_status.
-func (f Fields) Arg(n int) string { return f[KeyArg+strconv.Itoa(n)] }
-
-// ParseFields reads a list of KEY=VALUE. A key is of A-Z, 0-9 and "_" and begins
-// with a letter: an option that stands where a field belongs, "--config=FILE", must
-// not pass for a field that nobody reads. Of a key given twice the last counts.
-func ParseFields(list []string) (Fields, error) {
-	fields := make(Fields, len(list))
-	for _, field := range list {
-		key, value, ok := strings.Cut(field, "=")
-		if !ok || !isKey(key) {
-			return nil, fmt.Errorf("%q is not KEY=VALUE, such as CONFIG=/etc/slurm/slurmk8s.toml", field)
-		}
-		fields[key] = value
-	}
-	return fields, nil
-}
-
-func isKey(key string) bool {
-	for i, c := range []byte(key) {
-		letter := 'A' <= c && c <= 'Z'
-		if !letter && (i == 0 || c != '_' && (c < '0' || c > '9')) {
-			return false
-		}
-	}
-	return key != ""
-}

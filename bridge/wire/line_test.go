@@ -1,0 +1,20 @@
+package wire
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestLineIsOneAndBounded(t *testing.T) {
+	for _, text := range []string{
+		"a\nb", "a\r\x1b[31m\x00b", "a\u0085\u2028\u202eb", strings.Repeat("ä", 1000),
+		strings.Repeat("x", maxLine), strings.Repeat("x", maxLine+1), "\xff\xfe",
+	} {
+		assert.NotContains(t, Line(text), "\n")
+		assert.LessOrEqual(t, len(Line(text)), maxLine)
+	}
+	assert.Equal(t, strings.Repeat("x", maxLine), Line(strings.Repeat("x", maxLine)), "not cut when it fits")
+	assert.True(t, strings.HasSuffix(Line(strings.Repeat("x", maxLine+1)), "..."))
+}
