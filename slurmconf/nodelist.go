@@ -2,7 +2,6 @@ package slurmconf
 
 import (
 	"net/netip"
-	"path/filepath"
 	"strings"
 )
 
@@ -15,7 +14,7 @@ type Node struct {
 // Nodes are the nodes of slurm.conf, in its order. An error (one line) says that
 // the file could not be read as a whole; the nodes are those that were.
 func Nodes(slurmConf string) ([]Node, error) {
-	p := &slurmFile{dir: filepath.Dir(slurmConf), values: map[string]string{}, bytes: maxSlurmFileBytes}
+	p := newSlurmFile(slurmConf)
 	p.read(slurmConf, 0)
 	var nodes []Node
 	defaults := map[string]string{}

@@ -50,7 +50,7 @@ type slurmFile struct {
 	dir    string              // Include is relative to it
 	values map[string]string   // by key in lower case; of several, the last
 	nodes  []map[string]string // the keys of each line that begins with NodeName
-	hosts  []string            // of slurmctld: SlurmctldHost may come several times
+	all    map[string][]string // like values, but all of them in order; without the lines of nodes
 	files  int
 	bytes  int64 // still to be read at most
 	err    error // the first one
@@ -59,9 +59,13 @@ type slurmFile struct {
 // readSlurmFile reads a file and what it includes. opened tells whether the file
 // itself could be read.
 func readSlurmFile(path string) (values map[string]string, opened bool, err error) {
-	p := &slurmFile{dir: filepath.Dir(path), values: map[string]string{}, bytes: maxSlurmFileBytes}
+	p := newSlurmFile(path)
 	opened = p.read(path, 0)
 	return p.values, opened, p.err
+}
+
+func newSlurmFile(path string) *slurmFile {
+	return &slurmFile{dir: filepath.Dir(path), values: map[string]string{}, all: map[string][]string{}, bytes: maxSlurmFileBytes}
 }
 
 func (p *slurmFile) fail(path string, err error) {
@@ -108,11 +112,12 @@ func (p *slurmFile) read(path string, depth int) bool {
 			p.values[key], pairs[key] = value, value
 			line = line[m[5]:]
 		}
-		if host := pairs["slurmctldhost"]; host != "" {
-			p.hosts = append(p.hosts, host)
-		}
 		if pairs["nodename"] != "" {
 			p.nodes = append(p.nodes, pairs)
+			continue
+		}
+		for key, value := range pairs {
+			p.all[key] = append(p.all[key], value)
 		}
 	}
 	return true

@@ -1,7 +1,6 @@
 package slurmconf
 
 import (
-	"path/filepath"
 	"strings"
 )
 
@@ -12,11 +11,18 @@ func Values(path string) (map[string]string, error) {
 	return values, err
 }
 
+// Several are all values of a key that may come several times, in order.
+func Several(slurmConf, key string) []string {
+	p := newSlurmFile(slurmConf)
+	p.read(slurmConf, 0)
+	return p.all[strings.ToLower(key)]
+}
+
 // Controllers are the hosts of slurmctld, its backups included, without addresses.
 func Controllers(slurmConf string) []string {
-	p := &slurmFile{dir: filepath.Dir(slurmConf), values: map[string]string{}, bytes: maxSlurmFileBytes}
+	p := newSlurmFile(slurmConf)
 	p.read(slurmConf, 0)
-	hosts := append(p.hosts, p.values["controlmachine"], p.values["backupcontroller"]) // the latter two before 18.08
+	hosts := append(p.all["slurmctldhost"], p.values["controlmachine"], p.values["backupcontroller"]) // the latter two before 18.08
 	var names []string
 	for _, host := range hosts {
 		if name, _, _ := strings.Cut(host, "("); name != "" { // HOST(ADDRESS)

@@ -88,6 +88,7 @@ var checks = []check{
 	{"Lua", []Role{Controller}, lookLua},
 	{"burst buffer timeouts", []Role{Controller}, lookBurstBufferTimeouts},
 	{"state_dir", []Role{Controller}, lookStateDir},
+	{"PrologSlurmctld", []Role{Controller}, lookSlurmctld},
 	{"plugstack.conf", []Role{Node, Login}, lookPlugstack},
 	{"SPANK plugin", []Role{Node, Login}, lookPlugin},
 	{"PrologFlags", []Role{Node}, lookPrologFlags},

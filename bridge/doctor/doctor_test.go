@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -249,18 +250,59 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"no timer and no cron", func(s *site) { s.remove("cron.d") }, "reconcile", Failed, "nothing runs slurmk8s reconcile", "systemctl enable"},
 		{"a cron line that is commented out", func(s *site) { s.edit("cron.d/slurmk8s", "* * * * *", "# * * * * *") }, "reconcile", Failed, "nothing runs slurmk8s reconcile", ""},
 		{"a node without HealthCheckProgram", func(s *site) {
-			s.remove("cron.d")
-			s.o.Roles = []Role{Node}
+			s.nodeOnly()
 			s.edit("slurm.conf", "HealthCheckProgram="+s.path("health.sh"), "")
 		}, "reconcile", Warning, "no HealthCheckProgram", "set HealthCheckProgram"},
 		{"a HealthCheckProgram without us", func(s *site) {
-			s.remove("cron.d")
-			s.o.Roles = []Role{Node}
+			s.nodeOnly()
 			s.write("health.sh", "#!/bin/sh\nexit 0\n", 0o755)
 		}, "reconcile", Warning, "does not run slurmk8s reconcile", "add"},
-		{"a HealthCheckProgram that never runs", func(s *site) {
+		{"slurmk8s itself as HealthCheckProgram, which gets no arguments", func(s *site) {
+			s.nodeOnly()
+			s.edit("slurm.conf", s.path("health.sh"), s.path("slurmk8s"))
+		}, "reconcile", Failed, "runs slurmk8s without arguments", "exec slurmk8s reconcile"},
+		{"a HealthCheckProgram that cannot be executed", func(s *site) {
+			s.nodeOnly()
+			s.chmod("health.sh", 0o644)
+		}, "reconcile", Failed, "is not executable (mode 0644)", "script"},
+		{"a HealthCheckProgram with arguments", func(s *site) {
+			s.nodeOnly()
+			s.edit("slurm.conf", s.path("health.sh"), `"`+s.path("health.sh")+` reconcile"`)
+		}, "reconcile", Failed, "no such file", "script"},
+		{"a HealthCheckProgram by its relative path", func(s *site) {
+			s.nodeOnly()
+			s.edit("slurm.conf", s.path("health.sh"), "health.sh")
+		}, "reconcile", Failed, "not an absolute path", "script"},
+		{"a HealthCheckProgram that is no script", func(s *site) {
+			s.nodeOnly()
+			s.write("health.sh", "\x7fELF\x00", 0o755)
+		}, "reconcile", Warning, "what it runs is not known", "slurmk8s reconcile"},
+		{"a HealthCheckProgram with a dry run only", func(s *site) {
+			s.nodeOnly()
+			s.edit("health.sh", "reconcile", "reconcile --dry-run")
+		}, "reconcile", Warning, "does not run slurmk8s reconcile", "add"},
+		{"a timer for one node on the controller", func(s *site) {
 			s.remove("cron.d")
+			s.enable("slurmk8s-node-reconcile")
+		}, "reconcile", Failed, "nothing runs slurmk8s reconcile for all nodes", "slurmk8s-reconcile.timer"},
+		{"a PrologSlurmctld without an EpilogSlurmctld", func(s *site) {
+			s.edit("slurm.conf", "PrologFlags", "PrologSlurmctld="+s.path("slurmk8s")+"\nPrologFlags")
+		}, "PrologSlurmctld", Failed, "EpilogSlurmctld does not: nothing gives nodes back", "set EpilogSlurmctld"},
+		{"an EpilogSlurmctld that cannot be executed", func(s *site) {
+			s.controllerTakes()
+			s.chmod("epilog.sh", 0o644)
+		}, "PrologSlurmctld", Failed, "epilog.sh: is not executable", "slurmctld can run"},
+		{"nodes=on beside a PrologSlurmctld", func(s *site) {
+			s.controllerTakes()
+			s.edit("plugstack.conf", "config=", "nodes=on config=")
+		}, "plugstack.conf", Warning, "PrologSlurmctld takes nodes too", "remove nodes=on"},
+		{"no nodes=on, and a PrologSlurmctld that is not on this node", func(s *site) {
+			s.controllerTakes()
 			s.o.Roles = []Role{Node}
+			s.edit("slurm.conf", "PrologSlurmctld="+s.path("slurmk8s"), "PrologSlurmctld=/opt/site/prolog")
+		}, "plugstack.conf", Warning, "PrologSlurmctld=/opt/site/prolog: no such file", "unless PrologSlurmctld takes nodes"},
+		{"a HealthCheckProgram that never runs", func(s *site) {
+			s.nodeOnly()
 			s.edit("slurm.conf", "HealthCheckInterval=60", "")
 		}, "reconcile", Warning, "HealthCheckInterval is 0", "set HealthCheckInterval"},
 	} {
@@ -282,15 +324,52 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 	}
 }
 
-func TestAnEnabledTimerOfSystemdIsFound(t *testing.T) {
-	s := newSite(t)
+// nodeOnly makes a compute node, where HealthCheckProgram is what reconciles.
+func (s *site) nodeOnly() {
 	s.remove("cron.d")
-	s.write("timers.target.wants/slurmk8s-reconcile.timer", "", 0o644)
-	for _, r := range s.results() {
-		if r.Check == "reconcile" {
-			assert.Equal(t, OK, r.Status, r.Found)
-		}
+	s.o.Roles = []Role{Node}
+}
+
+// enable enables a timer that is shipped.
+func (s *site) enable(name string) {
+	for _, unit := range []string{name + ".timer", name + ".service"} {
+		text, err := os.ReadFile("../../packaging/systemd/" + unit)
+		require.NoError(s.t, err)
+		s.write("lib/"+unit, string(text), 0o644)
 	}
+	require.NoError(s.t, os.MkdirAll(s.path("timers.target.wants"), 0o755))
+	require.NoError(s.t, os.Symlink(s.path("lib/"+name+".timer"), s.path("timers.target.wants/"+name+".timer")))
+}
+
+// controllerTakes is the set-up of a site without a Kubernetes credential on its nodes:
+// the program itself by one line of slurm.conf, a script around it by the other.
+func (s *site) controllerTakes() {
+	s.write("epilog.sh", "#!/bin/sh\nexec "+s.path("slurmk8s")+"\n", 0o755)
+	s.edit("slurm.conf", "PrologFlags=Alloc,DeferBatch", "PrologSlurmctld="+s.path("slurmk8s")+"\nEpilogSlurmctld="+s.path("epilog.sh"))
+	s.edit("plugstack.conf", "nodes=on ", "")
+}
+
+func (s *site) resultsOf(check string) []Result {
+	return slices.DeleteFunc(s.results(), func(r Result) bool { return r.Check != check })
+}
+
+func TestAnEnabledTimerThatReconcilesIsFound(t *testing.T) {
+	for name, role := range map[string]Role{"slurmk8s-reconcile": Controller, "slurmk8s-node-reconcile": Node} {
+		s := newSite(t)
+		s.nodeOnly()
+		s.o.Roles = []Role{role}
+		s.enable(name)
+		assert.Equal(t, []Result{{Check: "reconcile", Status: OK, Found: s.path("timers.target.wants/" + name + ".timer")}}, s.resultsOf("reconcile"))
+	}
+}
+
+func TestASiteWhoseControllerTakesNodesNeedsNothingOnItsNodes(t *testing.T) {
+	s := newSite(t)
+	s.controllerTakes()
+	for _, r := range s.results() {
+		assert.Equal(t, OK, r.Status, "%s: %s", r.Check, r.Found)
+	}
+	assert.Equal(t, "slurmctld takes nodes and gives them back", s.resultsOf("PrologSlurmctld")[0].Found)
 }
 
 func TestAHostIsWhatSlurmConfSays(t *testing.T) {

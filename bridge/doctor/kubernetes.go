@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -42,15 +41,12 @@ func lookController(ctx context.Context, h *host, r *report) {
 			h.rights(ctx, r, client, manifests.ForNodes, manifests.Reconcile, namespace, always)
 		}
 	}
-	if h.cfg.Nodes.Reclaims() && runs(h.values["prologslurmctld"], takesNodes) {
+	if h.controllerTakes() {
 		h.rights(ctx, r, client, manifests.ForReclaim, manifests.NodeReclaim, "", func(rule manifests.Rule) bool {
 			return notEvents(rule) && (rule.Resource != "pods" || rule.Verb != "delete") // it works without them
 		})
 	}
 }
-
-// takesNodes is in a PrologSlurmctld that takes nodes from Kubernetes.
-var takesNodes = regexp.MustCompile(`slurmk8s\s+prolog-slurmctld`)
 
 // uptake is how long DWS may leave a new Workflow without any status.
 const uptake = time.Minute
@@ -181,7 +177,7 @@ func (h *host) publish(ctx context.Context, client *kube.Client, namespace, addr
 
 // lookKubelet checks the credential that takes and gives back this node.
 func lookKubelet(ctx context.Context, h *host, r *report) {
-	if !h.cfg.Nodes.Reclaims() {
+	if !h.takesNode() {
 		return
 	}
 	path := h.cfg.Nodes.Kubeconfig

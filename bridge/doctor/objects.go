@@ -22,8 +22,8 @@ func lookPlugstack(_ context.Context, h *host, r *report) {
 	i := slices.IndexFunc(plugins, func(p slurmconf.SpankPlugin) bool { return setup.IsPlugin(p.Path) })
 	if i < 0 {
 		switch {
-		case !h.services() && !h.cfg.Nodes.Reclaims():
-			r.ok("not used: slurmk8s.toml opens neither services nor nodes")
+		case !h.services() && !h.takesNode():
+			r.ok("not used: no job has services or takes nodes here")
 		case err != nil:
 			r.fail("add a line \"optional DIRECTORY/"+setup.PluginFile+"\" to it", "%v", err)
 		default:
@@ -40,8 +40,15 @@ func lookPlugstack(_ context.Context, h *host, r *report) {
 		r.warn("write \"optional\": a failed registration fails its job all the same", "%s:%d: required: if the plugin is missing or of another release, no command of Slurm's works and every job drains its node", p.File, p.Line)
 	}
 	reclaims := slices.Contains(p.Args, "nodes=on")
-	if h.cfg.Nodes.Reclaims() && !reclaims && h.is([]Role{Node}) {
-		r.fail("add nodes=on to the line", "%s:%d: nodes=on is missing: [nodes] of slurmk8s.toml is without effect", p.File, p.Line)
+	if h.takesNode() && !reclaims && h.is([]Role{Node}) {
+		if _, err := h.slurmctldRuns(prologSlurmctld); err != nil { // on the controller only, perhaps
+			r.warn("add nodes=on to the line, unless PrologSlurmctld takes nodes", "%s:%d: nodes=on is missing, and %v", p.File, p.Line, err)
+		} else {
+			r.fail("add nodes=on to the line", "%s:%d: nodes=on is missing: [nodes] of slurmk8s.toml is without effect", p.File, p.Line)
+		}
+	}
+	if h.controllerTakes() && reclaims {
+		r.warn("remove nodes=on from the line", "%s:%d: nodes=on, and PrologSlurmctld takes nodes too: one of them is enough", p.File, p.Line)
 	}
 	if reclaims && filepath.Base(p.Path) == setup.PluginFile {
 		r.fail("name "+setup.NodesPluginFile+" beside it instead", "%s:%d: nodes=on: %s has no prolog, and every job with its options fails", p.File, p.Line, setup.PluginFile)

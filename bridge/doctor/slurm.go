@@ -121,8 +121,8 @@ func (h *host) prologFlags() map[string]bool {
 }
 
 func lookPrologFlags(_ context.Context, h *host, r *report) {
-	if !h.cfg.Nodes.Reclaims() {
-		r.ok("not needed: jobs take no nodes from Kubernetes (nodes.reclaim)")
+	if !h.takesNode() {
+		r.ok("not needed: no job takes this node from Kubernetes in a prolog")
 		return
 	}
 	flags := h.prologFlags()
@@ -153,7 +153,7 @@ func lookPrologTimeouts(_ context.Context, h *host, r *report) {
 		}
 	}
 	limit, there := h.seconds(prologKey)
-	if !h.cfg.Nodes.Reclaims() {
+	if !h.takesNode() {
 		r.good("%s", timeoutText(prologKey, limit, there))
 		return
 	}

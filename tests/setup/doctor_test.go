@@ -194,6 +194,10 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 			p.write("prolog.sh", "#!/bin/sh\nexec /usr/bin/slurmk8s prolog-slurmctld\n", 0o755)
 			p.write("slurm.conf", p.read("slurm.conf")+"PrologSlurmctld="+p.path("prolog.sh")+"\n", 0o644)
 		}, "controller credential", doctor.Failed, "rights in the whole cluster: may not get nodes, list nodes, patch nodes", "slurmk8s-node-reclaim"},
+		{"a controller that may not take nodes, with slurmk8s itself in slurm.conf", func(p *patient) {
+			p.write("slurmk8s", "\x7fELF\x00", 0o755)
+			p.write("slurm.conf", p.read("slurm.conf")+"PrologSlurmctld="+p.path("slurmk8s")+"\nEpilogSlurmctld="+p.path("slurmk8s")+"\n", 0o644)
+		}, "controller credential", doctor.Failed, "rights in the whole cluster: may not get nodes, list nodes, patch nodes", "slurmk8s-node-reclaim"},
 		{"a node that may not read workflows", func(p *patient) {
 			p.write("plugstack.conf", "optional /opt/slurmk8s/lib/slurmk8s_spank.so workflows=on\n", 0o644)
 			p.delete(roleBindings, "slurm", "slurmk8s-node-workflows")
