@@ -27,13 +27,19 @@ SLURM_INCLUDE ?= /usr/include
 
 B := build
 MODULE  := slurmk8s.io/slurmk8s
-LDFLAGS := -s -w -buildid= -X $(MODULE)/bridge/version.Version=$(VERSION)
+LDFLAGS := -s -w -buildid= -X $(MODULE)/bridge/version.Version=$(VERSION) \
+	-X $(MODULE)/slurmconf.sysconfdir=$(SYSCONFDIR) -X $(MODULE)/slurmconf.statedir=$(STATEDIR)
 # Not ":=": "make deps" may install the compiler first.
 HARDENED_CFLAGS  = $(shell packaging/hardening.sh cflags $(CC))
 HARDENED_LDFLAGS = $(shell packaging/hardening.sh ldflags $(CC))
 CFLAGS = -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -fvisibility=hidden -ffile-prefix-map=$(CURDIR)=. $(HARDENED_CFLAGS)
 
 GO_SOURCES := $(shell find bridge slurmconf packaging/manifests \( -name '*.go' -o -name '*.yaml' \) -not -name '*_test.go' 2>/dev/null) go.mod go.sum
+
+# What is built again when a directory or the version is given another value.
+SETTINGS := $(B)/settings
+$(shell mkdir -p $(B); echo '$(VERSION) $(BINDIR) $(LIBDIR) $(SHAREDIR) $(SYSCONFDIR) $(STATEDIR)' >$(SETTINGS).new; \
+	cmp -s $(SETTINGS).new $(SETTINGS) && rm $(SETTINGS).new || mv $(SETTINGS).new $(SETTINGS))
 
 .DELETE_ON_ERROR:
 .PHONY: all spank help deps lint licences vulncheck test test-unit test-c test-api test-faults test-e2e test-releases test-packages test-all packages \
@@ -50,11 +56,11 @@ help:
 deps:
 	@tests/deps.sh
 
-$(B)/bin/slurmk8s: $(GO_SOURCES)
+$(B)/bin/slurmk8s: $(GO_SOURCES) $(SETTINGS)
 	@mkdir -p $(@D)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./bridge/cmd/slurmk8s
 
-$(B)/lib/libslurmk8s.so: $(GO_SOURCES) $(wildcard goffi/*.go goffi/*.c goffi/*.h goffi/*.map) packaging/hardening.sh
+$(B)/lib/libslurmk8s.so: $(GO_SOURCES) $(wildcard goffi/*.go goffi/*.c goffi/*.h goffi/*.map) packaging/hardening.sh $(SETTINGS)
 	@mkdir -p $(@D) $(B)/include
 	CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(HARDENED_CFLAGS)' $(GO) build -trimpath -buildmode=c-shared \
 		-ldflags '$(LDFLAGS) -X main.version=$(VERSION) -extldflags "$(HARDENED_LDFLAGS) -Wl,--version-script=$(CURDIR)/goffi/slurmk8s.map"' \
@@ -65,18 +71,18 @@ $(B)/lib/slurmk8s_lua.so: $(wildcard lua/*.c lua/*.h) goffi/loader.c goffi/loade
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -Igoffi -I$(LUA_INCLUDE) -shared -Wl,-z,nodelete $(HARDENED_LDFLAGS) -o $@ $(filter %.c,$^) -ldl
 
-$(B)/etc/burst_buffer.lua: lua/burst_buffer.lua.in Makefile
+$(B)/etc/burst_buffer.lua: lua/burst_buffer.lua.in Makefile $(SETTINGS)
 	@mkdir -p $(@D)
 	sed -e 's|@BINDIR@|$(BINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; s|@STATEDIR@|$(STATEDIR)|g; s|@VERSION@|$(VERSION)|g' $< > $@
 
-$(B)/etc/job_submit.lua: $(wildcard lua/job_submit/*) Makefile
+$(B)/etc/job_submit.lua: $(wildcard lua/job_submit/*) Makefile $(SETTINGS)
 	@mkdir -p $(@D)
 	lua/job_submit/build.sh $(SHAREDIR) $(SYSCONFDIR) > $@
 
 ## spank: the SPANK plugin, for each Slurm release of the test cluster (needs Slurm's headers)
 spank: $(foreach r,$(SLURM_RELEASES),$(B)/lib/spank-$(r)/slurmk8s_spank.so)
 
-SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh lua/bounded_exec.* goffi/loader.* packaging/hardening.sh)
+SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh lua/bounded_exec.* goffi/loader.* packaging/hardening.sh) $(SETTINGS)
 
 $(B)/lib/spank-%/slurmk8s_spank.so: $(SPANK_SOURCES)
 	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) CC=$(CC) spank/build.sh $(@D) $*

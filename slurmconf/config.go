@@ -5,12 +5,20 @@ package slurmconf
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 )
 
+// The directories that this build was made for. The linker sets them (Makefile: SYSCONFDIR
+// and STATEDIR).
+var (
+	sysconfdir = "/etc/slurm"
+	statedir   = "/var/spool/slurmk8s"
+)
+
 // DefaultPath is where slurmk8s.toml is, unless a hook was told another path.
-const DefaultPath = "/etc/slurm/slurmk8s.toml"
+var DefaultPath = sysconfdir + "/slurmk8s.toml"
 
 // Config is slurmk8s.toml. Every key has a default; an empty file is valid.
 // packaging/slurmk8s.toml documents each key for the administrator.
@@ -19,7 +27,8 @@ type Config struct {
 	// objects. Default: ClusterName of slurm.conf.
 	Cluster string `toml:"cluster"`
 	// SlurmConf is the absolute path of slurm.conf; burst_buffer.conf is looked
-	// for beside it. Default: /etc/slurm/slurm.conf.
+	// for beside it. Default: where Slurm itself finds it, the first
+	// of slurmConfPlaces that exists.
 	SlurmConf string `toml:"slurm_conf"`
 	// SlurmBinDir is the absolute path of the directory of squeue, scontrol and
 	// scancel. Default: "", the usual places.
@@ -118,14 +127,32 @@ type Timeouts struct {
 	Teardown Duration `toml:"teardown"`
 }
 
+// slurmConfPlaces are where slurm.conf is unless slurm_conf says otherwise: the usual
+// place, and that of a host that gets its configuration from slurmctld ("configless",
+// _establish_config_source of src/common/read_config.c). SLURM_CONF is not asked: hooks
+// ignore the environment, and one configuration serves them and the commands.
+func slurmConfPlaces() []string {
+	return []string{sysconfdir + "/slurm.conf", "/run/slurm/conf/slurm.conf"}
+}
+
+func findSlurmConf() string {
+	places := slurmConfPlaces()
+	for _, path := range places {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return places[0] // for the message
+}
+
 // Default returns the configuration of an empty slurmk8s.toml. Cluster and
 // Workflows.Directive are still empty: Load takes them from Slurm's files.
 func Default() *Config {
 	return &Config{
-		SlurmConf: "/etc/slurm/slurm.conf",
-		StateDir:  "/var/spool/slurmk8s",
+		SlurmConf: findSlurmConf(),
+		StateDir:  statedir,
 		Kubernetes: Kubernetes{
-			Kubeconfig:     "/etc/slurm/slurmk8s.kubeconfig",
+			Kubeconfig:     sysconfdir + "/slurmk8s.kubeconfig",
 			RequestTimeout: Duration(5 * time.Second),
 		},
 		Log: Log{Level: "info"},

@@ -87,7 +87,7 @@ const (
 
 func defaultServices() Services {
 	return Services{
-		Kubeconfig:        "/etc/slurm/slurmk8s-node.kubeconfig",
+		Kubeconfig:        sysconfdir + "/slurmk8s-node.kubeconfig",
 		Address:           AddressNode,
 		RunDir:            "/run/slurmk8s",
 		RegisterTimeout:   Duration(10 * time.Second),
