@@ -5,7 +5,7 @@
  * exec(), so load it only in a process that will not fork that way afterwards:
  * the child that Slurm makes for one burst_buffer.lua hook, or
  * "slurmstepd spank prolog|epilog". Never in slurmctld, slurmscriptd, slurmd,
- * slurmstepd or a client command. loader.h does the loading.
+ * slurmstepd or a client command. shim/loader.h does the loading.
  *
  * Nothing here writes to file descriptor 1 or 2, reads the environment, aborts
  * the host process on a Go panic, or hangs in a forked child: each of these is

@@ -30,9 +30,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../goffi/loader.h"
+#include "../goffi/shim/bounded_exec.h"
+#include "../goffi/shim/loader.h"
 #include "../goffi/slurmk8s.h"
-#include "bounded_exec.h"
 #include "inherited_pipes.h"
 
 #define REPLY_MAX (64 * 1024)

@@ -32,6 +32,6 @@ for name in slurmk8s_spank slurmk8s_nodes_spank; do
 	# shellcheck disable=SC2086,SC2046 # CFLAGS are words
 	"$cc" "$@" $prolog ${CFLAGS:--O2 -g $("$hardening" cflags "$cc")} -shared -pthread \
 		$("$hardening" ldflags "$cc") -Wl,-z,nodelete -Wl,--version-script="$here/slurmk8s_spank.map" \
-		-o "$directory/$name.so.new" "$here"/*.c "$here/../lua/bounded_exec.c" "$here/../goffi/loader.c" -ldl
+		-o "$directory/$name.so.new" "$here"/*.c "$here"/../goffi/shim/*.c -ldl
 	mv "$directory/$name.so.new" "$directory/$name.so"
 done

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../lua/bounded_exec.h"
-#include "fields.h"
+#include "../goffi/shim/bounded_exec.h"
+#include "../goffi/shim/fields.h"
 #include "options.h"
 #include "plugin.h"
 

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "../goffi/shim/fields.h"
 #include "../goffi/slurmk8s.h"
-#include "fields.h"
 #include "job_script.h"
 #include "plugin.h"
 #include "refusal.h"

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../goffi/loader.h"
+#include "../goffi/shim/loader.h"
 #include "../goffi/slurmk8s.h"
 
 #define MARGIN_MS 1000 /* for a hook that does not keep its own deadline */

@@ -11,8 +11,8 @@
 
 #include <slurm/spank.h>
 
+#include "../goffi/shim/fields.h"
 #include "config.h"
-#include "fields.h"
 
 /* Start a request: what Slurm says of the job and this node. */
 void job_script_request(struct fields *request, uint32_t job, spank_t spank, const struct config *config,

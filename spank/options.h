@@ -13,7 +13,7 @@
 
 #include <slurm/spank.h>
 
-#include "fields.h"
+#include "../goffi/shim/fields.h"
 
 /* Add the options to this context. Returns 0, or -1 after logging why not. */
 int options_register(spank_t spank);

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../goffi/shim/fields.h"
 #include "../goffi/slurmk8s.h"
-#include "fields.h"
 #include "job_script.h"
 #include "options.h"
 #include "plugin.h"

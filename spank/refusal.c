@@ -14,7 +14,7 @@
 
 #include <slurm/spank.h>
 
-#include "fields.h"
+#include "../goffi/shim/fields.h"
 
 static const char *mark_of(const char *run_dir, uint32_t job, const char *suffix)
 {

@@ -17,8 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../goffi/loader.h"
-#include "../lua/bounded_exec.h"
+#include "../goffi/shim/bounded_exec.h"
+#include "../goffi/shim/loader.h"
 
 #define FIRST_PRIVATE_FD 3
 #define GONE_AFTER_KILL_MS 1000 /* killed, it goes at once, unless its I/O hangs */

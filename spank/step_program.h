@@ -5,7 +5,7 @@
  * It is started in a session of its own with PATH and LANG as its environment,
  * / as its directory, default signals and no descriptors but these: 0 and 1 are
  * both one end of a stream socket, 2 is /dev/null. Over the socket frames go
- * (fields.h), a reply to each request:
+ * (shim/fields.h), a reply to each request:
  *
  *   first  CONFIG DEADLINE_MS JOB_ID STEP_ID UID GID GIDS NODE NODELIST
  *          NODE_RANK RESTART_COUNT SCRIPT WORKFLOW K8S_REGISTER K8S_NAMESPACE K8S_IMPORT ENV_<NAME>
@@ -32,7 +32,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "fields.h"
+#include "../goffi/shim/fields.h"
 
 struct step_program {
 	pid_t pid; /* of its process group, too */

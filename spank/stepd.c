@@ -17,8 +17,8 @@
 
 #include <slurm/slurm.h>
 
-#include "../lua/bounded_exec.h"
-#include "fields.h"
+#include "../goffi/shim/bounded_exec.h"
+#include "../goffi/shim/fields.h"
 #include "options.h"
 #include "plugin.h"
 #include "refusal.h"

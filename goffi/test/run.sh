@@ -74,11 +74,11 @@ gcc "${warnings[@]}" -shared -fPIC -DABI=2 -o "$out/stubs/abi2.so" goffi/test/st
 gcc "${warnings[@]}" -shared -fPIC -DINCOMPLETE -o "$out/stubs/incomplete.so" goffi/test/stub_library.c
 echo 'int x;' | gcc -shared -fPIC -xc -o "$out/stubs/foreign.so" -
 cp goffi/test/run.sh "$out/stubs/text.so"
-gcc "${warnings[@]}" -o "$out/test_library" goffi/test/test_library.c goffi/loader.c -ldl -lpthread
-gcc "${warnings[@]}" -o "$out/test_loader" goffi/test/test_loader.c goffi/loader.c -ldl
-gcc "${sanitize[@]}" -o "$out/test_loader_asan" goffi/test/test_loader.c goffi/loader.c -ldl
+gcc "${warnings[@]}" -o "$out/test_library" goffi/test/test_library.c goffi/shim/loader.c -ldl -lpthread
+gcc "${warnings[@]}" -o "$out/test_loader" goffi/test/test_loader.c goffi/shim/loader.c -ldl
+gcc "${sanitize[@]}" -o "$out/test_loader_asan" goffi/test/test_loader.c goffi/shim/loader.c -ldl
 gcc "${sanitize[@]}" -shared -fPIC -o "$out/entry_asan.so" goffi/entry.c goffi/test/stub_go.c
-gcc "${sanitize[@]}" -o "$out/test_entry_asan" goffi/test/test_entry.c goffi/loader.c -ldl
+gcc "${sanitize[@]}" -o "$out/test_entry_asan" goffi/test/test_entry.c goffi/shim/loader.c -ldl
 
 {
 	report "the release library exports only slurmk8s_*" exports_only_ours "$release"

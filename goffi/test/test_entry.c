@@ -4,7 +4,7 @@
  */
 #include <dlfcn.h>
 
-#include "../loader.h"
+#include "../shim/loader.h"
 #include "../slurmk8s.h"
 #include "check.h"
 

@@ -12,7 +12,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "../loader.h"
+#include "../shim/loader.h"
 #include "../slurmk8s.h"
 #include "check.h"
 

@@ -7,7 +7,7 @@
 #include <limits.h>
 #include <sys/stat.h>
 
-#include "../loader.h"
+#include "../shim/loader.h"
 #include "../slurmk8s.h"
 #include "check.h"
 

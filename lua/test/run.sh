@@ -8,7 +8,7 @@ tests=$PWD/lua/test
 results=$out/results
 state=$out/state
 module=$out/slurmk8s_lua.so
-sources=(lua/slurmk8s_lua.c lua/bounded_exec.c lua/inherited_pipes.c goffi/loader.c)
+sources=(lua/slurmk8s_lua.c lua/inherited_pipes.c goffi/shim/bounded_exec.c goffi/shim/loader.c)
 warnings=(-g -O2 -Wall -Wextra -Werror)
 # shellcheck disable=SC2054 # the commas are gcc's
 link=(-shared -fPIC -fvisibility=hidden -Wl,-z,nodelete,-z,now,-z,relro)

@@ -10,7 +10,7 @@ results=$out/results
 mkdir -p "$out"
 : >"$results"
 plugin=${1:-}
-sources=(spank/*.c lua/bounded_exec.c goffi/loader.c)
+sources=(spank/*.c goffi/shim/*.c)
 fakes=("$tests/fake_spank.c")
 warnings=(-std=gnu11 -g -Wall -Wextra -Werror -DWITH_PROLOG)
 # shellcheck disable=SC2054 # the commas are gcc's

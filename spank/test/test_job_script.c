@@ -9,7 +9,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "../fields.h"
+#include "../../goffi/shim/fields.h"
 #include "../refusal.h"
 #include "fake_spank.h"
 

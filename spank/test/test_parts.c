@@ -5,7 +5,7 @@
 #include "../../goffi/test/check.h"
 
 #include "../config.h"
-#include "../fields.h"
+#include "../../goffi/shim/fields.h"
 #include "../options.h"
 #include "fake_spank.h"
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../../goffi/loader.h"
+#include "../../../goffi/shim/loader.h"
 #include "../../../goffi/slurmk8s.h"
 
 static double now_ms(void)

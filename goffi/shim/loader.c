@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "slurmk8s.h"
+#include "../slurmk8s.h"
 
 static struct slurmk8s_library loaded;
 static char loaded_path[PATH_MAX]; /* "" until a library is loaded */

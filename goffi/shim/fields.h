@@ -8,8 +8,8 @@
  * A request is never sent without one of its fields: text and vector of one that
  * lost a field cannot be had.
  */
-#ifndef SLURMK8S_SPANK_FIELDS_H
-#define SLURMK8S_SPANK_FIELDS_H
+#ifndef SLURMK8S_FIELDS_H
+#define SLURMK8S_FIELDS_H
 
 #include <stdbool.h>
 #include <stddef.h>
