@@ -5,6 +5,8 @@ package mark
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -83,6 +86,65 @@ func (d Dir) Forget(job uint32) error {
 func (d Dir) Alive(job uint32, step string) bool {
 	entries, err := d.read(job)
 	return err == nil && slices.ContainsFunc(entries, func(e Entry) bool { return e.Step == step && e.alive() })
+}
+
+// Wanted tells whether another step of the job, whose program runs on this node, has
+// marked a service.
+func (d Dir) Wanted(job uint32, step, service string) bool {
+	entries, err := d.read(job)
+	return err == nil && slices.ContainsFunc(entries, func(e Entry) bool {
+		return e.Step != step && e.Service == service && e.alive()
+	})
+}
+
+// Await returns when no program of a step runs on this node, or ctx ends.
+func (d Dir) Await(ctx context.Context, job uint32, step string) error {
+	for {
+		entries, err := d.read(job)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(entries, func(e Entry) bool { return e.Step == step && e.alive() })
+		if i < 0 {
+			return nil
+		}
+		if err := awaitExit(ctx, entries[i].pid); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitExit returns when a process has ended. The caller looks again: the number may be
+// another process's by now, and a kernel before 5.3 cannot tell, so that a second passes.
+func awaitExit(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+			return nil
+		}
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // so that the wait costs no thread
+		_ = unix.Close(fd)
+		return err
+	}
+	file := os.NewFile(uintptr(fd), "pidfd")
+	defer file.Close()
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { file.Close() })()
+	err = conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
+	return cmp.Or(ctx.Err(), err)
 }
 
 // Namespaces are those in which a job has services that were made on this node.
@@ -183,7 +245,8 @@ func (e Entry) alive() bool {
 	return err == nil && start == e.start
 }
 
-// startOf is when a process began, in clock ticks since boot (proc(5), field 22).
+// startOf is when a process began, in clock ticks since boot (proc(5), field 22). One that
+// has ended and that its parent has not waited for is none.
 func startOf(pid int) (string, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -191,7 +254,7 @@ func startOf(pid int) (string, error) {
 	}
 	// The name before the last parenthesis may hold anything.
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if len(fields) < 20 {
+	if len(fields) < 20 || fields[0] == "Z" {
 		return "", fmt.Errorf("/proc/%d/stat: cannot be read", pid)
 	}
 	return fields[19], nil

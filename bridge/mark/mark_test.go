@@ -1,12 +1,15 @@
 package mark
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -99,4 +102,51 @@ func TestADirectoryOfOthersIsRefused(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "link")
 	require.NoError(t, os.Symlink(t.TempDir(), link))
 	require.ErrorContains(t, Dir(link).Add(12, "0", []string{"a/x"}, any), "is not a directory of root's alone")
+}
+
+// program is another process that marks a service of a step.
+func program(t *testing.T, d Dir, step, service string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/bin/sleep", "1000")
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	start, err := startOf(cmd.Process.Pid)
+	require.NoError(t, err)
+	entries, err := d.read(12)
+	require.NoError(t, err)
+	require.NoError(t, d.write(12, append(entries, Entry{Step: step, Service: service, pid: cmd.Process.Pid, start: start})))
+	return cmd
+}
+
+func TestAServiceIsWantedByTheOtherStepsThatLive(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "run"))
+	require.NoError(t, d.Add(12, "0", []string{"a/x"}, any))
+	assert.False(t, d.Wanted(12, "0", "a/x"), "by nobody else")
+	other := program(t, d, "1", "a/x")
+	assert.True(t, d.Wanted(12, "0", "a/x"))
+	assert.False(t, d.Wanted(12, "0", "a/y"))
+	assert.False(t, d.Wanted(13, "0", "a/x"))
+	require.NoError(t, other.Process.Kill())
+	assert.Eventually(t, func() bool { return !d.Wanted(12, "0", "a/x") }, time.Minute, time.Millisecond, "killed, though nobody has waited for it")
+}
+
+func TestAwaitReturnsWhenTheProgramOfAStepIsGone(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "run"))
+	require.NoError(t, d.Await(t.Context(), 12, "0"), "there is none")
+	require.NoError(t, d.Add(12, "batch", nil, any))
+	other := program(t, d, "0", "a/x")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Await(ctx, 12, "0") }()
+	cancel()
+	assert.ErrorIs(t, <-done, context.Canceled)
+
+	go func() { done <- d.Await(t.Context(), 12, "0") }()
+	select {
+	case err := <-done:
+		t.Fatalf("it lives: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	require.NoError(t, other.Process.Kill())
+	assert.NoError(t, <-done)
 }

@@ -53,13 +53,17 @@ func (r *Registrar) become(ctx context.Context, reg *Registration, c Condition) 
 	return nil
 }
 
-// Renew renews the job's Leases and restores what somebody took away meanwhile.
-// Of several steps and nodes of a job only one writes in each half of interval.
+// Renew renews the job's Leases, restores what somebody took away meanwhile, and takes
+// over the shared services whose holder is gone. Of several steps and nodes of a job only
+// one writes a Lease in each half of interval.
 func (r *Registrar) Renew(ctx context.Context, regs []*Registration, interval time.Duration) error {
 	var failed []error
 	for _, namespace := range namespaces(regs) {
-		if err := r.renew(ctx, namespace, regs, interval); err != nil {
-			failed = append(failed, err)
+		failed = append(failed, r.renew(ctx, namespace, regs, interval))
+	}
+	for _, reg := range regs {
+		if reg.Shared && !reg.lost {
+			failed = append(failed, r.inherit(ctx, reg))
 		}
 	}
 	return errors.Join(failed...)
@@ -102,6 +106,11 @@ func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[st
 	if err != nil {
 		return err
 	}
+	if p.shared && !reg.AllNodes {
+		r.Log.Warnf("%s: step %s of this job took it over", reg.Object(), p.holder.Step)
+		reg.share(p.holder)
+		return nil
+	}
 	if (p.mine || p.shared) && p.found != nil && reg.owner["uid"] == owner["uid"] {
 		return nil
 	}
@@ -111,6 +120,45 @@ func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[st
 		return err
 	}
 	r.tell(reg, kube.EventWarning, eventRestored, "somebody removed it or its Lease: %s made it again", r.job())
+	return nil
+}
+
+// inherit takes a shared service over if its holder is gone. A holder on this node is
+// known by its program, without a request. One on another node counts as gone when it
+// has removed its Service, or when nobody renews the job's Lease any more: a step that
+// only shares does not.
+func (r *Registrar) inherit(ctx context.Context, reg *Registration) error {
+	if reg.Holder.Node == r.Node {
+		if alive, err := r.Alive(ctx, reg.Holder); err != nil || alive {
+			return err
+		}
+	}
+	p, err := r.judge(ctx, reg.Spec)
+	var taken *ConflictError
+	if errors.As(err, &taken) {
+		r.Log.Errorf("lost: %v", err)
+		reg.lost = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.shared && !reg.AllNodes {
+		reg.share(p.holder)
+		return nil
+	}
+	if reg.owner, err = r.keeper().Apply(ctx, reg.Namespace); err != nil {
+		return err
+	}
+	before := reg.Holder
+	reg.Shared, reg.condition = false, NotReady
+	if err := r.make(ctx, reg, p); err != nil {
+		reg.share(before)
+		return err
+	}
+	if !reg.Shared {
+		r.tell(reg, kube.EventNormal, eventTakenOver, "step %s, which is over, left it to step %s of %s", before.Step, r.Step, r.job())
+	}
 	return nil
 }
 
@@ -144,8 +192,8 @@ func (r *Registrar) Adopt(ctx context.Context, specs []Spec) ([]*Registration, e
 }
 
 // Deregister takes the services away: first to terminating, then endpoint,
-// Service and, if nothing else of the job is there, the Lease. What is not this
-// run's any more stays.
+// Service and, if nothing else of the job is there, the Lease. What another step on
+// this node shares is left to it, closed. What is not this step's any more stays.
 func (r *Registrar) Deregister(ctx context.Context, regs []*Registration) error {
 	failed := make([]error, len(regs))
 	var group sync.WaitGroup
@@ -167,7 +215,17 @@ func (r *Registrar) Deregister(ctx context.Context, regs []*Registration) error 
 	return errors.Join(failed...)
 }
 
+// LeftBehind tells whether Deregister left a service to another step.
+func LeftBehind(regs []*Registration) bool {
+	return slices.ContainsFunc(regs, func(reg *Registration) bool { return reg.left })
+}
+
 func (r *Registrar) deregister(ctx context.Context, reg *Registration) error {
+	if r.Wanted != nil && r.Wanted(reg.Spec) {
+		r.Log.Infof("%s: left to another step of this job", reg.Object())
+		reg.left = true
+		return r.NotReady(ctx, reg)
+	}
 	// Best effort: what is about to be deleted need not be told so.
 	if reg.condition == Ready {
 		if err := r.Terminating(ctx, reg); err != nil {
@@ -201,7 +259,7 @@ func (r *Registrar) removeService(ctx context.Context, reg *Registration) error 
 		return err
 	}
 	claim, ours := claimOf(found, r.Job.Cluster)
-	if !ours || !sameRun(claim.Job, r.Job) {
+	if !ours || !sameRun(claim.Job, r.Job) || claim.Step != r.Step && !reg.AllNodes {
 		return nil
 	}
 	if reg.AllNodes {

@@ -20,8 +20,8 @@ import (
 type Registrar struct {
 	Kube *kube.Client
 	// As is the same API server with the user of the job impersonated; nil: nobody is.
-	// It makes the Service and this node's first endpoint, and takes over and restores
-	// Services, so that RBAC judges that user about what is published. All else is Kube's:
+	// It makes, takes over and restores the Service and makes and restores this node's
+	// endpoint, so that RBAC judges that user about what is published. All else is Kube's:
 	// reads; the Lease, which is the bridge's own book; and what must work also when the
 	// user has lost the right meanwhile: ready and not ready, terminating, every delete.
 	As      *kube.Client
@@ -34,7 +34,10 @@ type Registrar struct {
 	LeaseDuration time.Duration
 	// Alive tells whether the run of a job that has a name, and the step of it,
 	// still lives. An error means that nobody knows: the name is left to it.
-	Alive  func(context.Context, Claim) (bool, error)
+	Alive func(context.Context, Claim) (bool, error)
+	// Wanted tells whether another step of the job on this node shares a service, and so
+	// takes it over when this step ends; nil: none does.
+	Wanted func(Spec) bool
 	Events *kube.Events // nil: nothing is told
 	Log    *logrus.Entry
 }
@@ -43,12 +46,15 @@ type Registrar struct {
 type Registration struct {
 	Spec
 	// Shared: another step of the job has the very same service, and nothing of it
-	// is this step's to change.
+	// is this step's to change until that step is gone. Renew then takes it over.
 	Shared bool
+	// Holder is that other step.
+	Holder Claim
 
 	condition Condition
 	owner     map[string]any // the ownerReference to the job's Lease
 	lost      bool           // somebody else has the name by now
+	left      bool           // to a step that shares it
 	uid       types.UID      // of the Service
 	leftBy    uint32         // the job whose Service it was before; 0: none
 }
@@ -82,7 +88,7 @@ func (r *Registrar) Register(ctx context.Context, specs []Spec) ([]*Registration
 		reg := &Registration{Spec: s}
 		made = append(made, reg)
 		if plans[i].shared && !s.AllNodes {
-			reg.Shared = true
+			reg.share(plans[i].holder)
 			continue
 		}
 		if owners[s.Namespace] == nil {
@@ -130,7 +136,7 @@ func (r *Registrar) make(ctx context.Context, reg *Registration, p plan) error {
 			return err
 		}
 		if p.shared && !reg.AllNodes {
-			reg.Shared = true
+			reg.share(p.holder)
 			return nil
 		}
 	}
@@ -182,6 +188,9 @@ func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error 
 	made, err := r.users().create(ctx, Services, wanted)
 	return reg.claimed(made, leftBy, err)
 }
+
+// share leaves the service to another step of the job.
+func (reg *Registration) share(holder Claim) { reg.Shared, reg.Holder = true, holder }
 
 // claimed notes which Service it is, and whose it was, if there was no error.
 func (reg *Registration) claimed(u *unstructured.Unstructured, leftBy uint32, err error) error {
@@ -269,9 +278,13 @@ func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
 	claim, ours := claimOf(found, r.Job.Cluster)
 	if ours && sameRun(claim.Job, r.Job) && claim.Step != r.Step {
 		claim.Node, claim.Renewed = r.Node, true
-		reg.Shared, err = r.Alive(ctx, claim)
+		alive, err := r.Alive(ctx, claim)
+		if err == nil && alive {
+			reg.share(claim)
+		}
+		return err
 	}
-	return err
+	return nil
 }
 
 // publish writes this node's endpoint in its present condition.

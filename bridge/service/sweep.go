@@ -14,27 +14,27 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
-// removeMine deletes an object by name if it is of this run of the job.
+// removeMine deletes an object by name if it is of this step.
 func (r *Registrar) removeMine(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) error {
-	return r.removeIf(ctx, gvr, namespace, name, func(job anchor.Job) bool { return sameRun(job, r.Job) })
+	return r.removeIf(ctx, gvr, namespace, name, func(c Claim) bool { return sameRun(c.Job, r.Job) && c.Step == r.Step })
 }
 
 // removeStale deletes an object by name if it is of another job of this cluster.
 func (r *Registrar) removeStale(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) error {
-	err := r.removeIf(ctx, gvr, namespace, name, func(job anchor.Job) bool { return !sameRun(job, r.Job) })
+	err := r.removeIf(ctx, gvr, namespace, name, func(c Claim) bool { return !sameRun(c.Job, r.Job) })
 	if kube.Is(err, kube.Denied) {
 		return nil // a site without Endpoints gives no right on them
 	}
 	return err
 }
 
-func (r *Registrar) removeIf(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string, whose func(anchor.Job) bool) error {
+func (r *Registrar) removeIf(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string, whose func(Claim) bool) error {
 	return whileConflicts(ctx, func() error {
 		found, err := r.api().get(ctx, gvr, namespace, name)
 		if err != nil || found == nil {
 			return err
 		}
-		if job, ours := anchor.JobOf(found, r.Job.Cluster); !ours || !whose(job) {
+		if claim, ours := claimOf(found, r.Job.Cluster); !ours || !whose(claim) {
 			return nil
 		}
 		return r.api().remove(ctx, gvr, found)

@@ -9,25 +9,19 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
-// live opens each service while it answers and renews the job's Leases, until ctx
-// ends.
+// change is what became known of a service while it lives.
+type change struct {
+	reg *service.Registration
+	answer
+	free bool // the step that has it is gone
+}
+
+// live opens each service while it answers, renews the job's Leases and takes over what
+// other steps of the job leave, until ctx ends.
 func (s *session) live(ctx context.Context) {
-	type change struct {
-		reg *service.Registration
-		answer
-	}
 	changes := make(chan change)
-	p := &prober{session: s}
-	for _, reg := range s.regs {
-		if !reg.Shared {
-			go p.watch(ctx, reg.Spec, func(a answer) {
-				select {
-				case changes <- change{reg, a}:
-				case <-ctx.Done():
-				}
-			})
-		}
-	}
+	attended := map[*service.Registration]string{}
+	s.attend(ctx, changes, attended)
 	s.registrar.Announce(s.regs) // now that the job does not wait any more
 	interval := s.cfg.Services.RenewInterval.Std()
 	// Steps that began together do not renew together.
@@ -38,22 +32,51 @@ func (s *session) live(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case c := <-changes:
-			if c.late != nil {
+			switch {
+			case c.free:
+				renewal.Reset(0)
+			case c.late != nil:
 				s.registrar.Late(c.reg, c.after, c.late)
-				continue
+			default:
+				s.become(ctx, c.reg, c.ready)
 			}
-			s.become(ctx, c.reg, c.ready)
 		case <-renewal.C:
 			next := interval
-			if s.registrar != nil {
-				limit, cancel := context.WithTimeout(ctx, interval)
-				if err := s.registrar.Renew(limit, s.regs, interval); err != nil && ctx.Err() == nil {
-					s.log.Warnf("renew: %v", err)
-					next = interval / 3
-				}
-				cancel()
+			limit, cancel := context.WithTimeout(ctx, interval)
+			if err := s.registrar.Renew(limit, s.regs, interval); err != nil && ctx.Err() == nil {
+				s.log.Warnf("renew: %v", err)
+				next = interval / 3
 			}
+			cancel()
+			s.attend(ctx, changes, attended)
 			renewal.Reset(next)
+		}
+	}
+}
+
+// attend probes each service of this step, and waits once for the end of the step on this
+// node that has a shared one; Renew asks again. attended is what it began before.
+func (s *session) attend(ctx context.Context, changes chan<- change, attended map[*service.Registration]string) {
+	const mine = "mine"
+	send := func(c change) {
+		select {
+		case changes <- c:
+		case <-ctx.Done():
+		}
+	}
+	for _, reg := range s.regs {
+		switch {
+		case !reg.Shared && attended[reg] != mine:
+			attended[reg] = mine
+			p := &prober{session: s}
+			go p.watch(ctx, reg.Spec, func(a answer) { send(change{reg: reg, answer: a}) })
+		case reg.Shared && reg.Holder.Node == s.req.node && attended[reg] != mine && attended[reg] != reg.Holder.Step:
+			attended[reg] = reg.Holder.Step
+			go func(holder string) {
+				if s.marks.Await(ctx, s.req.job.ID, holder) == nil {
+					send(change{reg: reg, free: true})
+				}
+			}(reg.Holder.Step)
 		}
 	}
 }
@@ -93,6 +116,9 @@ func (s *session) deregister() error {
 		return err
 	}
 	s.log.Infof("deregistered in %d ms", time.Since(begin).Milliseconds())
+	if service.LeftBehind(s.regs) {
+		return nil // the mark stays too, for the case that the other step is killed
+	}
 	return s.unmark()
 }
 

@@ -163,7 +163,7 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 	s.marked = true
 	s.registrar = &service.Registrar{
 		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address,
-		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive,
+		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Wanted: s.wanted,
 		Events: kube.NewEvents(client, s.req.node), Log: s.log,
 	}
 	if s.regs, err = s.registrar.Register(ctx, mine); err != nil {
@@ -235,6 +235,11 @@ func (s *session) alive(ctx context.Context, c service.Claim) (bool, error) {
 		return c.Renewed, nil
 	}
 	return running, nil
+}
+
+// wanted tells whether another step of the job on this node has the service too.
+func (s *session) wanted(spec service.Spec) bool {
+	return s.marks.Wanted(s.req.job.ID, s.req.step, spec.Namespace+"/"+spec.Name)
 }
 
 // limit is the smaller of ours and what the caller grants.

@@ -2,6 +2,7 @@ package services
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,9 +59,10 @@ type node struct {
 
 // site is what differs from one test to another.
 type site struct {
-	kubeconfig string
-	rules      string // of slurmk8s.toml; "": root may have anything in the test's namespace
-	services   string // more of [services]
+	kubeconfig    string
+	rules         string // of slurmk8s.toml; "": root may have anything in the test's namespace
+	services      string // more of [services]
+	renewInterval string // of [services]; "": 5s
 }
 
 // newNode writes the files of node c1, whose address is one that this host has.
@@ -92,10 +94,10 @@ run_dir = %q
 address = "interface:%s"
 register_timeout = "5s"
 deregister_timeout = "3s"
-renew_interval = "5s"
+renew_interval = "%s"
 %s
 %s
-`, filepath.Join(n.dir, "slurm.conf"), n.dir, filepath.Join(n.dir, "log"), s.kubeconfig, filepath.Join(n.dir, "run"), name, s.services, s.rules))
+`, filepath.Join(n.dir, "slurm.conf"), n.dir, filepath.Join(n.dir, "log"), s.kubeconfig, filepath.Join(n.dir, "run"), name, cmp.Or(s.renewInterval, "5s"), s.services, s.rules))
 	w.t.Cleanup(func() {
 		if w.t.Failed() {
 			w.t.Logf("log of the node:\n%s", n.log())
