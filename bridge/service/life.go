@@ -112,6 +112,15 @@ func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[st
 		return nil
 	}
 	if (p.mine || p.shared) && p.found != nil && reg.owner["uid"] == owner["uid"] {
+		missing, err := r.missing(ctx, reg)
+		if err != nil || missing == "" {
+			return err
+		}
+		r.Log.Warnf("%s: somebody removed %s: making it again", reg.Object(), missing)
+		if err := r.publish(ctx, r.users(), reg); err != nil {
+			return err
+		}
+		r.tell(reg, kube.EventWarning, eventRestored, "somebody removed %s: %s made it again", missing, r.job())
 		return nil
 	}
 	r.Log.Warnf("%s: somebody removed it or its lease: making it again", reg.Object())
@@ -121,6 +130,29 @@ func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[st
 	}
 	r.tell(reg, kube.EventWarning, eventRestored, "somebody removed it or its Lease: %s made it again", r.job())
 	return nil
+}
+
+// missing names the endpoint of this node that is not there; "" if all is.
+func (r *Registrar) missing(ctx context.Context, reg *Registration) (string, error) {
+	if reg.Internal() {
+		return "", nil
+	}
+	name := r.maker().sliceName(reg.Spec)
+	found, err := r.api().get(ctx, EndpointSlices, reg.Namespace, name)
+	if err != nil {
+		return "", err
+	}
+	if found == nil {
+		return "EndpointSlice " + name, nil
+	}
+	if !reg.Endpoints {
+		return "", nil
+	}
+	found, err = r.api().get(ctx, Endpoints, reg.Namespace, reg.Name)
+	if err != nil || found != nil {
+		return "", err
+	}
+	return "Endpoints " + reg.Name, nil
 }
 
 // inherit takes a shared service over if its holder is gone. A holder on this node is

@@ -9,9 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
@@ -370,6 +372,31 @@ func TestRenewRestoresWhatSomebodyRemoved(t *testing.T) {
 	assert.Equal(t, []string{"leases/slurm-alps-12", "services/jupyter"}, w.names())
 	require.NoError(t, r.Deregister(t.Context(), regs))
 	assert.Equal(t, []string{"services/jupyter"}, w.names())
+}
+
+func TestADeletedEndpointComesBack(t *testing.T) {
+	w := newWorld(t)
+	r := w.registrar(12)
+	r.Events = kube.NewEvents(r.Kube, r.Node)
+	regs, err := r.Register(t.Context(), w.specs("name=a,port=8888,endpoints=both"))
+	require.NoError(t, err)
+	require.NoError(t, r.Ready(t.Context(), regs[0]))
+	for gvr, name := range map[schema.GroupVersionResource]string{service.EndpointSlices: "a.alps.12.c1", service.Endpoints: "a"} {
+		t.Run(gvr.Resource, func(t *testing.T) {
+			require.NoError(t, w.admin.Resource(gvr).Namespace(w.namespace).Delete(t.Context(), name, metav1.DeleteOptions{}))
+			require.NoError(t, r.Renew(t.Context(), regs, time.Hour))
+			u := w.get(gvr, name)
+			assert.Equal(t, w.get(anchor.Leases, "slurm-alps-12").GetUID(), u.GetOwnerReferences()[0].UID)
+			assert.Equal(t, "10.1.0.1 ready=true serving=true terminating=false", w.endpoint("a.alps.12.c1"))
+			before := u.GetResourceVersion()
+			require.NoError(t, r.Renew(t.Context(), regs, time.Hour))
+			assert.Equal(t, before, w.get(gvr, name).GetResourceVersion(), "what is there is not written")
+		})
+	}
+	w.tells("a",
+		"Normal Ready: it answers at 10.1.0.1 (node c1)",
+		"Warning Restored: somebody removed EndpointSlice a.alps.12.c1: Slurm job 12 of cluster alps made it again",
+		"Warning Restored: somebody removed Endpoints a: Slurm job 12 of cluster alps made it again")
 }
 
 func TestAnUnknownNamespaceIsNamed(t *testing.T) {
