@@ -9,5 +9,5 @@
 //
 // First come the tests that disturb all others, one after the other: they kill slurmctld or stop
 // the API server. Then all the rest at once: a job that waits costs nothing. All the time, Slurm
-// is asked for its nodes, and has to answer within a second.
+// is asked for its nodes, and has to answer.
 package e2e

@@ -9,10 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -222,7 +221,7 @@ func (r *reader) sbatch(options string) *job {
 func (r *reader) adoptSubmitted() {
 	j := r.adopt(r.result.Stdout)
 	r.names["42"] = j.number()
-	j.workflowWithin(patience, "to be there", func(*dwssim.Workflow) bool { return true })
+	j.awaitWorkflow("to be there", func(*dwssim.Workflow) bool { return true })
 }
 
 func (r *reader) storageJob() {
@@ -322,8 +321,8 @@ func (r *reader) openNamespace() {
 func (r *reader) closeNamespace() {
 	r.t.Helper()
 	_ = bed.Kube.Resource(namespaces).Delete(deadline(r.t, patience), readersOpen, metav1.DeleteOptions{})
-	assert.Eventually(r.t, func() bool {
+	eventually(r.t, "namespace "+readersOpen+" is gone", func() bool {
 		_, err := bed.Kube.Resource(namespaces).Get(deadline(r.t, patience), readersOpen, metav1.GetOptions{})
-		return err != nil
-	}, patience, 300*time.Millisecond)
+		return apierrors.IsNotFound(err)
+	})
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,21 +89,13 @@ type workflow = dwssim.Workflow
 // number is the job's id as commands take it.
 func (j *job) number() string { return strconv.FormatUint(uint64(j.id), 10) }
 
-// lookAgain is the time between two looks where nothing tells of a change.
-const lookAgain = 300 * time.Millisecond
-
 // over are the states of a job that Slurm is done with, staging included.
 var over = []string{"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL"}
 
 // ends waits until the job is over, and requires how.
 func (j *job) ends(state string) testbed.Job {
 	j.t.Helper()
-	return j.endsWithin(patience, state)
-}
-
-func (j *job) endsWithin(limit time.Duration, state string) testbed.Job {
-	j.t.Helper()
-	found := j.await(limit, "to be over", func(seen testbed.Job) bool { return isOver(seen.State()) })
+	found := j.await("to be over", func(seen testbed.Job) bool { return isOver(seen.State()) })
 	require.Equal(j.t, state, found.State())
 	return found
 }
@@ -119,9 +110,9 @@ func isOver(state string) bool {
 }
 
 // await waits for what Slurm shows of the job.
-func (j *job) await(limit time.Duration, what string, holds func(testbed.Job) bool) testbed.Job {
+func (j *job) await(what string, holds func(testbed.Job) bool) testbed.Job {
 	j.t.Helper()
-	found, err := jobs.Await(deadline(j.t, limit), j.id, what, holds)
+	found, err := jobs.Await(deadline(j.t, patience), j.id, what, holds)
 	require.NoError(j.t, err)
 	return found
 }
@@ -129,31 +120,27 @@ func (j *job) await(limit time.Duration, what string, holds func(testbed.Job) bo
 // comes waits until Slurm shows the job in a state.
 func (j *job) comes(state string) testbed.Job {
 	j.t.Helper()
-	return j.await(patience, "to be "+state, func(seen testbed.Job) bool { return seen.State() == state })
+	return j.await("to be "+state, func(seen testbed.Job) bool { return seen.State() == state })
 }
 
 // says waits until the job's SystemComment holds a text, which is how a user learns of a failure.
 func (j *job) says(text string) {
 	j.t.Helper()
-	j.await(patience, "to say "+text, func(seen testbed.Job) bool { return strings.Contains(seen["SystemComment"], text) })
+	j.await("to say "+text, func(seen testbed.Job) bool { return strings.Contains(seen["SystemComment"], text) })
 }
 
 // reaches waits until the Workflow is in a state, whose drivers then wait.
 func (j *job) reaches(state string) *dwssim.Workflow {
 	j.t.Helper()
-	return j.reachesWithin(patience, state)
-}
-
-func (j *job) reachesWithin(limit time.Duration, state string) *dwssim.Workflow {
-	j.t.Helper()
-	return j.workflowWithin(limit, "to wait in "+state, func(w *dwssim.Workflow) bool {
+	return j.awaitWorkflow("to wait in "+state, func(w *dwssim.Workflow) bool {
 		return w.Spec.DesiredState == state && w.Status.State == state && w.Status.Status == dwssim.DriverWait
 	})
 }
 
-func (j *job) workflowWithin(limit time.Duration, what string, holds func(*dwssim.Workflow) bool) *dwssim.Workflow {
+// awaitWorkflow waits for what DWS shows of the job's Workflow.
+func (j *job) awaitWorkflow(what string, holds func(*dwssim.Workflow) bool) *dwssim.Workflow {
 	j.t.Helper()
-	w, err := dwssim.WaitFor(deadline(j.t, limit), bed.Kube, bed.Namespace, j.workflow, what, holds)
+	w, err := dwssim.WaitFor(deadline(j.t, patience), bed.Kube, bed.Namespace, j.workflow, what, holds)
 	require.NoError(j.t, err)
 	return w
 }
@@ -167,7 +154,7 @@ func (j *job) complete(state string) {
 // awaitBuffer waits until Slurm shows the state of the job's burst buffer.
 func (j *job) awaitBuffer(state string) {
 	j.t.Helper()
-	j.await(patience, "to have a buffer that is "+state, func(seen testbed.Job) bool { return seen["BurstBufferState"] == state })
+	j.await("to have a buffer that is "+state, func(seen testbed.Job) bool { return seen["BurstBufferState"] == state })
 }
 
 // goneOrReconciled is gone() where Slurm may have killed its own teardown: when a job is
@@ -200,22 +187,14 @@ func reconcile(t *testing.T) testbed.Result {
 // gone waits until there is no Workflow of the job.
 func (j *job) gone() {
 	j.t.Helper()
-	j.goneWithin(patience)
-}
-
-func (j *job) goneWithin(limit time.Duration) {
-	j.t.Helper()
-	until := time.Now().Add(limit)
-	for {
+	becomes(j.t, "gone", func() string {
 		found, err := j.read(deadline(j.t, patience))
 		require.NoError(j.t, err)
 		if found == nil {
-			return
+			return "gone"
 		}
-		require.True(j.t, time.Now().Before(until), "workflow %s is still there, in %s (%s)",
-			j.workflow, found.Status.State, found.Status.Message)
-		time.Sleep(lookAgain)
-	}
+		return fmt.Sprintf("in %s (%s)", found.Status.State, found.Status.Message)
+	}, "workflow %s", j.workflow)
 }
 
 // read returns the Workflow; nil when there is none.
@@ -278,14 +257,13 @@ func (j *job) cleanUp() {
 		return
 	}
 	if !j.mayBeLost || jobs.Get(j.id) != nil {
-		j.await(patience, "to be over at the test's end", func(seen testbed.Job) bool { return isOver(seen.State()) })
+		j.await("to be over at the test's end", func(seen testbed.Job) bool { return isOver(seen.State()) })
 	}
 	j.gone()
 	j.unregistered()
-	require.EventuallyWithT(j.t, func(c *assert.CollectT) { // the hook takes them away after the Workflow
-		files := admin(j.t, "find", "/var/spool/slurmk8s/", "-name", fmt.Sprintf("job.%d", j.id))
-		require.Empty(c, files, "local files of job %d are left", j.id)
-	}, soon, lookAgain)
+	becomes(j.t, "", func() string { // the hook takes them away after the Workflow
+		return admin(j.t, "find", "/var/spool/slurmk8s/", "-name", fmt.Sprintf("job.%d", j.id))
+	}, "local files of job %d are left", j.id)
 }
 
 // evidence is what somebody needs who looks for the reason of a failure.

@@ -19,14 +19,6 @@ import (
 const (
 	user    = "alice"
 	another = "bob"
-
-	// patience is how long something that should happen may take, on a busy machine.
-	patience = 2 * time.Minute
-	// Slurm stages a job that it stages for the second time only after this, and some.
-	patienceAfterRestart = 150 * time.Second
-	// answerLimit is what sinfo may take, whatever happens. A hook that made Slurm wait would take
-	// its deadline, which is longer but for a submission's.
-	answerLimit = 2 * time.Second
 )
 
 // What all tests share.
@@ -107,9 +99,9 @@ func freshSlurmctld(ctx context.Context) error {
 
 // judgeWhole looks at what is nobody's alone: Slurm's answers, and processes that stayed.
 func judgeWhole(started time.Time) error {
-	faults, worst, count := prober.Faults(started, answerLimit)
+	faults, worst, count := prober.Faults(started)
 	fmt.Printf("e2e: sinfo was asked %d times; the worst answer took %v\n", count, worst.Round(time.Millisecond))
-	if left := hooksLeft(patience / 2); left != "" {
+	if left := hooksLeft(); left != "" {
 		faults = append(faults, "processes of hooks are left:\n"+left)
 	}
 	if len(faults) > 0 {
@@ -120,9 +112,9 @@ func judgeWhole(started time.Time) error {
 
 // hooksLeft waits until no hook and no slurmk8s runs, and returns those that stay: all that
 // slurmscriptd has made, and what went its own way, on the nodes too.
-func hooksLeft(limit time.Duration) string {
+func hooksLeft() string {
 	const list = `for p in $(pgrep -x slurmscriptd); do pgrep -a -P "$p"; done; pgrep -a -x slurmk8s; true`
-	deadline := time.Now().Add(limit)
+	deadline := time.Now().Add(patience)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		left, err := bed.Root(ctx, "bash", "-c", list)
@@ -137,7 +129,7 @@ func hooksLeft(limit time.Duration) string {
 		if left == "" || time.Now().After(deadline) {
 			return left
 		}
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(lookAgain)
 	}
 }
 
@@ -154,10 +146,10 @@ func alone(t *testing.T) {
 	leaveOutIfShort(t)
 	started := time.Now()
 	t.Cleanup(func() {
-		faults, worst, _ := prober.Faults(started, answerLimit)
+		faults, worst, _ := prober.Faults(started)
 		t.Logf("the worst answer of sinfo took %v", worst.Round(time.Millisecond))
 		require.Empty(t, faults, "Slurm's answers")
-		require.Empty(t, hooksLeft(patience/4), "processes of hooks are left")
+		require.Empty(t, hooksLeft(), "processes of hooks are left")
 	})
 }
 

@@ -11,9 +11,6 @@ import (
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
 )
 
-// patienceWithMany: two processors do the work of a hundred hooks.
-const patienceWithMany = 4 * time.Minute
-
 func TestEachTaskOfAnArrayHasItsOwnWorkflow(t *testing.T) {
 	parallel(t)
 	const size = 20
@@ -28,8 +25,7 @@ func TestEachTaskOfAnArrayHasItsOwnWorkflow(t *testing.T) {
 
 	// Slurm gives each task a job id of its own when it looks at it.
 	ofArray := func(seen testbed.Job) bool { return seen["ArrayJobId"] == first.number() && isOver(seen.State()) }
-	require.Eventually(t, func() bool { return len(jobs.Find(ofArray)) == size }, patienceWithMany, time.Second,
-		"not all tasks of array job %s are over", first.number())
+	becomes(t, size, func() int { return len(jobs.Find(ofArray)) }, "tasks of array job %s that are over", first.number())
 	var names []string
 	for id, seen := range jobs.Find(ofArray) {
 		require.Equal(t, "COMPLETED", seen.State())
@@ -49,7 +45,7 @@ func TestFiftyJobsAtOnce(t *testing.T) {
 	s := script{directives: waitNowhere(), body: "env | grep ^DW_WORKFLOW_NAME="}
 	loop := fmt.Sprintf("script=$(cat); for i in $(seq %d); do sbatch --parsable --job-name=fifty <<<\"$script\" || exit; done", count)
 	began := time.Now()
-	result, err := bed.As(deadline(t, patienceWithMany), user, s.text(), "bash", "-c", loop)
+	result, err := bed.As(deadline(t, patience), user, s.text(), "bash", "-c", loop)
 	require.NoError(t, err)
 	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
 	t.Logf("%d submissions took %v", count, time.Since(began).Round(time.Millisecond))
@@ -59,7 +55,7 @@ func TestFiftyJobsAtOnce(t *testing.T) {
 	}
 	require.Len(t, all, count)
 	for _, j := range all {
-		j.endsWithin(patienceWithMany, "COMPLETED")
+		j.ends("COMPLETED")
 	}
 	t.Logf("%d jobs took %v", count, time.Since(began).Round(time.Millisecond))
 	require.Equal(t, "DW_WORKFLOW_NAME="+all[count-1].workflow, strings.TrimSpace(all[count-1].output()))

@@ -103,15 +103,15 @@ func isReady(pod *unstructured.Unstructured) bool {
 	return false
 }
 
-// A pod that wants five minutes to end has as long as the job gives it.
+// A pod that wants an hour to end has as long as the job gives it.
 func TestAPodThatDoesNotEndHasItsBudget(t *testing.T) {
 	shareNodes(t)
 	n := bed.Nodes[:1]
-	deploy(t, "stubborn", 1, podSpec(t, onNode(n[0].Name), 300, "stubborn"))
+	deploy(t, "stubborn", 1, podSpec(t, onNode(n[0].Name), 3600, "stubborn"))
 	const grace = 3 * time.Second
 	submitted := time.Now()
 	j := reclaiming(t, n, fmt.Sprintf("--k8s-evict-grace=%.0f", grace.Seconds()))
-	j.runsWithin(30 * time.Second)
+	j.runsNow()
 	took := time.Since(submitted)
 	require.Greater(t, took, grace, "the pod had no time to end")
 	require.Empty(t, evictables(t, n[0].Name))

@@ -18,7 +18,8 @@ func givenBack(t *testing.T, before map[string]nodeState) {
 	requireNodes(t, before)
 }
 
-// stuck is a job whose prolog waits for a pod that may not be evicted.
+// stuck is a job whose prolog waits for a pod that may not be evicted. What the test does to it must
+// happen within the timeout.
 func stuck(t *testing.T, n testbed.Node, timeout string) *job {
 	t.Helper()
 	deploy(t, "held", 1, podSpec(t, onNode(n.Name), 1, "idle"))
@@ -37,7 +38,7 @@ func kill9(t *testing.T, n testbed.Node, command string) {
 func TestAJobIsCancelledInItsProlog(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	j := stuck(t, bed.Nodes[0], "6:fail")
+	j := stuck(t, bed.Nodes[0], "20:fail")
 	j.scancel()
 	j.ends("CANCELLED")
 	requireNodes(t, before) // without a reconcile
@@ -47,7 +48,7 @@ func TestAJobIsCancelledInItsProlog(t *testing.T) {
 func TestSlurmdIsKilledInAProlog(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	j := stuck(t, bed.Nodes[0], "6:fail")
+	j := stuck(t, bed.Nodes[0], "20:fail")
 	kill9(t, bed.Nodes[0], "^slurmd -D")
 	awaitNode(t, bed.Nodes[0].Name, "to be given back", func(s nodeState) bool { return s.holders() == "" })
 	givenBack(t, before)
@@ -74,10 +75,10 @@ func TestSlurmdIsKilledWhileAJobHasItsNode(t *testing.T) {
 	j := reclaiming(t, []testbed.Node{n})
 	j.runsNow()
 	kill9(t, n, "^slurmd -D")
-	require.Eventually(t, func() bool {
+	eventually(t, "slurmd runs again", func() bool {
 		_, err := bed.On(deadline(t, patience), n, "pgrep", "-f", "^slurmd -D")
 		return err == nil
-	}, patience, lookAgain)
+	})
 	healthCheck(t)
 	require.True(t, stateOf(t, n.Name).Unschedulable, "the job still runs")
 	j.tells()
@@ -109,7 +110,7 @@ func TestTheAPIServerIsAwayWhenAJobBegins(t *testing.T) {
 	n := bed.Nodes[0]
 	back := apiAway(t)
 	j := reclaiming(t, []testbed.Node{n})
-	seen := j.await(patience, "to be requeued", func(seen testbed.Job) bool {
+	seen := j.await("to be requeued", func(seen testbed.Job) bool {
 		return seen.State() == "PENDING" && seen["Restarts"] == "1"
 	})
 	t.Log(seen["AdminComment"])
@@ -124,9 +125,9 @@ func TestTheAPIServerIsAwayWhenAJobBegins(t *testing.T) {
 func TestTheAPIServerGoesAwayInAProlog(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	j := stuck(t, bed.Nodes[0], "5:delete")
+	j := stuck(t, bed.Nodes[0], "30:delete")
 	back := apiAway(t)
-	seen := j.await(patience, "to be requeued", func(seen testbed.Job) bool {
+	seen := j.await("to be requeued", func(seen testbed.Job) bool {
 		return seen.State() == "PENDING" && seen["Restarts"] == "1"
 	})
 	t.Log(seen["AdminComment"])
@@ -147,9 +148,9 @@ func TestTheAPIServerIsAwayWhenAJobEnds(t *testing.T) {
 	j.runsNow()
 	back := apiAway(t)
 	j.tells()
-	require.Eventually(t, func() bool {
+	eventually(t, "the epilog ends", func() bool {
 		return !strings.Contains(admin(t, "sinfo", "--noheader", "--format=%T"), "completing")
-	}, patience, lookAgain, "the epilog does not end")
+	})
 	back()
 	require.True(t, stateOf(t, bed.Nodes[0].Name).Unschedulable, "somebody gave it back without Kubernetes")
 	givenBack(t, before)
@@ -173,9 +174,9 @@ func TestAWorkerIsRestartedUnderAJob(t *testing.T) {
 	require.True(t, stateOf(t, n.Name).Unschedulable, "the node's object has kept what was changed")
 	_, err = bed.Docker(deadline(t, patience), "start", n.Container)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		return strings.TrimSpace(admin(t, "sinfo", "--noheader", "--nodes="+n.Name, "--partition=main", "--format=%T")) == "idle"
-	}, patience, lookAgain)
+	becomes(t, "idle", func() string {
+		return strings.TrimSpace(admin(t, "sinfo", "--noheader", "--nodes="+n.Name, "--partition=main", "--format=%T"))
+	}, "node %s", n.Name)
 	givenBack(t, before) // by what slurmd's start or its health check does, or here
 	j.startNow()
 	j.tells()
@@ -185,10 +186,10 @@ func TestAWorkerIsRestartedUnderAJob(t *testing.T) {
 func TestSlurmctldIsKilledInAProlog(t *testing.T) {
 	shareNodes(t)
 	n := bed.Nodes[0]
-	j := stuck(t, n, "8:delete")
+	j := stuck(t, n, "30:delete")
 	time.Sleep(6 * time.Second) // it writes down its jobs every five
 	killSlurmctld(t)
-	require.Eventually(t, func() bool { return len(evictables(t, n.Name)) == 0 }, patience, lookAgain)
+	becomes(t, nil, func() []string { return evictables(t, n.Name) }, "pods on %s", n.Name)
 	require.True(t, stateOf(t, n.Name).Unschedulable, "the job has the node")
 	j.launchAgain()
 	j.tells()

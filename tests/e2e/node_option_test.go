@@ -53,9 +53,9 @@ func TestAPodWithoutAnOwnerIsNotEvicted(t *testing.T) {
 	n := bed.Nodes[0]
 	bare := podSpec(t, onNode(n.Name), 1, "idle")
 	createShared(t, node.Pods, map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "bare"}, "spec": bare})
-	require.Eventually(t, func() bool { return len(evictables(t, n.Name)) == 1 }, patience, lookAgain)
+	becomes(t, []string{"shared/bare"}, func() []string { return evictables(t, n.Name) })
 	j := reclaiming(t, []testbed.Node{n})
-	seen := j.await(patience, "to say why", func(seen testbed.Job) bool { return strings.Contains(seen["AdminComment"], "shared/bare") })
+	seen := j.await("to say why", func(seen testbed.Job) bool { return strings.Contains(seen["AdminComment"], "shared/bare") })
 	t.Log(seen["AdminComment"])
 	j.comes("PENDING")
 	require.Equal(t, []string{"shared/bare"}, evictables(t, n.Name))

@@ -19,11 +19,11 @@ func TestRequeuedJobGetsAWorkflowOfItsOwn(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, first)
 	admin(t, "scontrol", "requeue", j.number())
-	j.await(patience, "to be requeued", func(seen testbed.Job) bool { return seen["Restarts"] == "1" && seen.State() == "PENDING" })
+	j.await("to be requeued", func(seen testbed.Job) bool { return seen["Restarts"] == "1" && seen.State() == "PENDING" })
 	// Slurm itself waits two minutes, until the credential of the first run is no longer good.
-	second := j.workflowWithin(patienceAfterRestart, "to be made anew", func(w *workflow) bool { return w.UID != first.UID })
+	second := j.awaitWorkflow("to be made anew", func(w *workflow) bool { return w.UID != first.UID })
 	require.NotEqual(t, first.UID, second.UID)
-	j.endsWithin(patienceAfterRestart, "COMPLETED")
+	j.ends("COMPLETED")
 	j.gone()
 	require.Contains(t, j.output(), "DW_WORKFLOW_NAME="+j.workflow)
 }

@@ -12,14 +12,14 @@ import (
 // killSlurmctld kills it as a crash would; the container's entrypoint starts it again.
 func killSlurmctld(t *testing.T) {
 	t.Helper()
-	answered := prober.Excuse(0, "slurmctld was killed")
+	answered := prober.Excuse()
 	defer answered()
 	// By its pid file, and only when that names it.
 	admin(t, "bash", "-c", `pid=$(cat /run/slurm/slurmctld.pid) && [ "$(cat /proc/$pid/comm)" = slurmctld ] && kill -KILL "$pid"`)
-	require.Eventually(t, func() bool {
+	eventually(t, "slurmctld is back (docker logs "+bed.Slurmctld+")", func() bool {
 		result, err := bed.As(deadline(t, patience), "root", "", "sinfo", "--noheader")
 		return err == nil && result.Status == 0
-	}, patience, lookAgain, "slurmctld does not come back: docker logs %s", bed.Slurmctld)
+	})
 }
 
 // Slurm writes down which jobs have a buffer every 30 s only (AGENT_INTERVAL): what it knows
@@ -47,13 +47,13 @@ func TestSlurmctldKilledWhileJobsWait(t *testing.T) {
 	for _, state := range dwssim.States {
 		if stagesIn(state) {
 			j := waiting[state]
-			j.workflowWithin(patienceAfterRestart, "to be made anew", func(w *workflow) bool { return string(w.UID) != uids[state] })
-			j.reachesWithin(patienceAfterRestart, state)
+			j.awaitWorkflow("to be made anew", func(w *workflow) bool { return string(w.UID) != uids[state] })
+			j.reaches(state)
 			j.complete(state)
 		}
 	}
 	for _, j := range waiting {
-		j.endsWithin(patienceAfterRestart, "COMPLETED")
+		j.ends("COMPLETED")
 		j.gone()
 	}
 }

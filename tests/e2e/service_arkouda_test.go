@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -92,13 +91,16 @@ func TestTheExampleOfArkouda(t *testing.T) {
 	})
 	j.serves("arkouda", client)
 	j.serves("arkouda", metrics)
+	var wanted []any
 	text := strings.NewReplacer("ADDRESS", j.address(), "JOB", j.number(), "NODE", j.node()).Replace(arkoudaObjects)
 	// Endpoints are written after the EndpointSlices that serves() has seen.
-	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		found, err := yaml.Marshal(objectsIn(t, "arkouda", "arkouda-on-slurm"))
-		require.NoError(c, err)
-		require.YAMLEq(c, text, string(found))
-	}, soon, lookAgain)
+	require.NoError(t, yaml.Unmarshal([]byte(text), &wanted))
+	becomes(t, wanted, func() (found []any) {
+		text, err := yaml.Marshal(objectsIn(t, "arkouda", "arkouda-on-slurm"))
+		require.NoError(t, err)
+		require.NoError(t, yaml.Unmarshal(text, &found))
+		return found
+	})
 	for name, port := range map[string]int{client: 5555, metrics: 5556} {
 		require.Equal(t, fmt.Sprintf("port %d of job %d on %s", port, j.id, j.node()),
 			pageFrom(t, otherThan(t, j.node()), fmt.Sprintf("http://%s.arkouda.svc:%d/", name, port)))

@@ -68,7 +68,7 @@ func TestAKilledSlurmstepdEndsItsServices(t *testing.T) {
 	j.unregistered()
 	j.tell() // the script, which lives on
 	j.scancel()
-	j.await(patience, "to be over", func(seen testbed.Job) bool { return isOver(seen.State()) })
+	j.await("to be over", func(seen testbed.Job) bool { return isOver(seen.State()) })
 }
 
 func TestARequeuedJobRegistersAgain(t *testing.T) {
@@ -77,9 +77,9 @@ func TestARequeuedJobRegistersAgain(t *testing.T) {
 	j := register(t, name, port)
 	j.serves(jobsNamespace, name)
 	admin(t, "scontrol", "requeue", j.number())
-	j.await(patience, "to be requeued", func(seen testbed.Job) bool { return seen["Restarts"] == "1" && seen.State() == "PENDING" })
+	j.await("to be requeued", func(seen testbed.Job) bool { return seen["Restarts"] == "1" && seen.State() == "PENDING" })
 	j.unregistered()
-	j.servesWithin(patienceAfterRestart, jobsNamespace, name)
+	j.serves(jobsNamespace, name)
 	j.tell()
 	j.ends("COMPLETED")
 	j.unregistered()
@@ -94,7 +94,7 @@ func TestAPreemptedJobIsNoService(t *testing.T) {
 	j := register(t, name, port, "--partition=spare", "--nodelist="+node, mostOfANode)
 	j.serves(jobsNamespace, name)
 	stronger := submit(t, script{options: []string{"--nodelist=" + node, mostOfANode}, body: untilTold})
-	j.await(patience, "to be preempted", func(seen testbed.Job) bool { return seen["Restarts"] == "1" })
+	j.await("to be preempted", func(seen testbed.Job) bool { return seen["Restarts"] == "1" })
 	stronger.comes("RUNNING")
 	j.unregistered()
 	stronger.tell()

@@ -46,11 +46,9 @@ func TestAPIServerHangsWhenServicesEnd(t *testing.T) {
 	late.ends("FAILED")
 	require.Regexp(t, `^slurmk8s: .*slurm-jobs/`+unique("late-in-outage"), late.output())
 	// Both nodes are free again: their epilogs have given up.
-	require.Eventually(t, func() bool {
-		return as(t, "root", "bash", "-c", "! squeue --noheader --states=COMPLETING | grep -q .").Status == 0
-	}, patience, lookAgain)
+	becomes(t, "", func() string { return admin(t, "squeue", "--noheader", "--states=COMPLETING") })
 	unpause()
-	require.Eventually(t, func() bool { _, err := lives.objects(deadline(t, patience)); return err == nil }, patience, lookAgain)
+	becomes(t, nil, func() error { _, err := lives.objects(deadline(t, patience)); return err })
 
 	left, err := exits.objects(deadline(t, patience))
 	require.NoError(t, err)
@@ -85,8 +83,7 @@ func TestDaemonsAndANodeKilledWhileServicesRun(t *testing.T) {
 		_, err := bed.Docker(deadline(t, patience), "start", dies.Container)
 		require.NoError(t, err)
 		admin(t, "scontrol", "update", "NodeName="+dies.Name, "State=RESUME")
-		require.Eventually(t, func() bool { return as(t, user, "srun", "--nodelist="+dies.Name, "true").Status == 0 },
-			patience, lookAgain, "node %s does not come back", dies.Name)
+		eventually(t, "node "+dies.Name+" takes jobs again", func() bool { return as(t, user, "srun", "--nodelist="+dies.Name, "true").Status == 0 })
 	})
 	defer back()
 	admin(t, "scontrol", "update", "NodeName="+dies.Name, "State=DOWN", "Reason=killed by a test")
@@ -95,10 +92,11 @@ func TestDaemonsAndANodeKilledWhileServicesRun(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, left, "nobody could have removed them")
 	reconcile(t)
-	require.Eventually(t, func() bool {
+	becomes(t, nil, func() []string {
 		left, err := bereft.objects(deadline(t, patience))
-		return err == nil && len(left) == 0
-	}, soon, lookAgain, "one reconcile later")
+		require.NoError(t, err)
+		return left
+	}, "one reconcile later")
 	for _, j := range []*job{old, younger} {
 		left, err := j.objects(deadline(t, patience))
 		require.NoError(t, err)

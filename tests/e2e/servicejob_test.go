@@ -23,8 +23,6 @@ import (
 const (
 	// jobsNamespace is where alice's services are, if they name no other.
 	jobsNamespace = "slurm-jobs"
-	// soon is how long after a job's end its services may still be seen.
-	soon = 10 * time.Second
 )
 
 var (
@@ -110,13 +108,7 @@ func endpoints(t *testing.T, namespace, name string) []string {
 // serves waits until the service is ready at the job's node, and nowhere else.
 func (j *job) serves(namespace, name string) {
 	j.t.Helper()
-	j.servesWithin(patience, namespace, name)
-}
-
-// servesWithin is serves of a job that begins within a limit.
-func (j *job) servesWithin(limit time.Duration, namespace, name string) {
-	j.t.Helper()
-	seen := j.await(limit, "to run", func(seen testbed.Job) bool { return seen.State() == "RUNNING" || isOver(seen.State()) })
+	seen := j.await("to run", func(seen testbed.Job) bool { return seen.State() == "RUNNING" || isOver(seen.State()) })
 	require.Equal(j.t, "RUNNING", seen.State(), "job %d", j.id)
 	wanted := []string{addressOf(j.t, seen["BatchHost"]) + " ready"}
 	for until := time.Now().Add(patience); ; time.Sleep(lookAgain) {
@@ -135,10 +127,10 @@ func pageFrom(t *testing.T, node, url string) string {
 	t.Helper()
 	var page string
 	var err error
-	require.Eventually(t, func() bool {
+	becomes(t, nil, func() error {
 		page, err = bed.Visit(deadline(t, patience), node, url)
-		return err == nil
-	}, soon, lookAgain, "%v", &err)
+		return err
+	})
 	return strings.TrimSpace(page)
 }
 
@@ -175,20 +167,11 @@ func (j *job) objects(ctx context.Context) ([]string, error) {
 // unregistered waits until no object of the job is left, nor a mark on a node.
 func (j *job) unregistered() {
 	j.t.Helper()
-	left := func() []string {
+	becomes(j.t, nil, func() []string {
 		found, err := j.objects(deadline(j.t, patience))
 		require.NoError(j.t, err)
 		return append(found, j.marks()...)
-	}
-	for until := time.Now().Add(soon); ; time.Sleep(lookAgain) {
-		found := left()
-		if len(found) == 0 {
-			return
-		}
-		if time.Now().After(until) {
-			require.Empty(j.t, found, "left of job %d", j.id)
-		}
-	}
+	}, "left of job %d", j.id)
 }
 
 // marks are the files about the job on the nodes.

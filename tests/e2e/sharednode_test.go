@@ -99,15 +99,7 @@ func cleanAfterInterruption(t *testing.T) {
 func requireNodes(t *testing.T, before map[string]nodeState) {
 	t.Helper()
 	for _, n := range bed.Nodes {
-		for until := time.Now().Add(soon); ; time.Sleep(lookAgain) {
-			now := stateOf(t, n.Name)
-			if now.equals(before[n.Name]) {
-				break
-			}
-			if time.Now().After(until) {
-				require.Equal(t, before[n.Name], now, "node %s is not as it was", n.Name)
-			}
-		}
+		becomes(t, before[n.Name], func() nodeState { return stateOf(t, n.Name) }, "node %s is not as it was", n.Name)
 	}
 }
 
@@ -142,13 +134,9 @@ func cordon(t *testing.T, name string, on bool) {
 // awaitNode waits until the node is as wanted.
 func awaitNode(t *testing.T, name, what string, holds func(nodeState) bool) nodeState {
 	t.Helper()
-	for until := time.Now().Add(patience); ; time.Sleep(lookAgain) {
-		state := stateOf(t, name)
-		if holds(state) {
-			return state
-		}
-		require.True(t, time.Now().Before(until), "node %s: waited for it %s: it is %+v", name, what, state)
-	}
+	var state nodeState
+	eventually(t, "node "+name+" "+what, func() bool { state = stateOf(t, name); return holds(state) })
+	return state
 }
 
 // Where pods may run: the control plane is the third machine, which no job takes.
@@ -213,13 +201,12 @@ func deploy(t *testing.T, name string, replicas int, spec map[string]any) {
 
 func available(t *testing.T, name string, replicas int) {
 	t.Helper()
-	var number int64
-	for until := time.Now().Add(patience); number < int64(replicas); time.Sleep(lookAgain) {
+	becomes(t, int64(replicas), func() int64 {
 		object, err := bed.Kube.Resource(deploymentsResource).Namespace(shared).Get(deadline(t, patience), name, metav1.GetOptions{})
 		require.NoError(t, err)
-		number, _, _ = unstructured.NestedInt64(object.Object, "status", "availableReplicas")
-		require.True(t, time.Now().Before(until), "deployment %s has %d available pods, not %d", name, number, replicas)
-	}
+		number, _, _ := unstructured.NestedInt64(object.Object, "status", "availableReplicas")
+		return min(number, int64(replicas))
+	}, "available pods of deployment %s", name)
 }
 
 // budget lets so many pods of a Deployment be away at once.
@@ -231,14 +218,12 @@ func budget(t *testing.T, deployment string, maxUnavailable int) {
 			"selector": map[string]any{"matchLabels": map[string]any{"app": deployment}}},
 	})
 	// Until its controller has counted the pods nothing may be evicted.
-	for until := time.Now().Add(patience); ; time.Sleep(lookAgain) {
+	eventually(t, "the pods of "+deployment+"'s budget are counted", func() bool {
 		object, err := bed.Kube.Resource(budgetsResource).Namespace(shared).Get(deadline(t, patience), deployment, metav1.GetOptions{})
 		require.NoError(t, err)
-		if healthy, _, _ := unstructured.NestedInt64(object.Object, "status", "currentHealthy"); healthy > 0 {
-			return
-		}
-		require.True(t, time.Now().Before(until), "the budget of %s is not counted", deployment)
-	}
+		healthy, _, _ := unstructured.NestedInt64(object.Object, "status", "currentHealthy")
+		return healthy > 0
+	})
 }
 
 // removeWorkloads removes all pods that a test made, and waits for their end.
@@ -249,17 +234,14 @@ func removeWorkloads(t *testing.T) {
 	require.NoError(t, bed.Kube.Resource(budgetsResource).Namespace(shared).DeleteCollection(deadline(t, patience), metav1.DeleteOptions{}, metav1.ListOptions{}))
 	require.NoError(t, bed.Kube.Resource(deploymentsResource).Namespace(shared).DeleteCollection(deadline(t, patience), metav1.DeleteOptions{},
 		metav1.ListOptions{FieldSelector: "metadata.name!=workload"}))
-	for until := time.Now().Add(patience); ; time.Sleep(lookAgain) {
+	eventually(t, "the pods of namespace "+shared+" are gone", func() bool {
 		list, err := pods.List(deadline(t, patience), metav1.ListOptions{})
 		require.NoError(t, err)
-		if len(list.Items) == 0 {
-			return
-		}
-		require.True(t, time.Now().Before(until), "pod %s does not end", list.Items[0].GetName())
 		for _, p := range list.Items {
 			_ = pods.Delete(deadline(t, patience), p.GetName(), metav1.DeleteOptions{GracePeriodSeconds: &now})
 		}
-	}
+		return len(list.Items) == 0
+	})
 }
 
 // evictables are the pods of a node that a job which takes the node evicts.
@@ -329,19 +311,12 @@ func (j *job) tells() testbed.Job {
 // runsNow waits until the job's script runs: RUNNING alone may mean that its nodes are made ready.
 func (j *job) runsNow() {
 	j.t.Helper()
-	j.runsWithin(patience)
-}
-
-func (j *job) runsWithin(limit time.Duration) {
-	j.t.Helper()
-	j.await(limit, "to run", func(seen testbed.Job) bool {
+	j.await("to run", func(seen testbed.Job) bool {
 		require.False(j.t, isOver(seen.State()), "job %d: %s", j.id, seen["AdminComment"])
 		return seen.State() == "RUNNING" && seen["Reason"] != "Prolog"
 	})
 	file := fmt.Sprintf("/home/%s/slurm-%d.out", user, j.id)
-	for until := time.Now().Add(limit); as(j.t, "root", "test", "-e", file).Status != 0; time.Sleep(lookAgain) {
-		require.True(j.t, time.Now().Before(until), "job %d does not run", j.id)
-	}
+	eventually(j.t, "job "+j.number()+" has output", func() bool { return exists(j.t, file) })
 }
 
 // startNow has a requeued job begin: Slurm would wait two minutes.

@@ -41,7 +41,7 @@ func spark(t *testing.T, executors, tasks int) *application {
 	}
 	createShared(t, node.Pods, map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": driverName}, "spec": spec})
 	a := &application{t: t}
-	require.Eventually(t, func() bool { return a.runningExecutors() == executors }, patience, lookAgain, "executors do not run")
+	becomes(t, executors, a.runningExecutors, "executors that run")
 	return a
 }
 
