@@ -3,7 +3,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -187,7 +186,7 @@ func TestSlurmctldIsKilledInAProlog(t *testing.T) {
 	shareNodes(t)
 	n := bed.Nodes[0]
 	j := stuck(t, n, "30:delete")
-	time.Sleep(6 * time.Second) // it writes down its jobs every five
+	j.isSaved()
 	killSlurmctld(t)
 	becomes(t, nil, func() []string { return evictables(t, n.Name) }, "pods on %s", n.Name)
 	require.True(t, stateOf(t, n.Name).Unschedulable, "the job has the node")

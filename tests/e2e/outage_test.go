@@ -23,13 +23,24 @@ const outageTime = 15 * time.Second
 
 func TestAPIServerHangs(t *testing.T) {
 	alone(t)
-	outage(t, func() {
+	var unpause func()
+	outage(t, func() { unpause = pauseAPIServer(t) }, func() { unpause() })
+}
+
+// pauseAPIServer has the API server answer nothing until the function that it returns is called, at the
+// latest at the test's end.
+func pauseAPIServer(t *testing.T) (unpause func()) {
+	t.Helper()
+	eventually(t, "the control plane stands still (a busy kernel refuses: unable to freeze)", func() bool {
 		_, err := bed.Docker(deadline(t, patience), "pause", bed.ControlPlane)
-		require.NoError(t, err)
-	}, func() {
+		return err == nil
+	})
+	unpause = sync.OnceFunc(func() {
 		_, err := bed.Docker(deadline(t, patience), "unpause", bed.ControlPlane)
 		require.NoError(t, err)
 	})
+	t.Cleanup(unpause)
+	return unpause
 }
 
 func TestAPIServerRefusesConnections(t *testing.T) {

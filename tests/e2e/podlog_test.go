@@ -22,14 +22,12 @@ type podLog struct {
 	pods map[types.UID]*stay
 }
 
-// stay is the time of a pod on its node, as the API server told us of it.
+// stay is the time of a pod on its node: from when we heard of it until its last container ended, as
+// its kubelet says, for we may hear of that later than the job's hook.
 type stay struct {
 	pod, node   string
 	came, ended time.Time // ended is zero while it is there
 }
-
-// watchLag is how much later than a hook the test may hear of the same change.
-const watchLag = 300 * time.Millisecond
 
 // watchPods begins to look, until the test ends.
 func watchPods(t *testing.T) *podLog {
@@ -63,7 +61,26 @@ func (l *podLog) see(pod *unstructured.Unstructured, deleted bool, at time.Time)
 		l.pods[pod.GetUID()] = &stay{pod: pod.GetNamespace() + "/" + pod.GetName(), node: name, came: at}
 	case known != nil && !here && known.ended.IsZero():
 		known.ended = at
+		if ended := lastEnd(pod); !ended.IsZero() {
+			known.ended = ended
+		}
 	}
+}
+
+// lastEnd is when the last of a pod's containers ended, to the second; zero if one has not.
+func lastEnd(pod *unstructured.Unstructured) (last time.Time) {
+	statuses, _, _ := unstructured.NestedSlice(pod.Object, "status", "containerStatuses")
+	for _, s := range statuses {
+		text, _, _ := unstructured.NestedString(s.(map[string]any), "state", "terminated", "finishedAt")
+		ended, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return time.Time{}
+		}
+		if ended.After(last) {
+			last = ended
+		}
+	}
+	return last
 }
 
 // between are the pods that were on a node at any instant from one time to another.
@@ -71,7 +88,7 @@ func (l *podLog) between(name string, from, to time.Time) (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.pods {
-		if s.node == name && s.came.Before(to) && (s.ended.IsZero() || s.ended.After(from.Add(watchLag))) {
+		if s.node == name && s.came.Before(to) && (s.ended.IsZero() || s.ended.After(from)) {
 			found = append(found, fmt.Sprintf("%s from %s to %s", s.pod, s.came.Format(clock), s.ended.Format(clock)))
 		}
 	}
@@ -80,12 +97,12 @@ func (l *podLog) between(name string, from, to time.Time) (found []string) {
 
 const clock = "15:04:05.000"
 
-// left counts the pods that left a node in that time.
+// left counts the pods that left a node in that time; kubelets tell theirs to the second.
 func (l *podLog) left(name string, from, to time.Time) (count int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.pods {
-		if s.node == name && s.ended.After(from) && s.ended.Before(to) {
+		if s.node == name && !s.ended.Before(from.Truncate(time.Second)) && s.ended.Before(to) {
 			count++
 		}
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -19,6 +20,17 @@ func killSlurmctld(t *testing.T) {
 	eventually(t, "slurmctld is back (docker logs "+bed.Slurmctld+")", func() bool {
 		result, err := bed.As(deadline(t, patience), "root", "", "sinfo", "--noheader")
 		return err == nil && result.Status == 0
+	})
+}
+
+// isSaved waits until slurmctld has written the job down as it is now, which it does some seconds after
+// a change. One that is killed knows nothing else when it is back.
+func (j *job) isSaved() {
+	j.t.Helper()
+	comment := fmt.Sprintf("saved at %d", time.Now().UnixNano())
+	admin(j.t, "scontrol", "update", "JobId="+j.number(), "Comment="+comment)
+	eventually(j.t, "slurmctld has written down job "+j.number(), func() bool {
+		return as(j.t, "root", "grep", "-q", comment, "/var/spool/slurm/state/job_state").Status == 0
 	})
 }
 

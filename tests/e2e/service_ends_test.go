@@ -9,7 +9,7 @@ import (
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
 )
 
-// However a job ends, its services are gone within soon. `ends` is Slurm's word for it.
+// However a job ends, its services go with it. `ends` is Slurm's word for it.
 func TestEveryEndOfAJobEndsItsServices(t *testing.T) {
 	leaveOutIfShort(t)
 	for name, c := range map[string]struct {

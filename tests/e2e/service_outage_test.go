@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -27,17 +26,7 @@ func TestAPIServerHangsWhenServicesEnd(t *testing.T) {
 	alone(t)
 	first, second := bed.Nodes[0], bed.Nodes[1]
 	exits, cancelled, lives := serveOn(t, first), serveOn(t, second), serveOn(t, second)
-	_, err := bed.Docker(deadline(t, patience), "pause", bed.ControlPlane)
-	require.NoError(t, err)
-	paused := true
-	unpause := func() {
-		if paused {
-			paused = false
-			_, err := bed.Docker(deadline(t, patience), "unpause", bed.ControlPlane)
-			require.NoError(t, err)
-		}
-	}
-	defer unpause()
+	unpause := pauseAPIServer(t)
 	exits.tell()
 	cancelled.scancel()
 	late := register(t, unique("late-in-outage"), freePort())
@@ -107,7 +96,8 @@ func TestDaemonsAndANodeKilledWhileServicesRun(t *testing.T) {
 	reconcileNode(t, dies)
 	bereft.unregistered()
 
-	time.Sleep(3 * time.Second) // slurmctld writes its jobs down every few seconds
+	old.isSaved()
+	younger.isSaved()
 	killSlurmctld(t)
 	old.tell()
 	younger.scancel()

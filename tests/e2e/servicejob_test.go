@@ -207,6 +207,7 @@ func (j *job) nodeLog(ctx context.Context) string {
 // reconcileNode does what HealthCheckProgram does on a node.
 func reconcileNode(t *testing.T, n testbed.Node) {
 	t.Helper()
+	awaitGrownSlurmctld(t)
 	_, err := bed.On(deadline(t, patience), n, "env", "SLURMD_NODENAME="+n.Name, "/opt/slurmk8s/bin/slurmk8s", "reconcile", "--limit=20s")
 	require.NoError(t, err)
 }

@@ -331,7 +331,6 @@ func (j *job) startNow() {
 // healthCheck does what HealthCheckProgram does, once on each node: it finds what epilogs left.
 func healthCheck(t *testing.T) {
 	t.Helper()
-	awaitGrownSlurmctld(t)
 	for _, n := range bed.Nodes {
 		reconcileNode(t, n)
 	}
