@@ -37,19 +37,12 @@ type call struct {
 	idle        bool             // there was nothing to do, which every job's prolog would log
 }
 
-func newCall(name string, request wire.Fields) (*call, error) {
-	path := request[wire.KeyConfig]
-	if path == "" {
-		path = slurmconf.DefaultPath
-	}
+// open reads the configuration and the job, and opens the log. metricsDir is where hooks
+// of this host may write.
+func open(name string, request wire.Fields, metricsDir func(*slurmconf.Config) string) (*call, error) {
+	path := configPath(request)
 	cfg, err := slurmconf.Load(path)
 	if err != nil {
-		return nil, err
-	}
-	if dir := request[wire.KeyStateDir]; dir != "" && filepath.Clean(dir) != filepath.Clean(cfg.StateDir) {
-		return nil, fmt.Errorf("burst_buffer.lua keeps its files in %s, %s says state_dir = %q: make them equal", dir, path, cfg.StateDir)
-	}
-	if err := state.Dir(cfg.StateDir).Check(); err != nil {
 		return nil, err
 	}
 	job, err := jobOf(request)
@@ -60,16 +53,64 @@ func newCall(name string, request wire.Fields) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &call{
-		request: request, reply: wire.Fields{}, cfg: cfg, configPath: path,
-		local: state.Dir(cfg.StateDir), job: job,
+	return &call{
+		request: request, reply: wire.Fields{}, cfg: cfg, configPath: path, job: job,
 		log:     logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}),
-		logSink: sink, metrics: metrics.In(cfg.Metrics.Textfile, cfg.StateDir),
+		logSink: sink, metrics: metrics.In(cfg.Metrics.Textfile, metricsDir(cfg)),
+	}, nil
+}
+
+func configPath(request wire.Fields) string {
+	if path := request[wire.KeyConfig]; path != "" {
+		return path
 	}
-	c.burstBuffer, err = slurmconf.ReadBurstBufferConf(cfg.SlurmConf)
+	return slurmconf.DefaultPath
+}
+
+func stateDir(cfg *slurmconf.Config) string { return cfg.StateDir }
+func runDir(cfg *slurmconf.Config) string   { return cfg.Services.RunDir }
+
+// openBurstBuffer is for the hooks of burst_buffer.lua, on the controller as SlurmUser.
+func openBurstBuffer(name string, request wire.Fields) (*call, error) {
+	c, err := open(name, request, stateDir)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.openState(); err != nil {
+		c.close()
+		return nil, err
+	}
+	c.burstBuffer, err = slurmconf.ReadBurstBufferConf(c.cfg.SlurmConf)
 	if err != nil {
 		c.log.Warnf("%v: going by Slurm's defaults", err)
 	}
+	return c, nil
+}
+
+// openState checks the directory of the controller's files.
+func (c *call) openState() error {
+	if dir := c.request[wire.KeyStateDir]; dir != "" && filepath.Clean(dir) != filepath.Clean(c.cfg.StateDir) {
+		return fmt.Errorf("burst_buffer.lua keeps its files in %s, %s says state_dir = %q: make them equal", dir, c.configPath, c.cfg.StateDir)
+	}
+	c.local = state.Dir(c.cfg.StateDir)
+	return c.local.Check()
+}
+
+// openNode is for the hooks that run on a node as root, where there is neither
+// burst_buffer.conf nor the controller's state.
+func openNode(name string, request wire.Fields) (*call, error) { return open(name, request, runDir) }
+
+// openPrompt is for a user's own process: the configuration counts as far as the
+// user can read it, and the log is not theirs to write.
+func openPrompt(_ string, request wire.Fields) (*call, error) {
+	job, err := jobOf(request)
+	if err != nil {
+		return nil, err
+	}
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	c := &call{request: request, reply: wire.Fields{}, job: job, log: logrus.NewEntry(logger), logSink: io.NopCloser(nil)}
+	c.cfg, _ = slurmconf.Load(configPath(request)) // nil: the node judges by it
 	return c, nil
 }
 

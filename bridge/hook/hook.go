@@ -6,42 +6,40 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
-// entry is a hook: what it does, and how long Slurm lets it.
+// entry is a hook: what it opens, what it does, and how long that may take.
 type entry struct {
-	run func(ctx context.Context, c *call) error
-	// limit is Slurm's own bound on the hook, after which it kills it.
-	limit func(c *call) time.Duration
+	open  func(name string, request wire.Fields) (*call, error)
+	run   func(ctx context.Context, c *call) error
+	limit func(c *call) time.Duration // at most; Slurm's own, where it has one
 }
 
 var table = map[string]entry{
-	"slurm_bb_job_process":   {jobProcess, submitLimit},
-	"slurm_bb_setup":         {setup, otherLimit},
-	"slurm_bb_data_in":       {stage(workflow.DataIn), stageInLimit},
-	"slurm_bb_test_data_in":  {poll(workflow.DataIn), stageInLimit},
-	"slurm_bb_pre_run":       {preRun, otherLimit},
-	"slurm_bb_post_run":      {postRun, otherLimit},
-	"slurm_bb_data_out":      {stage(workflow.DataOut), stageOutLimit},
-	"slurm_bb_test_data_out": {poll(workflow.DataOut), stageOutLimit},
-	"slurm_bb_job_teardown":  {teardown, otherLimit},
-	"slurm_bb_get_status":    {getStatus, statusLimit},
-	"k8s_check":              {check, checkLimit},
-	"k8s_job_prolog":         {jobProlog, prologLimit},
-	"k8s_job_epilog":         {jobEpilog, epilogLimit},
+	"slurm_bb_job_process":   {openBurstBuffer, jobProcess, submitLimit},
+	"slurm_bb_setup":         {openBurstBuffer, setup, otherLimit},
+	"slurm_bb_data_in":       {openBurstBuffer, stage(workflow.DataIn), stageInLimit},
+	"slurm_bb_test_data_in":  {openBurstBuffer, poll(workflow.DataIn), stageInLimit},
+	"slurm_bb_pre_run":       {openBurstBuffer, preRun, otherLimit},
+	"slurm_bb_post_run":      {openBurstBuffer, postRun, otherLimit},
+	"slurm_bb_data_out":      {openBurstBuffer, stage(workflow.DataOut), stageOutLimit},
+	"slurm_bb_test_data_out": {openBurstBuffer, poll(workflow.DataOut), stageOutLimit},
+	"slurm_bb_job_teardown":  {openBurstBuffer, teardown, otherLimit},
+	"slurm_bb_get_status":    {openBurstBuffer, getStatus, statusLimit},
+	"k8s_check":              {openPrompt, check, checkLimit},
+	"k8s_job_prolog":         {openNode, jobProlog, prologLimit},
+	"k8s_job_epilog":         {openNode, jobEpilog, epilogLimit},
 }
 
 // within is how long this call may take.
 func (e entry) within(c *call) time.Duration {
 	limit := e.limit(c)
-	granted, err := strconv.ParseInt(c.request[wire.KeyDeadlineMS], 10, 64)
-	if err == nil && granted > 0 && granted < limit.Milliseconds() {
-		return time.Duration(granted) * time.Millisecond
+	if granted := c.request.Granted(); granted > 0 {
+		return min(granted, limit)
 	}
 	return limit
 }
@@ -75,17 +73,13 @@ func statusLimit(*call) time.Duration { return 900 * time.Millisecond }
 
 // Run runs a hook. The reply's MESSAGE, if there is one, is a single line for a
 // person. It never writes to standard output or error, and ends by the hook's
-// deadline: the smallest of ctx's, DEADLINE_MS and Slurm's own limit.
+// deadline: the smallest of ctx's, DEADLINE_MS and the hook's own limit.
 func Run(ctx context.Context, name string, request wire.Fields) (wire.Code, wire.Fields) {
 	hook, known := table[name]
 	if !known {
 		return wire.Failed, wire.Fields{wire.KeyMessage: wire.Line(fmt.Sprintf("slurmk8s has no hook %q", name))}
 	}
-	open, known := openers[name]
-	if !known {
-		open = newCall
-	}
-	c, err := open(name, request)
+	c, err := hook.open(name, request)
 	if err != nil {
 		return wire.Failed, wire.Fields{wire.KeyMessage: wire.Line(err.Error())}
 	}

@@ -221,7 +221,7 @@ func TestTheProcessThatCancelsAJobIsGivenItsConfiguration(t *testing.T) {
 	out := s.dir + "/arguments"
 	program := s.write("program", "#!/bin/sh\necho \"$@\" >"+out+".new\nmv "+out+".new "+out+"\n")
 	require.NoError(t, os.Chmod(program, 0o700))
-	c, err := newCall("slurm_bb_job_teardown", s.fields("", "PROGRAM="+program))
+	c, err := openBurstBuffer("slurm_bb_job_teardown", s.fields("", "PROGRAM="+program))
 	require.NoError(t, err)
 	defer c.close()
 	delete(c.request, wire.KeyConfig) // as when the file is the one by default

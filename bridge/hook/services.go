@@ -4,20 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/mark"
-	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
@@ -25,56 +20,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
-
-// openers are those of the hooks that run on nodes and at a user's prompt, where
-// there is neither burst_buffer.conf nor the controller's state.
-var openers = map[string]func(string, wire.Fields) (*call, error){
-	"k8s_check":      promptCall,
-	"k8s_job_prolog": nodeCall,
-	"k8s_job_epilog": nodeCall,
-}
-
-func nodeCall(name string, request wire.Fields) (*call, error) {
-	path := request[wire.KeyConfig]
-	if path == "" {
-		path = slurmconf.DefaultPath
-	}
-	cfg, err := slurmconf.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	job, err := jobOf(request)
-	if err != nil {
-		return nil, err
-	}
-	logger, sink, err := logging.New(cfg.Log)
-	if err != nil {
-		return nil, err
-	}
-	return &call{
-		request: request, reply: wire.Fields{}, cfg: cfg, job: job,
-		log: logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}), logSink: sink,
-		metrics: metrics.In(cfg.Metrics.Textfile, cfg.Services.RunDir),
-	}, nil
-}
-
-// promptCall is for a user's own process: the configuration counts as far as the
-// user can read it, and the log is not theirs to write.
-func promptCall(_ string, request wire.Fields) (*call, error) {
-	path := request[wire.KeyConfig]
-	if path == "" {
-		path = slurmconf.DefaultPath
-	}
-	job, err := jobOf(request)
-	if err != nil {
-		return nil, err
-	}
-	logger := logrus.New()
-	logger.SetOutput(io.Discard)
-	c := &call{request: request, reply: wire.Fields{}, job: job, log: logrus.NewEntry(logger), logSink: io.NopCloser(nil)}
-	c.cfg, _ = slurmconf.Load(path) // nil: the node judges by it
-	return c, nil
-}
 
 func checkLimit(*call) time.Duration { return 2 * time.Second }
 
