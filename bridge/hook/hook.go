@@ -33,6 +33,8 @@ var table = map[string]entry{
 	"k8s_check":              {openPrompt, check, checkLimit},
 	"k8s_job_prolog":         {openNode, jobProlog, prologLimit},
 	"k8s_job_epilog":         {openNode, jobEpilog, epilogLimit},
+	"k8s_prolog_slurmctld":   {openSlurmctld, prologSlurmctld, prologSlurmctldLimit},
+	"k8s_epilog_slurmctld":   {openSlurmctld, epilogSlurmctld, epilogSlurmctldLimit},
 }
 
 // within is how long this call may take.

@@ -27,7 +27,7 @@ func TestAHookThatIsUnknown(t *testing.T) {
 
 func TestNamesAreSlurmsOwnAndInOrder(t *testing.T) {
 	assert.Equal(t, []string{
-		"k8s_check", "k8s_job_epilog", "k8s_job_prolog",
+		"k8s_check", "k8s_epilog_slurmctld", "k8s_job_epilog", "k8s_job_prolog", "k8s_prolog_slurmctld",
 		"slurm_bb_data_in", "slurm_bb_data_out", "slurm_bb_get_status", "slurm_bb_job_process", "slurm_bb_job_teardown",
 		"slurm_bb_post_run", "slurm_bb_pre_run", "slurm_bb_setup", "slurm_bb_test_data_in", "slurm_bb_test_data_out",
 	}, Names())
@@ -58,6 +58,8 @@ func TestFieldsThatAreMissingOrWrong(t *testing.T) {
 		{"bbstat with too many words", "slurm_bb_get_status", func(f wire.Fields) { f["ARG1"], f["ARG2"], f["ARG3"] = "workflow", "1", "2" }, "usage"},
 		{"bbstat of no job id", "slurm_bb_get_status", func(f wire.Fields) { f["ARG1"], f["ARG2"] = "workflow", "; $(x)" }, `"; $(x)" is not a job id`},
 		{"bbstat of job zero", "slurm_bb_get_status", func(f wire.Fields) { f["ARG1"], f["ARG2"] = "workflow", "0" }, `"0" is not a job id`},
+		{"PrologSlurmctld without a job", "k8s_prolog_slurmctld", func(f wire.Fields) { delete(f, wire.KeyJobID) }, "the hook was called without JOB_ID"},
+		{"EpilogSlurmctld with nodes that are no hostlist", "k8s_epilog_slurmctld", func(f wire.Fields) { f[wire.KeyNodeList] = "c[1-" }, "hostlist"},
 		{"no kubeconfig", "slurm_bb_setup", func(wire.Fields) {}, "/nonexistent/kubeconfig"},
 	}
 	for _, tt := range tests {

@@ -112,13 +112,8 @@ func (c *call) nodeBridge() (*node.Bridge, error) {
 // is never drained for it: the prolog itself succeeds. The result is nil if the job
 // goes on all the same.
 func (c *call) refuse(ctx context.Context, bridge *node.Bridge, cause error) error {
-	policy := c.cfg.Nodes.OnError
-	if node.FailsJob(cause) {
-		policy = slurmconf.OnErrorFail
-	}
+	policy := c.onNodeError(cause)
 	if policy == slurmconf.OnErrorProceed {
-		c.log.Errorf("going on beside Kubernetes: %v", cause)
-		c.reply[wire.KeyMessage] = wire.Line("going on beside Kubernetes: " + cause.Error())
 		return nil
 	}
 	reason := wire.Line(fmt.Sprintf("node %s could not be taken from Kubernetes: %v", c.request[wire.KeyNode], cause))
@@ -134,6 +129,20 @@ func (c *call) refuse(ctx context.Context, bridge *node.Bridge, cause error) err
 	}
 	c.tellSlurm(ctx, policy, reason)
 	return cause
+}
+
+// onNodeError is what the administrator wants of a job whose nodes cannot be taken. That
+// a job goes on all the same is told.
+func (c *call) onNodeError(cause error) string {
+	policy := c.cfg.Nodes.OnError
+	if node.FailsJob(cause) {
+		policy = slurmconf.OnErrorFail
+	}
+	if policy == slurmconf.OnErrorProceed {
+		c.log.Errorf("going on beside Kubernetes: %v", cause)
+		c.reply[wire.KeyMessage] = wire.Line("going on beside Kubernetes: " + cause.Error())
+	}
+	return policy
 }
 
 // tellSlurm asks for the end of a job that must not run on this node, with the reason

@@ -1,0 +1,157 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/wire"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// openSlurmctld is for PrologSlurmctld and EpilogSlurmctld, on the controller as
+// SlurmUser, of a site that need not have burst buffers.
+func openSlurmctld(name string, request wire.Fields) (*call, error) {
+	c, err := open(name, request, stateDir)
+	if err != nil {
+		return nil, err
+	}
+	err = c.need(wire.KeyJobID)
+	if list := request[wire.KeyNodeList]; err == nil && list != "" && list != "(null)" {
+		c.job.Nodes, err = slurmconf.ExpandHostlist(list)
+	}
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// prologSlurmctldLimit is that of a job's terms, and of undoing what was done.
+func prologSlurmctldLimit(c *call) time.Duration {
+	plan, _ := node.PlanFor(&c.cfg.Nodes, askOf(c.request)) // what it refuses has the defaults
+	return 2*c.cfg.Nodes.APITimeout.Std() + plan.Terms.Timeout + plan.Terms.Grace + node.EndMargin
+}
+
+// prologSlurmctld takes all nodes of a job from Kubernetes. Slurm requeues a batch job
+// and ends an interactive one for any code but wire.OK.
+func prologSlurmctld(ctx context.Context, c *call) error {
+	plan, err := node.PlanFor(&c.cfg.Nodes, askOf(c.request))
+	if err != nil {
+		return c.refuseAll(ctx, nil, err)
+	}
+	if plan.Mode == node.Keep || len(c.job.Nodes) == 0 { // none: a job of a persistent burst buffer
+		c.idle = true
+		return nil
+	}
+	bridge, err := c.controllersNodes()
+	if err != nil {
+		return c.refuseAll(ctx, nil, err)
+	}
+	work, cancel := context.WithTimeout(ctx, prologSlurmctldLimit(c)-c.cfg.Nodes.APITimeout.Std())
+	defer cancel()
+	holder := node.Holder{Cluster: c.cfg.Cluster, JobID: c.job.ID, Restarts: c.restarts(0), Mode: plan.Mode}
+	outcome, err := bridge.TakeAll(work, c.job.Nodes, holder, plan.Terms)
+	if err != nil {
+		return c.refuseAll(ctx, bridge, err)
+	}
+	c.log.WithField("evicted", outcome.Evicted).WithField("kept", outcome.Kept).WithField("ignored", outcome.Ignored).
+		Infof("%d nodes: ready (%s)", len(c.job.Nodes), plan.Mode)
+	return nil
+}
+
+// controllersNodes reaches all nodes with the controller's credential.
+func (c *call) controllersNodes() (*node.Bridge, error) {
+	client, err := kube.New(kube.Options{
+		Kubeconfig:     c.cfg.Kubernetes.Kubeconfig,
+		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; nodes)", version.Version, c.cfg.Cluster, c.job.ID),
+		Log:            c.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return node.New(client, &c.cfg.Nodes, c.cfg.Cluster, c.log), nil
+}
+
+// refuseAll does what the policy says about nodes that cannot be taken; nil: the job
+// goes on.
+func (c *call) refuseAll(ctx context.Context, bridge *node.Bridge, cause error) error {
+	policy := c.onNodeError(cause)
+	if policy == slurmconf.OnErrorProceed {
+		return nil
+	}
+	// Slurm may have ended this process's time: undoing has some of its own.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Nodes.APITimeout.Std())
+	defer cancel()
+	if bridge != nil {
+		if err := bridge.GiveBackAll(ctx, c.job.Nodes, c.job.ID, c.restarts(0)); err != nil {
+			c.log.Warnf("left to reconcile: %v", err)
+		}
+	}
+	commands := c.commands()
+	if err := commands.Comment(ctx, c.job.ID, wire.Line("slurmk8s: nodes could not be taken from Kubernetes: "+cause.Error())); err != nil {
+		c.log.Warn(err)
+	}
+	if policy == slurmconf.OnErrorFail { // Slurm itself would requeue it
+		if err := commands.Cancel(ctx, c.job.ID); err != nil {
+			c.log.Warn(err)
+		}
+	}
+	return cause
+}
+
+// epilogSlurmctldLimit is how long EpilogSlurmctld waits for the job's end on its nodes:
+// longer than KillWait usually is. The job is completing for Slurm meanwhile, but its
+// nodes are free for others one by one, and squeue tells which (seen on 22.05.8).
+func epilogSlurmctldLimit(*call) time.Duration { return time.Minute }
+
+// epilogSlurmctld gives back each node as soon as Slurm has it back: Slurm runs it before
+// the job's processes are dead.
+func epilogSlurmctld(ctx context.Context, c *call) error {
+	if plan, err := node.PlanFor(&c.cfg.Nodes, askOf(c.request)); err != nil || plan.Mode == node.Keep || len(c.job.Nodes) == 0 {
+		c.idle = true
+		return nil // its prolog took none
+	}
+	bridge, err := c.controllersNodes()
+	if err != nil {
+		return err
+	}
+	var pauses kube.Pauses
+	waiting := c.job.Nodes
+	for {
+		busy, err := c.commands().NodesOf(ctx, c.job.ID)
+		if err != nil {
+			return fmt.Errorf("%d nodes are left to reconcile: %w", len(waiting), err)
+		}
+		var free, still []string
+		for _, name := range waiting {
+			if slices.Contains(busy, name) {
+				still = append(still, name)
+			} else {
+				free = append(free, name)
+			}
+		}
+		giving, cancel := context.WithTimeout(ctx, c.cfg.Nodes.APITimeout.Std())
+		err = bridge.GiveBackAll(giving, free, c.job.ID, c.restarts(0))
+		cancel()
+		if err != nil {
+			return fmt.Errorf("left to reconcile: %w", err)
+		}
+		if waiting = still; len(waiting) == 0 {
+			return nil
+		}
+		if err := pauses.Wait(ctx); err != nil {
+			if !errors.Is(err, context.DeadlineExceeded) {
+				return err
+			}
+			c.log.Infof("%d nodes still have processes of the job: left to reconcile", len(waiting))
+			return nil
+		}
+	}
+}
