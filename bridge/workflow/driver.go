@@ -135,21 +135,25 @@ func (d *Driver) wanted(job *Job, directives []string) *unstructured.Unstructure
 	}}
 }
 
-// patch asks for a state and returns the Workflow as it is then. The uid keeps it
-// off a Workflow that was made anew under the same name.
+// patch asks for a state and returns the Workflow as it is then. A state other than
+// Teardown is asked for at the version that was read, since DWS lets it replace a
+// Teardown that another hook has asked for meanwhile. Teardown holds at any version.
 func (d *Driver) patch(ctx context.Context, o *object, to State, hurry bool) (*object, error) {
 	spec := map[string]any{"desiredState": string(to)}
 	if hurry {
 		spec["hurry"] = true
 	}
-	return d.merge(ctx, o, spec, map[string]any{annotationStateSince: now(), annotationTransientSince: nil})
+	metadata := map[string]any{"annotations": map[string]any{annotationStateSince: now(), annotationTransientSince: nil}}
+	if to != Teardown {
+		metadata["resourceVersion"] = o.ResourceVersion
+	}
+	return d.merge(ctx, o, map[string]any{"metadata": metadata, "spec": spec})
 }
 
-func (d *Driver) merge(ctx context.Context, o *object, spec, annotations map[string]any) (*object, error) {
-	change := map[string]any{"metadata": map[string]any{"uid": string(o.UID), "annotations": annotations}}
-	if spec != nil {
-		change["spec"] = spec
-	}
+// merge changes a Workflow. The uid makes the server refuse a change that is meant for an
+// earlier Workflow of the same name.
+func (d *Driver) merge(ctx context.Context, o *object, change map[string]any) (*object, error) {
+	change["metadata"].(map[string]any)["uid"] = string(o.UID)
 	body, err := json.Marshal(change)
 	if err != nil {
 		return nil, err

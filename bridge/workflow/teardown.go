@@ -34,25 +34,41 @@ func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error)
 // dispose brings a Workflow to Teardown, deletes it only after that, and waits
 // until it is gone.
 func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
-	var gone *goneError
 	if !o.Deleting {
-		// One that was made anew meanwhile counts as gone: it is another run's.
-		done, err := d.request(ctx, o, Teardown, hurry)
-		if err == nil {
-			done, err = d.await(ctx, done)
-		}
-		if errors.As(err, &gone) {
+		torn, err := d.tearDown(ctx, o, hurry)
+		var gone *goneError
+		if errors.As(err, &gone) { // or replaced by another run's Workflow
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		o = done
+		o = torn
 		if err := d.remove(ctx, o); err != nil {
 			return err
 		}
 	}
 	return d.awaitGone(ctx, o)
+}
+
+// tearDown returns when DWS is done with the Workflow's Teardown. Until DWS takes a
+// Teardown up it accepts another state in its place; then Teardown is asked for again.
+func (d *Driver) tearDown(ctx context.Context, o *object, hurry bool) (*object, error) {
+	var pauses kube.Pauses
+	for {
+		next, err := d.request(ctx, o, Teardown, hurry)
+		if err == nil {
+			next, err = d.await(ctx, next)
+		}
+		if err != nil || next.reached(Teardown) {
+			return next, err
+		}
+		d.log.Warnf("%s: Teardown was replaced by %s before DWS took it up: asking again", next, next.Desired)
+		if err := pauses.Wait(ctx); err != nil {
+			return nil, err
+		}
+		o = next
+	}
 }
 
 // remove deletes this Workflow and no other of its name. That it is not there, or

@@ -162,7 +162,9 @@ func (d *Driver) limit(ctx context.Context, o *object, target State) (time.Time,
 // note keeps since when a condition lasts, or forgets it. Best effort: without
 // it the grace begins anew in the next hook.
 func (d *Driver) note(ctx context.Context, o *object, since any) {
-	if _, err := d.merge(ctx, o, nil, map[string]any{annotationTransientSince: since}); err != nil {
+	if _, err := d.merge(ctx, o, map[string]any{
+		"metadata": map[string]any{"annotations": map[string]any{annotationTransientSince: since}},
+	}); err != nil {
 		d.log.Warn(err)
 	}
 	annotations := map[string]string{}

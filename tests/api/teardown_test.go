@@ -8,7 +8,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
@@ -119,4 +121,67 @@ func TestAFinalizerThatHoldsTheDeletedWorkflow(t *testing.T) {
 	hold(fmt.Sprintf(`[%q]`, dwssim.Finalizer))
 	j.ok("job_teardown")
 	assert.Empty(t, s.names())
+}
+
+// deletedIn tells the state of the Workflow, and whether it was ready, when it was
+// deleted for good.
+func (j *job) deletedIn() <-chan string {
+	j.s.t.Helper()
+	watcher, err := j.s.workflows().Watch(j.s.t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + j.name()})
+	require.NoError(j.s.t, err)
+	deleted := make(chan string, 1)
+	go func() {
+		defer watcher.Stop()
+		for event := range watcher.ResultChan() {
+			object, ok := event.Object.(*unstructured.Unstructured)
+			if !ok || event.Type != watch.Deleted {
+				continue
+			}
+			state, _, _ := unstructured.NestedString(object.Object, "status", "state")
+			ready, _, _ := unstructured.NestedBool(object.Object, "status", "ready")
+			deleted <- fmt.Sprintf("%s ready=%t", state, ready)
+			return
+		}
+		close(deleted)
+	}()
+	return deleted
+}
+
+// DWS accepts the next state in place of a Teardown that it has not taken up, and then
+// never tears the Workflow down.
+func TestATeardownThatSomebodyReplacesIsAskedForAgain(t *testing.T) {
+	c := own(t, dwssim.DefaultVersions...)
+	s := c.newSite(t)
+	j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+	j.bring(dwssim.Setup)
+	deleted := j.deletedIn()
+
+	c.sim.SetControllerStopped(true)
+	done := j.start("job_teardown")
+	j.wait("asked to be in Teardown", func(w *dwssim.Workflow) bool { return w.Spec.DesiredState == dwssim.Teardown })
+	_, err := s.workflows().Patch(t.Context(), j.name(), types.MergePatchType, []byte(`{"spec":{"desiredState":"DataIn"}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	c.sim.SetControllerStopped(false)
+
+	assert.Equal(t, outcome{wire.OK, ""}, <-done)
+	assert.Equal(t, "Teardown ready=true", <-deleted)
+}
+
+func TestNoHookOfTheJobKeepsAWorkflowFromItsTeardown(t *testing.T) {
+	for _, other := range []string{"data_in", "test_data_in", "pre_run"} {
+		t.Run(other, func(t *testing.T) {
+			t.Parallel()
+			s := shared(t).newSite(t)
+			for range 8 {
+				j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+				j.ok("setup")
+				deleted := j.deletedIn()
+				done := j.start("job_teardown")
+				code, message := j.run(other)
+				assert.Equal(t, outcome{wire.OK, ""}, <-done)
+				assert.Equal(t, "Teardown ready=true", <-deleted, "%s: %d %s", other, code, message)
+				assert.Empty(t, s.names())
+			}
+		})
+	}
 }

@@ -145,10 +145,8 @@ func checkTransition(old, w *Workflow) error {
 		return nil
 	}
 	// Before the controller's first write the state is empty: then nothing is achieved yet.
+	// A Teardown that the controller has not taken up yet can be replaced.
 	current := slices.Index(States, old.Status.State)
-	if old.Spec.DesiredState == Teardown {
-		current = slices.Index(States, Teardown)
-	}
 	switch next := slices.Index(States, desired); {
 	case next < current:
 		return field.Invalid(desiredStatePath, desired, "DesiredState cannot progress backwards")

@@ -83,6 +83,8 @@ func TestTransitionRules(t *testing.T) {
 	fresh := newWorkflow(t)
 	leaving := in(fresh, PreRun, true)
 	leaving.Spec.DesiredState = Teardown
+	hurried := leaving.deepCopy()
+	hurried.Spec.Hurry = true
 	asked := in(fresh, Proposal, true)
 	asked.Spec.DesiredState = Setup
 	tests := []struct {
@@ -106,7 +108,9 @@ func TestTransitionRules(t *testing.T) {
 		{"Teardown before the controller has seen it", fresh, Teardown, ""},
 		{"the next before the controller has seen it", fresh, Setup, notYet},
 		{"out of Teardown", in(fresh, Teardown, true), Setup, backwards},
-		{"out of Teardown before it is entered", leaving, PostRun, backwards},
+		{"out of Teardown before it is entered", leaving, PostRun, ""},
+		{"out of Teardown before it is entered, to an earlier state", leaving, DataIn, backwards},
+		{"out of a hurried Teardown before it is entered", hurried, PostRun, "the hurry flag may only be set"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,6 +33,7 @@ type controller struct {
 	version string
 	logf    func(format string, args ...any)
 	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	stopped atomic.Bool
 
 	mu    sync.Mutex
 	known map[types.NamespacedName]*Workflow
@@ -180,6 +182,15 @@ func (c *controller) forget(key types.NamespacedName) {
 	delete(c.known, key)
 }
 
+// lookAtAll has every Workflow looked at again.
+func (c *controller) lookAtAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.known {
+		c.queue.Add(key)
+	}
+}
+
 func (c *controller) get(key types.NamespacedName) *Workflow {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -211,7 +222,7 @@ func (c *controller) work(ctx context.Context) {
 func (c *controller) sync(ctx context.Context, key types.NamespacedName) (time.Time, error) {
 	for {
 		workflow := c.get(key)
-		if workflow == nil || ctx.Err() != nil {
+		if workflow == nil || ctx.Err() != nil || c.stopped.Load() {
 			return time.Time{}, nil
 		}
 		p := next(workflow, time.Now())

@@ -73,11 +73,12 @@ type Sim struct {
 	// WebhookURL is where the webhook listens.
 	WebhookURL string
 
-	output *gate
-	hook   *webhook
-	server *http.Server
-	end    context.CancelFunc
-	ended  sync.WaitGroup
+	output     *gate
+	hook       *webhook
+	server     *http.Server
+	controller *controller
+	end        context.CancelFunc
+	ended      sync.WaitGroup
 }
 
 // Start installs the kinds and the webhooks, and returns when the API server asks them and the
@@ -142,8 +143,8 @@ func start(ctx context.Context, config *rest.Config, options Options) (_ *Sim, e
 	if err := untilWebhooksAnswer(ctx, client, s.Version); err != nil {
 		return nil, err
 	}
-	controller := newController(client, s.Version, logger.Printf)
-	s.ended.Go(func() { controller.run(lifetime) })
+	s.controller = newController(client, s.Version, logger.Printf)
+	s.ended.Go(func() { s.controller.run(lifetime) })
 	s.hook.ready.Store(true)
 	return s, nil
 }
@@ -271,6 +272,12 @@ func (s *Sim) SetWebhookDown(down bool) { s.hook.down.Store(down) }
 // SetWebhookDelay makes the webhook take so long for each of its answers. The API server waits
 // 10 s for one.
 func (s *Sim) SetWebhookDelay(delay time.Duration) { s.hook.delayNanos.Store(int64(delay)) }
+
+// SetControllerStopped makes the controller take up no change until it runs again.
+func (s *Sim) SetControllerStopped(stopped bool) {
+	s.controller.stopped.Store(stopped)
+	s.controller.lookAtAll()
+}
 
 // SetRuleset takes the rules of directives away: then every directive is refused with "unable
 // to find ruleset in namespace".

@@ -138,9 +138,11 @@ func (s *Workflows) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPatch:
 		var change Object
 		_ = json.Unmarshal(body, &change)
-		if uid, given := Meta(change)["uid"]; given && uid != Meta(s.object)["uid"] {
-			Status(w, 409, "Conflict", "the object has been modified")
-			return
+		for _, field := range []string{"uid", "resourceVersion"} {
+			if value, given := Meta(change)[field]; given && value != Meta(s.object)[field] {
+				Status(w, 409, "Conflict", "the object has been modified")
+				return
+			}
 		}
 		changed := clone(s.object)
 		merge(changed, change)
