@@ -23,4 +23,4 @@ fi
 
 say "starting dockerd ${options[*]}"
 setsid nohup dockerd "${options[@]}" </dev/null >>"$CACHE/dockerd.log" 2>&1 &
-wait_for 60 "a docker engine" "$CACHE/dockerd.log" answers
+wait_for "a docker engine" "$CACHE/dockerd.log" answers

@@ -52,8 +52,8 @@ up() {
 	kind create cluster --name "$CLUSTER" --image "$image" --config "$here/kind.yaml" \
 		--kubeconfig "$kubeconfig" --retain --wait 120s >"$log" 2>&1 ||
 		die "kind create cluster failed. Look at: $log, docker logs ${nodes[0]}"
-	wait_for 120 "all nodes Ready" "kubectl --kubeconfig $kubeconfig get nodes,pods -A" healthy
-	wait_for 120 "cluster DNS" "kubectl --kubeconfig $kubeconfig get pods -A" serves_dns
+	wait_for "all nodes Ready" "kubectl --kubeconfig $kubeconfig get nodes,pods -A" healthy
+	wait_for "cluster DNS" "kubectl --kubeconfig $kubeconfig get pods -A" serves_dns
 	say "kind: cluster $CLUSTER is ready"
 }
 

@@ -27,11 +27,11 @@ die() {
 	exit 1
 }
 
-# wait_for SECONDS WHAT LOOK COMMAND...: runs the command until it succeeds; when the time is
-# over, ends the script with what was waited for and what to look at.
+# wait_for WHAT LOOK COMMAND...: runs the command until it succeeds. After five minutes, longer than
+# the busiest machine needs, it ends the script with what was waited for and what to look at.
 wait_for() {
-	local deadline=$((SECONDS + $1)) what=$2 look=$3
-	shift 3
+	local deadline=$((SECONDS + 300)) what=$1 look=$2
+	shift 2
 	until "$@" >/dev/null 2>&1; do
 		[ "$SECONDS" -lt "$deadline" ] || die "waited in vain for: $what. Look at: $look"
 		sleep 0.3

@@ -30,7 +30,7 @@ nodes_up() {
 }
 
 wait_for_nodes() {
-	wait_for 60 "both Slurm nodes up" "docker exec $slurmctld sinfo -R; docker logs $slurmctld; docker logs ${slurmd[0]}" nodes_up
+	wait_for "both Slurm nodes up" "docker exec $slurmctld sinfo -R; docker logs $slurmctld; docker logs ${slurmd[0]}" nodes_up
 }
 
 up() {

@@ -27,13 +27,13 @@ deploy() {
 	tests/cluster/image.sh "$image" "$binaries/$name"
 	sed "s|image: slurmk8s-$name:test|image: $image|" "$manifest" | kubectl apply -f - >/dev/null
 	# Of the whole, not only of the new pods: the old ones may be on their way out.
-	wait_for 60 "$name to be ready" "kubectl --kubeconfig $KUBECONFIG -n $namespace describe pods" \
+	wait_for "$name to be ready" "kubectl --kubeconfig $KUBECONFIG -n $namespace describe pods" \
 		up_to_date "$namespace" "$kind/$name" "$image"
 }
 
 up_to_date() {
 	[ "$(kubectl -n "$1" get "$2" --output 'jsonpath={.spec.template.spec.containers[0].image}')" = "$3" ] &&
-		kubectl -n "$1" rollout status --timeout=1s "$2" >/dev/null
+		kubectl -n "$1" rollout status --timeout=30s "$2" >/dev/null
 }
 
 mapfile -t sources < <(find tests/dwssim tests/apiserver/pki -type f ! -name '*_test.go' | LC_ALL=C sort)
