@@ -19,6 +19,7 @@ import (
 	"slurmk8s.io/slurmk8s/tests/docs"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // reader does what the documentation says.
@@ -321,7 +322,7 @@ func (r *reader) openNamespace() {
 func (r *reader) closeNamespace() {
 	r.t.Helper()
 	_ = bed.Kube.Resource(namespaces).Delete(deadline(r.t, patience), readersOpen, metav1.DeleteOptions{})
-	eventually(r.t, "namespace "+readersOpen+" is gone", func() bool {
+	eventually.True(r.t, "namespace "+readersOpen+" is gone", func() bool {
 		_, err := bed.Kube.Resource(namespaces).Get(deadline(r.t, patience), readersOpen, metav1.GetOptions{})
 		return apierrors.IsNotFound(err)
 	})

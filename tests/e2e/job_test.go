@@ -15,6 +15,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // script is a job script.
@@ -188,7 +189,7 @@ func reconcile(t *testing.T) testbed.Result {
 // gone waits until there is no Workflow of the job.
 func (j *job) gone() {
 	j.t.Helper()
-	becomes(j.t, "gone", func() string {
+	eventually.Equal(j.t, "gone", func() string {
 		found, err := j.read(deadline(j.t, patience))
 		require.NoError(j.t, err)
 		if found == nil {
@@ -262,7 +263,7 @@ func (j *job) cleanUp() {
 	}
 	j.gone()
 	j.unregistered()
-	becomes(j.t, "", func() string { // the hook takes them away after the Workflow
+	eventually.Equal(j.t, "", func() string { // the hook takes them away after the Workflow
 		return admin(j.t, "find", "/var/spool/slurmk8s/", "-name", fmt.Sprintf("job.%d", j.id))
 	}, "local files of job %d are left", j.id)
 }

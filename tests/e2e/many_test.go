@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 func TestEachTaskOfAnArrayHasItsOwnWorkflow(t *testing.T) {
@@ -25,7 +26,7 @@ func TestEachTaskOfAnArrayHasItsOwnWorkflow(t *testing.T) {
 
 	// Slurm gives each task a job id of its own when it looks at it.
 	ofArray := func(seen testbed.Job) bool { return seen["ArrayJobId"] == first.number() && isOver(seen.State()) }
-	becomes(t, size, func() int { return len(jobs.Find(ofArray)) }, "tasks of array job %s that are over", first.number())
+	eventually.Equal(t, size, func() int { return len(jobs.Find(ofArray)) }, "tasks of array job %s that are over", first.number())
 	var names []string
 	for id, seen := range jobs.Find(ofArray) {
 		require.Equal(t, "COMPLETED", seen.State())

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // givenBack requires that the nodes are as before after one reconcile on each, as HealthCheckProgram
@@ -74,7 +75,7 @@ func TestSlurmdIsKilledWhileAJobHasItsNode(t *testing.T) {
 	j := reclaiming(t, []testbed.Node{n})
 	j.runsNow()
 	kill9(t, n, "^slurmd -D")
-	eventually(t, "slurmd runs again", func() bool {
+	eventually.True(t, "slurmd runs again", func() bool {
 		_, err := bed.On(deadline(t, patience), n, "pgrep", "-f", "^slurmd -D")
 		return err == nil
 	})
@@ -147,7 +148,7 @@ func TestTheAPIServerIsAwayWhenAJobEnds(t *testing.T) {
 	j.runsNow()
 	back := apiAway(t)
 	j.tells()
-	eventually(t, "the epilog ends", func() bool {
+	eventually.True(t, "the epilog ends", func() bool {
 		return !strings.Contains(admin(t, "sinfo", "--noheader", "--format=%T"), "completing")
 	})
 	back()
@@ -173,7 +174,7 @@ func TestAWorkerIsRestartedUnderAJob(t *testing.T) {
 	require.True(t, stateOf(t, n.Name).Unschedulable, "the node's object has kept what was changed")
 	_, err = bed.Docker(deadline(t, patience), "start", n.Container)
 	require.NoError(t, err)
-	becomes(t, "idle", func() string {
+	eventually.Equal(t, "idle", func() string {
 		return strings.TrimSpace(admin(t, "sinfo", "--noheader", "--nodes="+n.Name, "--partition=main", "--format=%T"))
 	}, "node %s", n.Name)
 	givenBack(t, before) // by what slurmd's start or its health check does, or here
@@ -188,7 +189,7 @@ func TestSlurmctldIsKilledInAProlog(t *testing.T) {
 	j := stuck(t, n, "30:delete")
 	j.isSaved()
 	killSlurmctld(t)
-	becomes(t, nil, func() []string { return evictables(t, n.Name) }, "pods on %s", n.Name)
+	eventually.Equal(t, nil, func() []string { return evictables(t, n.Name) }, "pods on %s", n.Name)
 	require.True(t, stateOf(t, n.Name).Unschedulable, "the job has the node")
 	j.launchAgain()
 	j.tells()

@@ -8,6 +8,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // Who takes nodes: tests/cluster/slurm/slurmk8s.toml.
@@ -53,7 +54,7 @@ func TestAPodWithoutAnOwnerIsNotEvicted(t *testing.T) {
 	n := bed.Nodes[0]
 	bare := podSpec(t, onNode(n.Name), 1, "idle")
 	createShared(t, node.Pods, map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "bare"}, "spec": bare})
-	becomes(t, []string{"shared/bare"}, func() []string { return evictables(t, n.Name) })
+	eventually.Equal(t, []string{"shared/bare"}, func() []string { return evictables(t, n.Name) })
 	j := reclaiming(t, []testbed.Node{n})
 	seen := j.await("to say why", func(seen testbed.Job) bool { return strings.Contains(seen["AdminComment"], "shared/bare") })
 	t.Log(seen["AdminComment"])

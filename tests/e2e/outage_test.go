@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // outageTime is how long each lasts at least: longer than sbatch, sinfo and scontrol wait for
@@ -31,7 +32,7 @@ func TestAPIServerHangs(t *testing.T) {
 // latest at the test's end.
 func pauseAPIServer(t *testing.T) (unpause func()) {
 	t.Helper()
-	eventually(t, "the control plane stands still (a busy kernel refuses: unable to freeze)", func() bool {
+	eventually.True(t, "the control plane stands still (a busy kernel refuses: unable to freeze)", func() bool {
 		_, err := bed.Docker(deadline(t, patience), "pause", bed.ControlPlane)
 		return err == nil
 	})
@@ -73,7 +74,7 @@ func TestDWSIsDown(t *testing.T) {
 		_, err := deployments.Patch(deadline(t, patience), "dwssim", types.MergePatchType,
 			fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas), metav1.PatchOptions{})
 		require.NoError(t, err)
-		becomes(t, int64(replicas), func() int64 {
+		eventually.Equal(t, int64(replicas), func() int64 {
 			object, err := deployments.Get(deadline(t, patience), "dwssim", metav1.GetOptions{})
 			require.NoError(t, err)
 			available, _, _ := unstructured.NestedInt64(object.Object, "status", "availableReplicas")
@@ -139,7 +140,7 @@ func outage(t *testing.T, begin, end func()) {
 // as long after a failed check as workflows.breaker says (tests/cluster/slurm/slurmk8s.toml).
 func awaitJudgement(t *testing.T) {
 	t.Helper()
-	becomes(t, "", func() string {
+	eventually.Equal(t, "", func() string {
 		return admin(t, "find", "/var/spool/slurmk8s/", "-name", "breaker", "-newermt", "-11 seconds")
 	})
 }

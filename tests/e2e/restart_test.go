@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // killSlurmctld kills it as a crash would; the container's entrypoint starts it again.
@@ -17,7 +18,7 @@ func killSlurmctld(t *testing.T) {
 	defer answered()
 	// By its pid file, and only when that names it.
 	admin(t, "bash", "-c", `pid=$(cat /run/slurm/slurmctld.pid) && [ "$(cat /proc/$pid/comm)" = slurmctld ] && kill -KILL "$pid"`)
-	eventually(t, "slurmctld is back (docker logs "+bed.Slurmctld+")", func() bool {
+	eventually.True(t, "slurmctld is back (docker logs "+bed.Slurmctld+")", func() bool {
 		result, err := bed.As(deadline(t, patience), "root", "", "sinfo", "--noheader")
 		return err == nil && result.Status == 0
 	})
@@ -29,7 +30,7 @@ func (j *job) isSaved() {
 	j.t.Helper()
 	comment := fmt.Sprintf("saved at %d", time.Now().UnixNano())
 	admin(j.t, "scontrol", "update", "JobId="+j.number(), "Comment="+comment)
-	eventually(j.t, "slurmctld has written down job "+j.number(), func() bool {
+	eventually.True(j.t, "slurmctld has written down job "+j.number(), func() bool {
 		return as(j.t, "root", "grep", "-q", comment, "/var/spool/slurm/state/job_state").Status == 0
 	})
 }

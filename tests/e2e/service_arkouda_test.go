@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // arkoudaScript is the example of Arkouda's documentation for Slurm, with its variables and their
@@ -95,7 +96,7 @@ func TestTheExampleOfArkouda(t *testing.T) {
 	text := strings.NewReplacer("ADDRESS", j.address(), "JOB", j.number(), "NODE", j.node()).Replace(arkoudaObjects)
 	// Endpoints are written after the EndpointSlices that serves() has seen.
 	require.NoError(t, yaml.Unmarshal([]byte(text), &wanted))
-	becomes(t, wanted, func() (found []any) {
+	eventually.Equal(t, wanted, func() (found []any) {
 		text, err := yaml.Marshal(objectsIn(t, "arkouda", "arkouda-on-slurm"))
 		require.NoError(t, err)
 		require.NoError(t, yaml.Unmarshal(text, &found))

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // serveOn submits a job that serves on a node, and waits until it does.
@@ -35,9 +36,9 @@ func TestAPIServerHangsWhenServicesEnd(t *testing.T) {
 	late.ends("FAILED")
 	require.Regexp(t, `^slurmk8s: .*slurm-jobs/`+unique("late-in-outage"), late.output())
 	// Both nodes are free again: their epilogs have given up.
-	becomes(t, "", func() string { return admin(t, "squeue", "--noheader", "--states=COMPLETING") })
+	eventually.Equal(t, "", func() string { return admin(t, "squeue", "--noheader", "--states=COMPLETING") })
 	unpause()
-	becomes(t, nil, func() error { _, err := lives.objects(deadline(t, patience)); return err })
+	eventually.Equal(t, nil, func() error { _, err := lives.objects(deadline(t, patience)); return err })
 
 	left, err := exits.objects(deadline(t, patience))
 	require.NoError(t, err)
@@ -72,7 +73,7 @@ func TestDaemonsAndANodeKilledWhileServicesRun(t *testing.T) {
 		_, err := bed.Docker(deadline(t, patience), "start", dies.Container)
 		require.NoError(t, err)
 		admin(t, "scontrol", "update", "NodeName="+dies.Name, "State=RESUME")
-		eventually(t, "node "+dies.Name+" takes jobs again", func() bool { return as(t, user, "srun", "--nodelist="+dies.Name, "true").Status == 0 })
+		eventually.True(t, "node "+dies.Name+" takes jobs again", func() bool { return as(t, user, "srun", "--nodelist="+dies.Name, "true").Status == 0 })
 	})
 	defer back()
 	admin(t, "scontrol", "update", "NodeName="+dies.Name, "State=DOWN", "Reason=killed by a test")
@@ -81,7 +82,7 @@ func TestDaemonsAndANodeKilledWhileServicesRun(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, left, "nobody could have removed them")
 	reconcile(t)
-	becomes(t, nil, func() []string {
+	eventually.Equal(t, nil, func() []string {
 		left, err := bereft.objects(deadline(t, patience))
 		require.NoError(t, err)
 		return left

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 func TestAJobIsAServiceWhileItRuns(t *testing.T) {
@@ -36,7 +37,7 @@ func TestAServiceIsNotReadyBeforeItsPortListens(t *testing.T) {
 	})
 	j.comes("RUNNING")
 	unready := []string{j.address() + " not ready"}
-	becomes(t, unready, func() []string { return endpoints(t, jobsNamespace, name) })
+	eventually.Equal(t, unready, func() []string { return endpoints(t, jobsNamespace, name) })
 	time.Sleep(3 * time.Second)
 	require.Equal(t, unready, endpoints(t, jobsNamespace, name), "nothing listens")
 	_, err := bed.Visit(deadline(t, patience), j.node(), fmt.Sprintf("http://%s.slurm-jobs.svc:%d/", name, port))
@@ -71,7 +72,7 @@ func TestASrunInABatchScriptRegistersForTheStepOnly(t *testing.T) {
 	j.serves(jobsNamespace, name)
 	j.tell()
 	after := "/home/" + user + "/after." + j.number()
-	eventually(t, "the step is over", func() bool { return exists(t, after) })
+	eventually.True(t, "the step is over", func() bool { return exists(t, after) })
 	j.unregistered() // srun does not wait for what slurmstepd does at a step's end
 	require.Equal(t, "RUNNING", jobs.Get(j.id).State(), "the step is over, and its job runs on")
 	j.scancel()
@@ -87,7 +88,7 @@ func TestASrunThatInheritsTheOptionRegistersNothingTwice(t *testing.T) {
 		body:    serving(port) + "srun env | grep ^SLURMK8S_\nsrun true\ntouch after.$SLURM_JOB_ID\n" + untilTold,
 	})
 	after := "/home/" + user + "/after." + j.number()
-	eventually(t, "the step is over", func() bool { return exists(t, after) })
+	eventually.True(t, "the step is over", func() bool { return exists(t, after) })
 	j.serves(jobsNamespace, name)
 	require.Contains(t, j.output(), fmt.Sprintf("%s=%s.slurm-jobs.svc:%d\n", variableOf(name), name, port))
 	j.tell()
@@ -139,7 +140,7 @@ func TestOfAHeterogeneousJobOnlyTheComponentThatAsksIsRegistered(t *testing.T) {
 	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
 	leader := adopt(t, parseID(t, result.Stdout))
 	second := adopt(t, leader.id+1)
-	becomes(t, []string{addressOf(t, nodes[1].Name) + " ready"}, func() []string { return endpoints(t, jobsNamespace, name) }, "the second component's node")
+	eventually.Equal(t, []string{addressOf(t, nodes[1].Name) + " ready"}, func() []string { return endpoints(t, jobsNamespace, name) }, "the second component's node")
 	left, err := leader.objects(deadline(t, patience))
 	require.NoError(t, err)
 	require.Empty(t, left, "the first component did not ask")
@@ -156,7 +157,7 @@ func TestAllNodesOfAJobAreEndpointsOfAHeadlessService(t *testing.T) {
 		options: []string{"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", fmt.Sprintf("--k8s-register=name=%s,port=%d,host=all", name, port)},
 		body:    fmt.Sprintf("cat >step.$SLURM_JOB_ID <<'EOF'\n%s%sEOF\nsrun bash step.$SLURM_JOB_ID", serving(port), untilTold),
 	})
-	eventually(t, "both nodes serve "+name, func() bool {
+	eventually.True(t, "both nodes serve "+name, func() bool {
 		found := endpoints(t, jobsNamespace, name)
 		return len(found) == 2 && strings.HasSuffix(found[0], " ready") && strings.HasSuffix(found[1], " ready")
 	})

@@ -18,6 +18,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 const (
@@ -127,7 +128,7 @@ func pageFrom(t *testing.T, node, url string) string {
 	t.Helper()
 	var page string
 	var err error
-	becomes(t, nil, func() error {
+	eventually.Equal(t, nil, func() error {
 		page, err = bed.Visit(deadline(t, patience), node, url)
 		return err
 	})
@@ -167,7 +168,7 @@ func (j *job) objects(ctx context.Context) ([]string, error) {
 // unregistered waits until no object of the job is left, nor a mark on a node.
 func (j *job) unregistered() {
 	j.t.Helper()
-	becomes(j.t, nil, func() []string {
+	eventually.Equal(j.t, nil, func() []string {
 		found, err := j.objects(deadline(j.t, patience))
 		require.NoError(j.t, err)
 		return append(found, j.marks()...)

@@ -18,6 +18,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // shared is the namespace of the pods that jobs evict (workload/deploy.yaml).
@@ -99,7 +100,7 @@ func cleanAfterInterruption(t *testing.T) {
 func requireNodes(t *testing.T, before map[string]nodeState) {
 	t.Helper()
 	for _, n := range bed.Nodes {
-		becomes(t, before[n.Name], func() nodeState { return stateOf(t, n.Name) }, "node %s is not as it was", n.Name)
+		eventually.Equal(t, before[n.Name], func() nodeState { return stateOf(t, n.Name) }, "node %s is not as it was", n.Name)
 	}
 }
 
@@ -135,7 +136,7 @@ func cordon(t *testing.T, name string, on bool) {
 func awaitNode(t *testing.T, name, what string, holds func(nodeState) bool) nodeState {
 	t.Helper()
 	var state nodeState
-	eventually(t, "node "+name+" "+what, func() bool { state = stateOf(t, name); return holds(state) })
+	eventually.True(t, "node "+name+" "+what, func() bool { state = stateOf(t, name); return holds(state) })
 	return state
 }
 
@@ -201,7 +202,7 @@ func deploy(t *testing.T, name string, replicas int, spec map[string]any) {
 
 func available(t *testing.T, name string, replicas int) {
 	t.Helper()
-	becomes(t, int64(replicas), func() int64 {
+	eventually.Equal(t, int64(replicas), func() int64 {
 		object, err := bed.Kube.Resource(deploymentsResource).Namespace(shared).Get(deadline(t, patience), name, metav1.GetOptions{})
 		require.NoError(t, err)
 		number, _, _ := unstructured.NestedInt64(object.Object, "status", "availableReplicas")
@@ -218,7 +219,7 @@ func budget(t *testing.T, deployment string, maxUnavailable int) {
 			"selector": map[string]any{"matchLabels": map[string]any{"app": deployment}}},
 	})
 	// Until its controller has counted the pods nothing may be evicted.
-	eventually(t, "the pods of "+deployment+"'s budget are counted", func() bool {
+	eventually.True(t, "the pods of "+deployment+"'s budget are counted", func() bool {
 		object, err := bed.Kube.Resource(budgetsResource).Namespace(shared).Get(deadline(t, patience), deployment, metav1.GetOptions{})
 		require.NoError(t, err)
 		healthy, _, _ := unstructured.NestedInt64(object.Object, "status", "currentHealthy")
@@ -234,7 +235,7 @@ func removeWorkloads(t *testing.T) {
 	require.NoError(t, bed.Kube.Resource(budgetsResource).Namespace(shared).DeleteCollection(deadline(t, patience), metav1.DeleteOptions{}, metav1.ListOptions{}))
 	require.NoError(t, bed.Kube.Resource(deploymentsResource).Namespace(shared).DeleteCollection(deadline(t, patience), metav1.DeleteOptions{},
 		metav1.ListOptions{FieldSelector: "metadata.name!=workload"}))
-	eventually(t, "the pods of namespace "+shared+" are gone", func() bool {
+	eventually.True(t, "the pods of namespace "+shared+" are gone", func() bool {
 		list, err := pods.List(deadline(t, patience), metav1.ListOptions{})
 		require.NoError(t, err)
 		for _, p := range list.Items {
@@ -316,7 +317,7 @@ func (j *job) runsNow() {
 		return seen.State() == "RUNNING" && seen["Reason"] != "Prolog"
 	})
 	file := fmt.Sprintf("/home/%s/slurm-%d.out", user, j.id)
-	eventually(j.t, "job "+j.number()+" has output", func() bool { return exists(j.t, file) })
+	eventually.True(j.t, "job "+j.number()+" has output", func() bool { return exists(j.t, file) })
 }
 
 // startNow has a requeued job begin: Slurm would wait two minutes.

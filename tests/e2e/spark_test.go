@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // application is one as Spark's: a driver on the control plane, whose executors are pods that it
@@ -41,7 +42,7 @@ func spark(t *testing.T, executors, tasks int) *application {
 	}
 	createShared(t, node.Pods, map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": driverName}, "spec": spec})
 	a := &application{t: t}
-	becomes(t, executors, a.runningExecutors, "executors that run")
+	eventually.Equal(t, executors, a.runningExecutors, "executors that run")
 	return a
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 const earlyVariable = "#DW Setup action=complete env=E2E_EARLY:known"
@@ -61,7 +62,7 @@ func TestSallocKilledWhileItWaits(t *testing.T) {
 		_, _ = bed.As(ctx, user, "", "salloc", "--job-name="+name, "--ntasks=1", "--bb=#DW DataIn action=wait", "true")
 	}()
 	var j *job
-	eventually(t, "salloc's job is there", func() bool {
+	eventually.True(t, "salloc's job is there", func() bool {
 		for id := range jobs.Find(func(seen testbed.Job) bool { return seen["JobName"] == name && seen.State() == "PENDING" }) {
 			j = adopt(t, id)
 		}
