@@ -2,7 +2,6 @@ package slurmconf
 
 import (
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -185,7 +184,7 @@ func (d *document) validateNodes(n *NodeSettings) error {
 		return err
 	}
 	for key, taint := range map[string]string{"taint": n.Taint, "lend_taint": n.LendTaint} {
-		if !taintText.MatchString(taint) {
+		if !isTaint(taint) {
 			return d.invalid("nodes."+key, "%s is not KEY or KEY=VALUE of a taint, such as \"example.org/slurm\"", quoted(taint))
 		}
 	}
@@ -200,7 +199,7 @@ func (d *document) validateNodes(n *NodeSettings) error {
 		return d.invalid("nodes.evict_timeout", "%s is longer than max_evict_timeout = %s", n.EvictTimeout, n.MaxEvictTimeout)
 	}
 	for _, unit := range n.Units {
-		if !unitName.MatchString(unit) {
+		if !isUnitName(unit) {
 			return d.invalid("nodes.units", "%s is not the name of a systemd service such as \"kubelet.service\"", quoted(unit))
 		}
 	}
@@ -216,13 +215,13 @@ func (d *document) validateNodes(n *NodeSettings) error {
 func (d *document) checkNodeName(name string) error {
 	const key = "nodes.node_name"
 	if suffix, ok := strings.CutPrefix(name, NodeNameSuffix); ok {
-		if !nodeSuffix.MatchString(suffix) {
+		if !isNodeSuffix(suffix) {
 			return d.invalid(key, "%s cannot be the end of a node's name, such as \".example.org\"", quoted(suffix))
 		}
 		return nil
 	}
 	if label, ok := strings.CutPrefix(name, NodeNameLabel); ok {
-		if !labelKey.MatchString(label) {
+		if !isLabelKey(label) {
 			return d.invalid(key, "%s cannot be the key of a label, such as \"example.org/slurm-node\"", quoted(label))
 		}
 		return nil
@@ -238,10 +237,3 @@ func (d *document) checkNodeName(name string) error {
 	}
 	return nil
 }
-
-var (
-	taintText  = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?(=[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
-	labelKey   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
-	nodeSuffix = regexp.MustCompile(`^[-.a-z0-9]{0,200}[a-z0-9]$`)
-	unitName   = regexp.MustCompile(`^[A-Za-z0-9:_.@-]{1,200}\.(service|socket|target)$`)
-)

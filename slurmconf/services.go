@@ -3,7 +3,6 @@ package slurmconf
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,13 +161,13 @@ func (d *document) checkImpersonation(s *Services) error {
 		return nil
 	case !strings.Contains(s.Impersonate, "{user}"):
 		return d.invalid(key, "%s is the same user for all jobs: write for example \"slurmk8s:user:{user}\"", quoted(s.Impersonate))
-	case !kubernetesUser.MatchString(strings.ReplaceAll(s.Impersonate, "{user}", "")):
+	case !isKubernetesUser(strings.ReplaceAll(s.Impersonate, "{user}", "")):
 		return d.invalid(key, "%s cannot be a user of Kubernetes", quoted(s.Impersonate))
 	case strings.HasPrefix(s.Impersonate, "system:"):
 		return d.invalid(key, "%s is one of Kubernetes's own users", quoted(s.Impersonate))
 	}
 	for _, name := range s.ImpersonateGroups {
-		if name == "" || !kubernetesUser.MatchString(name) {
+		if name == "" || !isKubernetesUser(name) {
 			return d.invalid(groups, "%s cannot be a group of Kubernetes", quoted(name))
 		}
 		if strings.HasPrefix(name, "system:") {
@@ -181,7 +180,7 @@ func (d *document) checkImpersonation(s *Services) error {
 func (d *document) checkAddress(address string) error {
 	const key = "services.address"
 	if name, ok := strings.CutPrefix(address, AddressInterface); ok {
-		if !interfaceName.MatchString(name) {
+		if !isInterfaceName(name) {
 			return d.invalid(key, "%s cannot be the name of a network interface", quoted(name))
 		}
 		return nil
@@ -223,7 +222,7 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 		patterns []string
 	}{{"namespaces", r.Namespaces}, {"names", r.Names}} {
 		for _, pattern := range list.patterns {
-			if !namePattern.MatchString(pattern) {
+			if !isNamePattern(pattern) {
 				return wrong(list.key, "%s cannot match a Kubernetes name: write lower-case letters, digits, \"-\", "+
 					"\"*\" and \"{user}\"", quoted(pattern))
 			}
@@ -245,13 +244,6 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 	}
 	return nil
 }
-
-var (
-	interfaceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@:-]{0,14}$`)
-	// kubernetesUser is stricter than Kubernetes, which takes any text.
-	kubernetesUser = regexp.MustCompile(`^[A-Za-z0-9:._@/+#-]{0,150}$`)
-	namePattern    = regexp.MustCompile(`^(?:[a-z0-9*-]|\{user\}){1,63}$`)
-)
 
 // invalidInRule is invalid for a key of the i-th [[services.allow]].
 func (d *document) invalidInRule(i int, key, format string, args ...any) error {

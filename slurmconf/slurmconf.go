@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -100,17 +99,13 @@ func (p *slurmFile) read(path string, depth int) bool {
 		}
 		pairs := map[string]string{}
 		for {
-			m := keyValue.FindStringSubmatchIndex(line)
-			if m == nil {
+			key, value, rest, ok := cutKeyValue(line)
+			if !ok {
 				break
 			}
-			value := line[m[4]:m[5]]
-			if m[6] >= 0 {
-				value = line[m[6]:m[7]] // without its quotes
-			}
-			key := strings.ToLower(line[m[2]:m[3]])
+			key = strings.ToLower(key)
 			p.values[key], pairs[key] = value, value
-			line = line[m[5]:]
+			line = rest
 		}
 		if pairs["nodename"] != "" {
 			p.nodes = append(p.nodes, pairs)
@@ -122,10 +117,6 @@ func (p *slurmFile) read(path string, depth int) bool {
 	}
 	return true
 }
-
-// keyValue finds Key=Value or Key="a value" at the start of a line; groups: key,
-// value with quotes, value without.
-var keyValue = regexp.MustCompile(`^\s*([[:alnum:]_.]+)\s*[-*+/]?=\s*("([^"]*)"|\S+)`)
 
 func (p *slurmFile) include(name string, depth int) {
 	// Slurm knows %c, the cluster's name, if ClusterName came before.

@@ -2,7 +2,6 @@ package slurmconf
 
 import (
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -70,7 +69,7 @@ func (d *document) validateWorkflows(w *Workflows) error {
 		return d.invalid("workflows.namespace", "%s cannot be a Kubernetes namespace: at most %d lower-case letters, "+
 			"digits and \"-\"", quoted(w.Namespace), maxNamespaceBytes)
 	}
-	if w.Directive != "" && !directiveWord.MatchString(w.Directive) {
+	if w.Directive != "" && !isDirectiveWord(w.Directive) {
 		return d.invalid("workflows.directive", "%s cannot be the word of a directive: write for example \"DW\", "+
 			"without \"#\"", quoted(w.Directive))
 	}
@@ -156,13 +155,6 @@ func (d *document) checkChoice(key, value string, choices ...string) error {
 func (d *document) invalid(key, format string, args ...any) error {
 	return d.errorAt(toml.Key(strings.Split(key, ".")), key, nil, format, args...)
 }
-
-var (
-	dnsLabel      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
-	directiveWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,31}$`)
-)
-
-func isDNSLabel(s string, maxBytes int) bool { return len(s) <= maxBytes && dnsLabel.MatchString(s) }
 
 // isUserName is not stricter than the sites' directories are ("a.b@site", `DOM\a`),
 // but a blank or a list in one text is a mistake.

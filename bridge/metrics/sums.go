@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // bounds of the histogram, in seconds: from a hook that Slurm waits for under a lock to
@@ -62,11 +63,14 @@ func (d Dir) writeSums(s *sums) error {
 	return replace(filepath.Join(string(d), sumsFile), text, 0o600)
 }
 
-var sample = regexp.MustCompile(`^([a-z0-9_]{1,64}) (-?[0-9]{1,4}) ([0-9]{1,15})\n$`)
+// sample is compiled by reconcile, which reads it, and not at the start of each hook.
+var sample = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([a-z0-9_]{1,64}) (-?[0-9]{1,4}) ([0-9]{1,15})\n$`)
+})
 
 // add counts one line of Record. One that was cut off by a full disk is no line.
 func (s *sums) add(line string) {
-	found := sample.FindStringSubmatch(line)
+	found := sample().FindStringSubmatch(line)
 	if found == nil {
 		return
 	}
