@@ -1,61 +1,157 @@
-// Package probe asks once whether a service answers.
+// Package probe finds out whether a service answers, for a step of a job and for
+// registrations outside Slurm alike.
 package probe
 
 import (
 	"context"
-	"fmt"
-	"net"
-	"net/http"
+	"errors"
 	"net/netip"
-	"os"
+	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/sirupsen/logrus"
+
+	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
-// Timeout bounds one question.
-const Timeout = 2 * time.Second
+// How often a service is asked whether it answers: soon at first, since a job
+// waits for it, and rarely once it has taken longer than it was to.
+const (
+	firstPause = 50 * time.Millisecond
+	longPause  = time.Second
+	latePause  = 5 * time.Second
+)
 
-// TCP wants a connection.
-func TCP(ctx context.Context, target netip.AddrPort) error {
-	d := net.Dialer{Timeout: Timeout}
-	conn, err := d.DialContext(ctx, "tcp", target.String())
-	if err != nil {
-		return err
-	}
-	return conn.Close()
+// failures is how often in a row a service that was ready must not answer to be so no
+// longer: Kubernetes's own default for pods.
+const failures = 3
+
+// Prober finds out when services answer, where pods would ask: at the address that
+// is published, not at loopback.
+type Prober struct {
+	Address netip.Addr
+	// Timeout is ready-timeout where a service names none.
+	Timeout time.Duration
+	// Interval is how often a service is asked that was ready; 0: never again.
+	Interval time.Duration
+	// File returns when the user can open a file, or ctx ends.
+	File func(ctx context.Context, path string) error
+	Log  *logrus.Entry
 }
 
-// HTTP wants an answer below 400 to a GET. It follows no redirect, which would
-// lead where the user wants.
-func HTTP(ctx context.Context, target netip.AddrPort, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+target.String()+path, nil)
-	if err != nil {
-		return err
+// Answer is what became known of a service.
+type Answer struct {
+	Ready bool
+	Late  error         // why it did not answer in its time; nil: Ready counts
+	After time.Duration // that time
+}
+
+// Watch tells when a service begins to answer, when it no longer does, and that it takes
+// too long, until ctx ends.
+func (p *Prober) Watch(ctx context.Context, s service.Spec, tell func(Answer)) {
+	for p.Await(ctx, s, tell) {
+		tell(Answer{Ready: true})
+		if p.Interval == 0 || s.Ready.Kind != service.ReadyTCP && s.Ready.Kind != service.ReadyHTTP {
+			return // a file says that the service has begun, and need not stay
+		}
+		if !p.untilSilent(ctx, s) {
+			return
+		}
+		tell(Answer{})
 	}
-	request.Header.Set("User-Agent", "slurmk8s-probe")
-	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// untilSilent returns true when the service does not answer any more, false when ctx
+// ends before.
+func (p *Prober) untilSilent(ctx context.Context, s service.Spec) bool {
+	for failed := 0; ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(p.Interval):
+		}
+		err := p.probe(ctx, s)
+		if err == nil {
+			failed = 0
+			continue
+		}
+		if failed++; failed == failures && ctx.Err() == nil {
+			p.Log.Warnf("%s: does not answer any more, %d times: %v", s.Object(), failed, err)
+			return true
+		}
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err
+}
+
+// Await returns true when the service answers, false when ctx ends before. It tells once
+// that it takes too long, and goes on.
+func (p *Prober) Await(ctx context.Context, s service.Spec, tell func(Answer)) bool {
+	timeout := s.ReadyTimeout
+	if timeout == 0 {
+		timeout = p.Timeout
 	}
-	defer response.Body.Close()
-	if response.StatusCode >= 400 {
-		return fmt.Errorf("GET %s: %s", path, response.Status)
+	late := time.Now().Add(timeout)
+	warned := false
+	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
+		asking, cancel := ctx, context.CancelFunc(func() {})
+		if s.Ready.Kind == service.ReadyFile && !warned { // which else is asked for ever, by one process
+			asking, cancel = context.WithDeadline(ctx, late)
+		}
+		err := p.probe(asking, s)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		if time.Now().After(late) {
+			if !warned {
+				p.Log.Warnf("%s: not ready after %s, still asked now and then: %v", s.Object(), timeout, err)
+				tell(Answer{Late: err, After: timeout})
+				warned = true
+			}
+			pause = latePause
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (p *Prober) probe(ctx context.Context, s service.Spec) error {
+	at := func(port service.Port) netip.AddrPort { return netip.AddrPortFrom(p.Address, port.Target) }
+	switch s.Ready.Kind {
+	case service.ReadyNone:
+		return nil
+	case service.ReadyFile:
+		return p.File(ctx, s.Ready.Path)
+	case service.ReadyHTTP:
+		return askHTTP(ctx, at(s.Ports[0]), s.Ready.Path)
+	}
+	for _, port := range s.Ports { // an endpoint is ready as a whole
+		if err := askTCP(ctx, at(port)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// File wants a file that can be opened. Call it as the user whose file it is.
-func File(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return err
+// AwaitFile returns when the file can be opened. Call it as the user whose file it is.
+func AwaitFile(ctx context.Context, path string) error {
+	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
+		err := openFile(path)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENAMETOOLONG) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
 	}
-	return f.Close()
 }

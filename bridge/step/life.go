@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/probe"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
 // change is what became known of a service while it lives.
 type change struct {
 	reg *service.Registration
-	answer
+	probe.Answer
 	free bool // the step that has it is gone
 }
 
@@ -35,10 +36,10 @@ func (s *session) live(ctx context.Context) {
 			switch {
 			case c.free:
 				renewal.Reset(0)
-			case c.late != nil:
-				s.registrar.Late(c.reg, c.after, c.late)
+			case c.Late != nil:
+				s.registrar.Late(c.reg, c.After, c.Late)
 			default:
-				s.become(ctx, c.reg, c.ready)
+				s.become(ctx, c.reg, c.Ready)
 			}
 		case <-renewal.C:
 			next := interval
@@ -64,12 +65,15 @@ func (s *session) attend(ctx context.Context, changes chan<- change, attended ma
 		case <-ctx.Done():
 		}
 	}
+	prober := &probe.Prober{
+		Address: s.registrar.Address, Timeout: s.cfg.Services.ReadyTimeout.Std(), Interval: s.cfg.Services.ReadyInterval.Std(),
+		File: s.openFile, Log: s.log,
+	}
 	for _, reg := range s.regs {
 		switch {
 		case !reg.Shared && attended[reg] != mine:
 			attended[reg] = mine
-			p := &prober{session: s}
-			go p.watch(ctx, reg.Spec, func(a answer) { send(change{reg: reg, answer: a}) })
+			go prober.Watch(ctx, reg.Spec, func(a probe.Answer) { send(change{reg: reg, Answer: a}) })
 		case reg.Shared && reg.Holder.Node == s.req.node && attended[reg] != mine && attended[reg] != reg.Holder.Step:
 			attended[reg] = reg.Holder.Step
 			go func(holder string) {

@@ -99,6 +99,38 @@ func TestBareMetalWithArkoudasVariables(t *testing.T) {
 	assert.Equal(t, "0 ", b.run("deregister", nil), "nothing there is no error")
 }
 
+func TestARegistrationOutsideSlurmIsReadyWhenItAnswersAsItSays(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	b := w.bareHost("admin", "system:masters")
+	web, listenWeb := n.freePort()
+	metrics, listenMetrics := n.freePort()
+	file := filepath.Join(b.dir, "ready")
+	for _, tt := range []struct {
+		name, spec, cause string
+		answer            func()
+	}{
+		{"all ports", fmt.Sprintf("name=ports,port=web:80:%d,port=metrics:9090:%d,ready-timeout=1s", web, metrics),
+			fmt.Sprintf("dial tcp %s:%d: connect: connection refused", b.env["HOST_ADDRESS"], metrics), func() { listenMetrics() }},
+		{"a file", "name=file,port=80,ready-timeout=1s,ready=file:" + file,
+			"open " + file + ": no such file or directory", func() { b.write("ready", nil) }},
+		{"at once", "name=none,port=80,ready=none", "", func() {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.name == "all ports" {
+				listenWeb()
+			}
+			if tt.cause != "" {
+				assert.Regexp(t, "^1 slurmk8s register: service .* is registered but not ready after 1s: "+tt.cause+"\n$", b.run("register", nil, tt.spec))
+			}
+			tt.answer()
+			assert.Regexp(t, "^0 ", b.run("register", nil, tt.spec))
+			assert.Equal(t, "0 ", b.run("deregister", nil, tt.spec))
+			assert.Empty(t, w.names())
+		})
+	}
+}
+
 func TestBareMetalExitCodes(t *testing.T) {
 	w := newWorld(t)
 	b := w.bareHost("admin", "system:masters")

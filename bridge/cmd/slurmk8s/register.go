@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"time"
 
@@ -130,32 +129,17 @@ func bareSpecs(text, namespace string) ([]service.Spec, error) {
 // bareReady waits until the service answers, as its specification says, and opens
 // it. One that does not answer in time stays registered, and closed.
 func bareReady(ctx context.Context, r *service.Registrar, reg *service.Registration) error {
-	timeout := reg.ReadyTimeout
-	if timeout == 0 {
-		timeout = time.Minute
-	}
-	limit, cancel := context.WithTimeout(ctx, timeout)
+	limit, cancel := context.WithCancel(ctx)
 	defer cancel()
-	target := netip.AddrPortFrom(r.Address, reg.Ports[0].Target)
-	for {
-		err := error(nil)
-		switch reg.Ready.Kind {
-		case service.ReadyTCP:
-			err = probe.TCP(limit, target)
-		case service.ReadyHTTP:
-			err = probe.HTTP(limit, target, reg.Ready.Path)
-		case service.ReadyFile:
-			err = probe.File(reg.Ready.Path)
-		}
-		if err == nil {
-			return r.Ready(ctx, reg)
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-limit.Done():
-			return fmt.Errorf("%s is registered but not ready after %s: %w", reg.Object(), timeout, err)
-		}
+	prober := &probe.Prober{Address: r.Address, Timeout: time.Minute, File: probe.AwaitFile, Log: r.Log}
+	var late probe.Answer
+	if prober.Await(limit, reg.Spec, func(a probe.Answer) { late = a; cancel() }) {
+		return r.Ready(ctx, reg)
 	}
+	if late.Late == nil {
+		return fmt.Errorf("%s is registered but not ready: %w", reg.Object(), ctx.Err())
+	}
+	return fmt.Errorf("%s is registered but not ready after %s: %w", reg.Object(), late.After, late.Late)
 }
 
 func bareFailure(command string, err error) int {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"slurmk8s.io/slurmk8s/bridge/probe"
 	"slurmk8s.io/slurmk8s/bridge/step"
 )
 
@@ -41,7 +42,7 @@ func runAwaitFile(ctx context.Context, args []string) int {
 	if len(args) != 1 {
 		return usage("await-file takes one path")
 	}
-	if err := step.AwaitFile(ctx, args[0]); err != nil {
+	if err := probe.AwaitFile(ctx, args[0]); err != nil {
 		return failed(err)
 	}
 	return exitOK

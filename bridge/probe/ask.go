@@ -1,0 +1,60 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// timeout bounds one question.
+const timeout = 2 * time.Second
+
+// askTCP wants a connection.
+func askTCP(ctx context.Context, target netip.AddrPort) error {
+	d := net.Dialer{Timeout: timeout}
+	conn, err := d.DialContext(ctx, "tcp", target.String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// askHTTP wants an answer below 400 to a GET. It follows no redirect, which would
+// lead where the user wants.
+func askHTTP(ctx context.Context, target netip.AddrPort, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+target.String()+path, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("User-Agent", "slurmk8s-probe")
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 400 {
+		return fmt.Errorf("GET %s: %s", path, response.Status)
+	}
+	return nil
+}
+
+// openFile wants a file that can be opened.
+func openFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
