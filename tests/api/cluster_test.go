@@ -27,6 +27,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/tests/apiserver"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // patience bounds what a test waits for; a whole test run has the bound of go test.
@@ -205,10 +206,10 @@ func (c *cluster) allowed(t *testing.T, namespace, token string) {
 	if c.sim != nil {
 		resource = dwssim.WorkflowsResource(c.sim.Version)
 	}
-	require.Eventually(t, func() bool {
+	eventually.True(t, "the account may do what its role says", func() bool {
 		_, err := client.Resource(resource).Namespace(namespace).List(t.Context(), metav1.ListOptions{Limit: 1})
 		return err == nil || apierrors.IsNotFound(err)
-	}, patience, 5*time.Millisecond)
+	})
 }
 
 var namespaceCount atomic.Int64

@@ -25,6 +25,7 @@ import (
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 	"slurmk8s.io/slurmk8s/tests/apiserver/pki"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // Each is one clear line, and nothing is made.
@@ -89,10 +90,10 @@ func untilRefused(t *testing.T, s *site) {
 	config.BearerTokenFile = s.path("token")
 	client, err := dynamic.NewForConfig(config)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	eventually.True(t, "the credential is not accepted any more", func() bool {
 		_, err := client.Resource(dwssim.WorkflowsResource(s.c.sim.Version)).Namespace(s.namespace).List(t.Context(), metav1.ListOptions{})
 		return apierrors.IsUnauthorized(err)
-	}, patience, 50*time.Millisecond) // it remembers a good one for 10 s
+	}) // it remembers a good one for 10 s
 }
 
 // clientCertificate is a kubeconfig's user with a certificate by an authority that
@@ -134,10 +135,10 @@ func clientCertificate(t *testing.T, s *site, until time.Time) string {
 	_, tls := issue(time.Now().Add(time.Hour))
 	client, err := dynamic.NewForConfig(&rest.Config{Host: s.c.server.URL, TLSClientConfig: tls})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	eventually.True(t, "the certificate is accepted", func() bool {
 		_, err := client.Resource(namespaces).List(t.Context(), metav1.ListOptions{})
 		return apierrors.IsForbidden(err)
-	}, 2*patience, 50*time.Millisecond)
+	})
 	user, _ := issue(until)
 	return user
 }

@@ -12,6 +12,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // One test with a server of its own: its parts stop it, one after the other.
@@ -102,7 +103,7 @@ func TestOutages(t *testing.T) {
 			c.server.StopAPIServer()
 			before := strings.Count(s.log(), "connection refused")
 			done := j.start("setup")
-			require.Eventually(t, func() bool { return strings.Count(s.log(), "connection refused") > before }, patience, time.Millisecond)
+			eventually.True(t, "the hook has met the outage", func() bool { return strings.Count(s.log(), "connection refused") > before })
 			up(t)
 			require.Equal(t, outcome{wire.OK, ""}, <-done)
 			j.in(dwssim.Setup)
@@ -117,7 +118,6 @@ func TestOutages(t *testing.T) {
 
 	t.Run("polls answer BUSY while the server is away", func(t *testing.T) {
 		s := c.newSite(t, `busy_wait = "100ms"`)
-		s.configureTimeout("300ms")
 		j := s.job("#DW DataIn action=complete")
 		j.ok("setup")
 		j.ok("data_in")
@@ -167,12 +167,4 @@ func TestOutages(t *testing.T) {
 		j.ok("data_in")
 		j.ok("job_teardown")
 	})
-}
-
-// configureTimeout sets kubernetes.request_timeout.
-func (s *site) configureTimeout(timeout string) {
-	s.t.Helper()
-	text, err := os.ReadFile(s.path("slurmk8s.toml"))
-	require.NoError(s.t, err)
-	s.write("slurmk8s.toml", strings.Replace(string(text), "[kubernetes]\n", "[kubernetes]\nrequest_timeout = \""+timeout+"\"\n", 1), 0o644)
 }

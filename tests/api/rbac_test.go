@@ -6,13 +6,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"slurmk8s.io/slurmk8s/bridge/wire"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // TestEveryVerbOfTheShippedRoleIsNeeded takes one verb away at a time; the other
@@ -53,7 +53,7 @@ func TestEveryVerbOfTheShippedRoleIsNeeded(t *testing.T) {
 
 				// Denied sooner or later: the authorizer learns of it a moment after.
 				denied := ""
-				require.Eventually(t, func() bool { denied = s.denied(); return denied != "" }, patience, 10*time.Millisecond)
+				eventually.True(t, "the missing right is named", func() bool { denied = s.denied(); return denied != "" })
 				assert.Contains(t, denied, fmt.Sprintf("cannot %s resource", verb))
 				assert.Contains(t, denied, resources[0])
 				assert.Contains(t, denied, "HTTP 403")

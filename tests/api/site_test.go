@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -26,6 +25,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // site is a Slurm controller: its files, its namespace, its credential.
@@ -289,10 +289,10 @@ func (j *job) complete(state string) {
 	defer cancel()
 	require.NoError(j.s.t, dwssim.Complete(ctx, j.s.c.admin, j.s.namespace, j.name(), state))
 	// A hook that waits may go on at once, to the next state or to the end.
-	require.Eventually(j.s.t, func() bool {
+	eventually.True(j.s.t, "DWS has seen it", func() bool {
 		w := j.workflow()
 		return w == nil || w.Status.State != state || w.Status.Ready
-	}, patience, 5*time.Millisecond)
+	})
 }
 
 // order are the states with the hooks that bring a job there.
@@ -351,10 +351,10 @@ func (j *job) env() map[string]string {
 func (s *site) cancelled() string {
 	s.t.Helper()
 	var text []byte
-	require.Eventually(s.t, func() bool {
+	eventually.True(s.t, "the program that ends jobs was called", func() bool {
 		var err error
 		text, err = os.ReadFile(s.path("cancelled"))
 		return err == nil && len(text) > 0
-	}, patience, 5*time.Millisecond)
+	})
 	return string(text)
 }

@@ -12,6 +12,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/step"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // node gives the site the credential of a compute node, by packaging/manifests/node.yaml.
@@ -60,10 +61,10 @@ func TestANodeTellsTheJobWhereItsStorageIs(t *testing.T) {
 	s.node()
 	var code string
 	var env map[string]string
-	require.Eventually(t, func() bool { // the API server learns of a role a moment later
+	eventually.True(t, "the API server knows the role", func() bool { // the API server learns of a role a moment later
 		code, env = s.asksForStorage(j.id, 1000)
 		return code == "0"
-	}, patience, patience/1000)
+	})
 	assert.Equal(t, fmt.Sprintf("/mnt/nnf/%s-0", want.GetUID()), env["DW_JOB_my_scratch"])
 	assert.Equal(t, "a=b", env["LATE"])
 	assert.Equal(t, j.name(), env["DW_WORKFLOW_NAME"])

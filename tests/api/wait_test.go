@@ -12,6 +12,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // steps are the hooks in Slurm's order with the state that each one waits for.
@@ -160,10 +161,10 @@ func TestAWorkflowThatGoesAwayWhileAHookWaits(t *testing.T) {
 			"apiVersion": copied.GetAPIVersion(), "kind": "Workflow", "metadata": map[string]any{"name": j.name()}, "spec": copied.Object["spec"]}}
 		again.SetLabels(copied.GetLabels())
 		require.NoError(t, unstructured.SetNestedField(again.Object, "Proposal", "spec", "desiredState"))
-		require.Eventually(t, func() bool {
+		eventually.True(t, "the Workflow is gone and can be made again", func() bool {
 			_, err := j.s.workflows().Create(t.Context(), again, metav1.CreateOptions{})
 			return err == nil
-		}, patience, 1e6)
+		})
 		o := <-done
 		assert.Equal(t, wire.Failed, o.code, o.message)
 		assert.Contains(t, o.message, "somebody")

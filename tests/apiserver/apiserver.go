@@ -27,7 +27,7 @@ import (
 )
 
 // startDeadline bounds one start of etcd or of the API server on a busy machine.
-const startDeadline = 60 * time.Second
+const startDeadline = 5 * time.Minute
 
 // Options say what Start starts. The zero value is what most tests want.
 type Options struct {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/tests/apiserver"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // user is the workload manager of these tests.
@@ -247,10 +248,10 @@ func (u user) patch(t *testing.T, name, patch string) {
 
 func (u user) untilGone(t *testing.T, name string) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	eventually.True(t, "the Workflow is gone", func() bool {
 		_, err := u.workflows().Get(t.Context(), name, metav1.GetOptions{})
 		return apierrors.IsNotFound(err)
-	}, 10*time.Second, 10*time.Millisecond)
+	})
 }
 
 // BenchmarkTransition shows what this DWS adds to a measurement: from the patch of the desired

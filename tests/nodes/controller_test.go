@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // job is one that Slurm's controller runs scripts for.
@@ -79,7 +80,7 @@ func TestTheControllersEpilogWaitsForEachNode(t *testing.T) {
 	time.Sleep(time.Second)
 	assert.True(t, w.cordoned(j.nodes[0]) && w.cordoned(j.nodes[1]))
 	j.slurm("squeue", fmt.Sprintf("echo '12|COMPLETING|%s'", j.nodes[1]))
-	require.Eventually(t, func() bool { return !w.cordoned(j.nodes[0]) }, 10*time.Second, 20*time.Millisecond)
+	eventually.True(t, "the first node is given back", func() bool { return !w.cordoned(j.nodes[0]) })
 	assert.True(t, w.cordoned(j.nodes[1]))
 	j.slurm("squeue", "echo '12|COMPLETED|"+strings.Join(j.nodes, ",")+"'")
 	assert.Equal(t, "0 ", <-done)

@@ -335,7 +335,7 @@ func (w *world) newHost(more ...string) *host {
 	name := w.newNode()
 	h := &host{world: w, node: name, dir: w.t.TempDir()}
 	lines := map[string]string{
-		"reclaim": `"all"`, "settle": `"0s"`, "kubeconfig": fmt.Sprintf("%q", w.kubeletCredential(name)), "api_timeout": `"5s"`,
+		"reclaim": `"all"`, "settle": `"0s"`, "kubeconfig": fmt.Sprintf("%q", w.kubeletCredential(name)), "api_timeout": `"20s"`,
 		"evict_grace": `"2s"`, "min_evict_grace": `"1s"`, "evict_timeout": `"10s"`,
 	}
 	for _, line := range more {
@@ -355,7 +355,7 @@ slurm_conf = %q
 slurm_bin_dir = %q
 [kubernetes]
 kubeconfig = %q
-request_timeout = "1s"
+request_timeout = "5s"
 [log]
 level = "debug"
 file = %q
@@ -442,5 +442,5 @@ func (h *host) files() []string {
 
 // terms are those of an unhurried job.
 func terms() node.Terms {
-	return node.Terms{Grace: 2 * time.Second, Timeout: 20 * time.Second, Policy: slurmconf.EvictFail}
+	return node.Terms{Grace: 2 * time.Second, Timeout: time.Minute, Policy: slurmconf.EvictFail}
 }

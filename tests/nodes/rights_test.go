@@ -23,6 +23,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/slurmconf"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // What DESIGN section 7 builds on, and what it does without.
@@ -167,11 +168,11 @@ func (w *world) settled(kubeconfig string) {
 	w.t.Helper()
 	client, err := kube.New(kube.Options{Kubeconfig: kubeconfig, RequestTimeout: 5 * time.Second, UserAgent: "test", Log: testLog(w.t)})
 	require.NoError(w.t, err)
-	require.Eventually(w.t, func() bool {
+	eventually.True(w.t, "the authorizer knows the user", func() bool {
 		_, nodes := client.Dynamic.Resource(node.Nodes).Get(w.t.Context(), "nobody", metav1.GetOptions{})
 		_, pods := client.Dynamic.Resource(node.Pods).List(w.t.Context(), metav1.ListOptions{})
 		return apierrors.IsNotFound(nodes) || pods == nil
-	}, 10*time.Second, 20*time.Millisecond)
+	})
 	time.Sleep(50 * time.Millisecond)
 }
 

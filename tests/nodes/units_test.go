@@ -127,7 +127,7 @@ var stop = []string{"stop kubelet.service replace", "stop containerd.service rep
 var start = []string{"start containerd.service replace", "start kubelet.service replace"}
 
 func (w *world) stoppingHost(s *systemd, more ...string) *host {
-	h := w.newHost(append([]string{`kubelet = "stop"`, `units_timeout = "5s"`, fmt.Sprintf("dbus_socket = %q", s.socket)}, more...)...)
+	h := w.newHost(append([]string{`kubelet = "stop"`, `units_timeout = "60s"`, fmt.Sprintf("dbus_socket = %q", s.socket)}, more...)...)
 	w.setReady(h.node, "True")
 	var telling sync.WaitGroup
 	s.started = func(unit string) {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // Accounts come and go: a uid whose account was removed is nobody's, whatever the rules
@@ -51,7 +52,7 @@ func TestAJobWhoseNumberCameRoundAgain(t *testing.T) {
 	s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none")) // of uid 0
 	assert.Contains(t, s.reply(), "CODE=0")
 	assert.Equal(t, "0", w.get(service.Services, "a").GetAnnotations()["slurmk8s.io/uid"])
-	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+	eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
 
 	// The old one's program, late: only its own b goes.
 	require.NoError(t, old.Deregister(t.Context(), left))

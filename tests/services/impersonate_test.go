@@ -16,6 +16,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 const kubeAlice, kubeBob = "slurmk8s:user:alice", "slurmk8s:user:bob"
@@ -41,7 +42,7 @@ func (w *world) registrarFor(user string) *service.Registrar {
 func (w *world) allowed(user string) {
 	w.t.Helper()
 	client := w.as(user)
-	eventually(w.t, "the binding is in force", func() bool {
+	eventually.True(w.t, "the binding is in force", func() bool {
 		u := plainService("probe")
 		u.SetLabels(map[string]string{"slurmk8s.io/managed-by": "slurmk8s", "slurmk8s.io/cluster": cluster, "slurmk8s.io/job-id": "12"})
 		_, err := client.Resource(service.Services).Namespace(w.namespace).Create(w.t.Context(), u, metav1.CreateOptions{DryRun: []string{"All"}})
@@ -73,7 +74,7 @@ func TestRBACJudgesTheImpersonatedUser(t *testing.T) {
 	// She loses her rights while the job runs: what is there lives and ends as ever.
 	require.NoError(t, w.admin.Resource(rbacGVR("rolebindings")).Namespace(w.namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}))
 	w.bind("Group", "slurmk8s:nodes", "slurmk8s-node")
-	eventually(t, "her rights are gone", func() bool {
+	eventually.True(t, "her rights are gone", func() bool {
 		_, err := w.as(kubeAlice).Resource(service.Services).Namespace(w.namespace).Create(t.Context(), plainService("x"), metav1.CreateOptions{DryRun: []string{"All"}})
 		return apierrors.IsForbidden(err)
 	})
@@ -228,7 +229,7 @@ func TestTheStepProgramImpersonates(t *testing.T) {
 	require.NoError(t, err)
 	w.bind("Group", "slurm-users", "slurmk8s-user")
 	n = w.newNode(site{kubeconfig: w.credential("c1"), services: "impersonate = 'slurmk8s:user:{user}'\nimpersonate_groups = ['slurm-users']"})
-	eventually(t, "the binding is in force", func() bool {
+	eventually.True(t, "the binding is in force", func() bool {
 		s = n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"))
 		if answer := s.reply(); answer[0] != "CODE=0" {
 			s.gone()
@@ -236,7 +237,7 @@ func TestTheStepProgramImpersonates(t *testing.T) {
 		}
 		return true
 	})
-	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+	eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
 	assert.Equal(t, []string{"CODE=0"}, s.end())
 	assert.Empty(t, w.names())
 }

@@ -23,6 +23,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 func rbacGVR(plural string) schema.GroupVersionResource {
@@ -73,10 +74,10 @@ func (w *world) install() {
 	w.bind("Group", "slurmk8s:nodes", "slurmk8s-node")
 	// The API server takes up a policy some time after it was made.
 	stranger := w.as("slurmk8s:node:c9", "slurmk8s:nodes")
-	require.Eventually(w.t, func() bool {
+	eventually.True(w.t, "the policy is in force", func() bool {
 		_, err := stranger.Resource(service.Services).Namespace(w.namespace).Create(w.t.Context(), plainService("probe"), metav1.CreateOptions{DryRun: []string{"All"}})
 		return apierrors.IsInvalid(err)
-	}, 20*time.Second, 50*time.Millisecond, "the policy is in force")
+	})
 }
 
 func manifest(t *testing.T, name string) []*unstructured.Unstructured {

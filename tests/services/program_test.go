@@ -22,6 +22,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/slurmconf"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 var (
@@ -84,7 +85,7 @@ func (w *world) newNode(s site) *node {
 slurm_conf = %q
 slurm_bin_dir = %q
 [kubernetes]
-request_timeout = "1s"
+request_timeout = "5s"
 [log]
 level = "debug"
 file = %q
@@ -92,8 +93,8 @@ file = %q
 kubeconfig = %q
 run_dir = %q
 address = "interface:%s"
-register_timeout = "5s"
-deregister_timeout = "3s"
+register_timeout = "20s"
+deregister_timeout = "10s"
 renew_interval = "%s"
 %s
 %s
@@ -208,7 +209,7 @@ func (s *step) reply() []string {
 		require.NoError(s.t, a.err)
 		slices.Sort(a.fields)
 		return a.fields
-	case <-time.After(20 * time.Second):
+	case <-time.After(eventually.Patience):
 		s.t.Fatal("no reply")
 		return nil
 	}
@@ -226,7 +227,7 @@ func (s *step) end() []string {
 
 func (s *step) gone() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), eventually.Patience)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = s.cmd.Process.Kill() })
 	_ = s.cmd.Wait()

