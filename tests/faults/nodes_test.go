@@ -18,9 +18,9 @@ type nodeSituation struct {
 	shared   bool // a living job of the cluster holds the node already
 	cordoned bool // an administrator closed it
 	// first is what ran before, undisturbed; nil: nothing.
-	first func(*world, *Cell) Command
-	hook  func(*world, *Cell) Command
-	mend  func(*world, *Cell) Command
+	first func(*world, *Job) Command
+	hook  func(*world, *Job) Command
+	next  func(*world, *Job) Command
 	two   bool // the job has two nodes, and the controller takes them
 	// variant is as of serviceSituation.
 	variant  bool
@@ -32,16 +32,16 @@ func (w *world) nodeScenarios() []Scenario {
 	var all []Scenario
 	for _, s := range []nodeSituation{
 		{name: "reclaim", deadline: hookDeadline, hook: prolog, held: true},
-		{name: "reclaim, then the epilog", variant: true, deadline: hookDeadline, hook: prolog, mend: release},
-		{name: "reclaim, an administrator closed it", variant: true, cordoned: true, deadline: hookDeadline, hook: prolog, mend: release},
-		{name: "reclaim, another job has it", variant: true, shared: true, deadline: hookDeadline, hook: prolog, mend: release},
-		{name: "release", first: prolog, deadline: hookDeadline, hook: release, mend: reconcileHere},
-		{name: "release, another job has it", variant: true, shared: true, first: prolog, deadline: hookDeadline, hook: release, mend: reconcileHere},
-		{name: "reconcile a node, its release was lost", first: prolog, hook: reconcileHere, mend: reconcileHere},
+		{name: "reclaim, then the epilog", variant: true, deadline: hookDeadline, hook: prolog, next: release},
+		{name: "reclaim, an administrator closed it", variant: true, cordoned: true, deadline: hookDeadline, hook: prolog, next: release},
+		{name: "reclaim, another job has it", variant: true, shared: true, deadline: hookDeadline, hook: prolog, next: release},
+		{name: "release", first: prolog, deadline: hookDeadline, hook: release, next: reconcileHere},
+		{name: "release, another job has it", variant: true, shared: true, first: prolog, deadline: hookDeadline, hook: release, next: reconcileHere},
+		{name: "reconcile a node, its release was lost", first: prolog, hook: reconcileHere, next: reconcileHere},
 		{name: "reclaim by the controller", variant: true, two: true, hook: prologSlurmctld, held: true, deadline: slurmctldDeadline},
-		{name: "release by the controller", variant: true, two: true, first: prologSlurmctld, hook: epilogSlurmctld, mend: reconcileNodes,
+		{name: "release by the controller", variant: true, two: true, first: prologSlurmctld, hook: epilogSlurmctld, next: reconcileNodes,
 			deadline: slurmctldDeadline},
-		{name: "reconcile all nodes, their release was lost", variant: true, two: true, first: prologSlurmctld, hook: reconcileNodes, mend: reconcileNodes},
+		{name: "reconcile all nodes, their release was lost", variant: true, two: true, first: prologSlurmctld, hook: reconcileNodes, next: reconcileNodes},
 	} {
 		all = append(all, w.nodeScenario(s))
 	}
@@ -61,12 +61,12 @@ func (w *world) nodeScenario(s nodeSituation) Scenario {
 	}
 	scenario := Scenario{
 		Name: s.name, Deadline: s.deadline, Waits: s.deadline > hookDeadline,
-		Setup: func(ctx context.Context, c *Cell) error {
+		Setup: func(ctx context.Context, c *Job) error {
 			if err := configureNodes(c); err != nil {
 				return err
 			}
 			for _, name := range s.nodes(c) {
-				if err := w.furnishNode(ctx, c, name, s); err != nil {
+				if err := w.addNode(ctx, c, name, s); err != nil {
 					return err
 				}
 			}
@@ -76,8 +76,8 @@ func (w *world) nodeScenario(s nodeSituation) Scenario {
 			}
 			return err
 		},
-		Command: func(c *Cell) Command { return s.hook(w, c) },
-		State: func(ctx context.Context, c *Cell) (any, error) {
+		Command: func(c *Job) Command { return s.hook(w, c) },
+		State: func(ctx context.Context, c *Job) (any, error) {
 			end, err := w.nodeEnd(ctx, c)
 			if !s.held {
 				end.Pods = nil // who was on the node before is not the release's to tell
@@ -87,18 +87,18 @@ func (w *world) nodeScenario(s nodeSituation) Scenario {
 		Foreign: w.foreignNodes,
 		Again:   refusalRests,
 		Cleanup: w.clearNodes,
-		Verify: func(c *Cell, _ *Outcome, end any) error {
+		Verify: func(c *Job, _ *Outcome, end any) error {
 			return s.verify(c, end.(nodeEnd))
 		},
-		Finally: func(ctx context.Context, c *Cell) error { return w.endNodes(ctx, s, c) },
+		Finally: func(ctx context.Context, c *Job) error { return w.endNodes(ctx, s, c) },
 	}
 	if s.variant {
 		scenario.Only = telling
 	}
-	if s.mend != nil {
-		scenario.Mend = func(c *Cell) Command { return s.mend(w, c) }
+	if s.next != nil {
+		scenario.Next = func(c *Job) Command { return s.next(w, c) }
 	}
-	scenario.Perform = func(ctx context.Context, c *Cell, p *process, begin func()) (*Outcome, error) {
+	scenario.Perform = func(ctx context.Context, c *Job, p *process, begin func()) (*Outcome, error) {
 		if s.first != nil {
 			o, err := p.Run(ctx, s.first(w, c), s.deadline)
 			if err != nil {
@@ -115,7 +115,7 @@ func (w *world) nodeScenario(s nodeSituation) Scenario {
 }
 
 // refusalRests is what the SPANK plugin does before it calls a prolog again.
-func refusalRests(c *Cell) error {
+func refusalRests(c *Job) error {
 	err := os.Remove(c.Path(fmt.Sprintf("%s/refuse.%d", runDir, c.JobID)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -123,7 +123,7 @@ func refusalRests(c *Cell) error {
 	return err
 }
 
-func (s nodeSituation) nodes(c *Cell) []string {
+func (s nodeSituation) nodes(c *Job) []string {
 	if s.two {
 		return nodesOf(c)
 	}
@@ -131,7 +131,7 @@ func (s nodeSituation) nodes(c *Cell) []string {
 }
 
 // verify compares with what the nodes were before.
-func (s nodeSituation) verify(c *Cell, end nodeEnd) error {
+func (s nodeSituation) verify(c *Job, end nodeEnd) error {
 	before, err := os.ReadFile(c.Path("before"))
 	if err != nil {
 		return err
@@ -151,10 +151,10 @@ func (s nodeSituation) verify(c *Cell, end nodeEnd) error {
 }
 
 // endNodes ends the job, and one reconcile follows.
-func (w *world) endNodes(ctx context.Context, s nodeSituation, c *Cell) error {
-	last := []func(*world, *Cell) Command{release, reconcileHere}
+func (w *world) endNodes(ctx context.Context, s nodeSituation, c *Job) error {
+	last := []func(*world, *Job) Command{release, reconcileHere}
 	if s.two {
-		last = []func(*world, *Cell) Command{reconcileNodes}
+		last = []func(*world, *Job) Command{reconcileNodes}
 	}
 	for _, command := range last {
 		o, err := (&process{}).Run(ctx, command(w, c), s.deadline)
@@ -175,7 +175,7 @@ func (w *world) endNodes(ctx context.Context, s nodeSituation, c *Cell) error {
 
 // configureNodes writes the files of the node and of the controller. Slurm knows the
 // living job only.
-func configureNodes(c *Cell) error {
+func configureNodes(c *Job) error {
 	if err := configure(c); err != nil {
 		return err
 	}
@@ -204,35 +204,35 @@ func configureNodes(c *Cell) error {
 	)
 }
 
-func nodeHook(w *world, c *Cell, hook string) Command {
+func nodeHook(w *world, c *Job, hook string) Command {
 	name := nodesOf(c)[0]
 	return Command{Argv: []string{w.program, "hook", "-0", hook}, Fields: map[string]string{
 		"CONFIG": c.Path("node.toml"), "JOB_ID": strconv.Itoa(c.JobID), "UID": "0", "GID": "0", "NODE": name, "NODELIST": name,
 		"RESTART_COUNT": "0", "DEADLINE_MS": strconv.FormatInt(hookDeadline.Milliseconds(), 10)}}
 }
 
-func prolog(w *world, c *Cell) Command  { return nodeHook(w, c, "k8s_job_prolog") }
-func release(w *world, c *Cell) Command { return nodeHook(w, c, "k8s_job_epilog") }
+func prolog(w *world, c *Job) Command  { return nodeHook(w, c, "k8s_job_prolog") }
+func release(w *world, c *Job) Command { return nodeHook(w, c, "k8s_job_epilog") }
 
-func reconcileHere(w *world, c *Cell) Command {
+func reconcileHere(w *world, c *Job) Command {
 	return Command{ForPeople: true, Env: []string{"PATH=/usr/bin:/bin", "SLURMD_NODENAME=" + nodesOf(c)[0]},
 		Argv: []string{w.program, "reconcile", "--config", c.Path("node.toml"), "--limit", nodeLimit.String()}}
 }
 
-func reconcileNodes(w *world, c *Cell) Command {
+func reconcileNodes(w *world, c *Job) Command {
 	return Command{ForPeople: true, Lines: 2, Argv: []string{w.program, "reconcile", "--config", c.Path("slurmk8s.toml"), "--limit", nodeLimit.String()}}
 }
 
-func slurmctldHook(w *world, c *Cell, command string) Command {
+func slurmctldHook(w *world, c *Job, command string) Command {
 	return Command{ForPeople: true, Argv: []string{w.program, command, "--config", c.Path("slurmk8s.toml")}, Env: []string{
 		"PATH=/usr/bin:/bin", fmt.Sprintf("SLURM_JOB_ID=%d", c.JobID), "SLURM_JOB_NODELIST=" + strings.Join(nodesOf(c), ","), "SLURM_JOB_UID=0"}}
 }
 
-func prologSlurmctld(w *world, c *Cell) Command { return slurmctldHook(w, c, "prolog-slurmctld") }
-func epilogSlurmctld(w *world, c *Cell) Command { return slurmctldHook(w, c, "epilog-slurmctld") }
+func prologSlurmctld(w *world, c *Job) Command { return slurmctldHook(w, c, "prolog-slurmctld") }
+func epilogSlurmctld(w *world, c *Job) Command { return slurmctldHook(w, c, "epilog-slurmctld") }
 
 // nodeFiles are those that the hooks left in run_dir, but for locks.
-func nodeFiles(c *Cell) ([]string, error) {
+func nodeFiles(c *Job) ([]string, error) {
 	var files []string
 	err := filepath.WalkDir(c.Path(runDir), func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {

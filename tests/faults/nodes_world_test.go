@@ -50,13 +50,13 @@ func (w *world) kubelets(ctx context.Context) error {
 	return nil
 }
 
-// nodesOf are the cell's nodes: in Slurm and in Kubernetes they have one name.
-func nodesOf(c *Cell) []string {
+// nodesOf are the job's nodes: in Slurm and in Kubernetes they have one name.
+func nodesOf(c *Job) []string {
 	return []string{fmt.Sprintf("node-%d-a", c.JobID), fmt.Sprintf("node-%d-b", c.JobID)}
 }
 
-// otherHolder is a job that lives, of the cell's cluster.
-func otherHolder(c *Cell) string { return fmt.Sprintf("%s/%d/0=reclaim", c.Cluster, livingJob) }
+// otherHolder is a job that lives, of the job's cluster.
+func otherHolder(c *Job) string { return fmt.Sprintf("%s/%d/0=reclaim", c.Cluster, livingJob) }
 
 func newNode(name string, annotations, labels map[string]any, cordoned bool) *unstructured.Unstructured {
 	spec := map[string]any{"podCIDR": "10.9.0.0/24"}
@@ -79,8 +79,8 @@ func newPod(name, on, controller string) *unstructured.Unstructured {
 	return o
 }
 
-// furnishNodes makes the place's bystanders: nodes that others closed or hold.
-func (w *world) furnishNodes(ctx context.Context, p Place) error {
+// addForeignNodes makes the place's bystanders: nodes that others closed or hold.
+func (w *world) addForeignNodes(ctx context.Context, p Site) error {
 	held := func(holders string) map[string]any {
 		return map[string]any{node.AnnotationHolders: holders, node.AnnotationChanged: "cordon"}
 	}
@@ -97,9 +97,9 @@ func (w *world) furnishNodes(ctx context.Context, p Place) error {
 	return w.byHand(ctx, p.Namespace, newPod("web-elsewhere", p.Namespace+"-cordoned", "ReplicaSet"))
 }
 
-// furnishNode makes one of the cell's nodes: two pods that may be evicted, and one
+// addNode makes one of the job's nodes: two pods that may be evicted, and one
 // that may not.
-func (w *world) furnishNode(ctx context.Context, c *Cell, name string, s nodeSituation) error {
+func (w *world) addNode(ctx context.Context, c *Job, name string, s nodeSituation) error {
 	var annotations, labels map[string]any
 	if s.shared {
 		annotations = map[string]any{node.AnnotationHolders: otherHolder(c), node.AnnotationChanged: "cordon"}
@@ -145,7 +145,7 @@ type nodeEnd struct {
 	Files []string // of the node
 }
 
-func (w *world) nodeEnd(ctx context.Context, c *Cell) (end nodeEnd, err error) {
+func (w *world) nodeEnd(ctx context.Context, c *Job) (end nodeEnd, err error) {
 	anonymous := strings.NewReplacer(c.Cluster, "CLUSTER", strconv.Itoa(c.JobID), "JOB").Replace
 	for _, name := range nodesOf(c) {
 		o, err := w.client.Resource(node.Nodes).Get(ctx, name, metav1.GetOptions{})
@@ -173,7 +173,7 @@ func (w *world) nodeEnd(ctx context.Context, c *Cell) (end nodeEnd, err error) {
 }
 
 // foreignNodes is what is not the job's: other nodes, and the pods that stay.
-func (w *world) foreignNodes(ctx context.Context, c *Cell) (string, error) {
+func (w *world) foreignNodes(ctx context.Context, c *Job) (string, error) {
 	var all []string
 	nodes, err := w.client.Resource(node.Nodes).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -192,8 +192,8 @@ func (w *world) foreignNodes(ctx context.Context, c *Cell) (string, error) {
 	return strings.Join(all, "\n"), nil
 }
 
-// clearNodes removes the cell's nodes and pods.
-func (w *world) clearNodes(ctx context.Context, c *Cell) error {
+// clearNodes removes the job's nodes and pods.
+func (w *world) clearNodes(ctx context.Context, c *Job) error {
 	now := int64(0)
 	pods := w.client.Resource(node.Pods).Namespace(c.Namespace)
 	list, err := pods.List(ctx, metav1.ListOptions{})

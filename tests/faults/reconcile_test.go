@@ -18,17 +18,17 @@ func (w *world) reconcileScenarios() []Scenario {
 	return []Scenario{{
 		Name:     lost.name,
 		Deadline: 2 * reconcileLimit,
-		Setup: func(ctx context.Context, c *Cell) error {
+		Setup: func(ctx context.Context, c *Job) error {
 			return w.prepare(ctx, c, lost, []string{"#DW Teardown action=complete delay=" + storageDelay})
 		},
-		Command: func(c *Cell) Command {
+		Command: func(c *Job) Command {
 			return Command{ForPeople: true, Argv: []string{w.program, "reconcile",
 				"--config", c.Path("slurmk8s.toml"), "--limit", reconcileLimit.String()}}
 		},
 		State:   w.endState,
 		Foreign: w.foreign,
-		Cleanup: w.stage.clear,
-		Verify: func(c *Cell, o *Outcome, end any) error {
+		Cleanup: w.fixtures.clear,
+		Verify: func(c *Job, o *Outcome, end any) error {
 			if !strings.Contains(string(o.Stdout), c.Name()) {
 				return fmt.Errorf("it does not say that it removed %s: %q", c.Name(), o.Stdout)
 			}

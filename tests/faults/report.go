@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Result is what one cell showed.
+// Result is what one run showed.
 type Result struct {
 	Plan     Plan
 	Struck   bool // the run had the planned request
@@ -71,7 +71,7 @@ type Report struct {
 	Results  []Result
 }
 
-// Count is how many cells passed and failed, and how many of those that passed
+// Count is how many runs passed and failed, and how many of those that passed
 // had no fault because their run was shorter than the undisturbed one.
 func (r *Report) Count() (passed, failed, unreached int) {
 	for i := range r.Results {
@@ -165,7 +165,7 @@ func tableOrder(rows []string) []string {
 }
 
 // Problems prints each problem once, with the requests at which a fault showed
-// it: one defect fails a hundred cells.
+// it: one defect fails a hundred runs.
 func (r *Report) Problems() string {
 	var b strings.Builder
 	type defect struct {

@@ -9,23 +9,27 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
-// fakePlaces lets cells run side by side; the stand-in knows one namespace.
-func fakePlaces(n int) []Place {
-	places := make([]Place, n)
-	for i := range places {
-		places[i] = Place{Namespace: ns, Cluster: "c"}
+// fakeSites lets jobs run side by side; the fake hook knows one namespace.
+func fakeSites(n int) []Site {
+	sites := make([]Site, n)
+	for i := range sites {
+		sites[i] = Site{Namespace: ns, Cluster: "c"}
 	}
-	return places
+	return sites
 }
 
 func TestRunnerPassesASoundHook(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the whole matrix of the stand-in takes seconds, left out by -short")
+		t.Skip("the whole matrix of the fake hook takes seconds, left out by -short")
 	}
 	api := startFakeAPI(t)
-	report, err := NewRunner(api.config(), Faults(), fakePlaces(12), fakePlaces(4)).Run(t.Context(), standInScenario(t, api, sound))
+	runner := NewRunner(api.config(), Faults(), fakeSites(12), fakeSites(4))
+	go runner.Watch(t.Context(), nil)
+	report, err := runner.Run(t.Context(), fakeHookScenario(t, api, sound))
 	require.NoError(t, err)
 	t.Logf("\n%s%s", report, legend)
 	passed, failed, _ := report.Count()
@@ -53,7 +57,7 @@ func TestRunnerFindsADefect(t *testing.T) {
 			api := startFakeAPI(t)
 			selected, err := Select(tt.faults)
 			require.NoError(t, err)
-			report, err := NewRunner(api.config(), selected, fakePlaces(12), fakePlaces(2)).Run(t.Context(), standInScenario(t, api, tt.defect))
+			report, err := NewRunner(api.config(), selected, fakeSites(12), fakeSites(2)).Run(t.Context(), fakeHookScenario(t, api, tt.defect))
 			require.NoError(t, err)
 			_, failed, _ := report.Count()
 			assert.Positive(t, failed)
@@ -66,10 +70,10 @@ func TestRunnerTriesAgainWhatFailedOnAnOverrunMachine(t *testing.T) {
 	api := startFakeAPI(t)
 	selected, err := Select("503")
 	require.NoError(t, err)
-	runner := NewRunner(api.config(), selected, fakePlaces(6), fakePlaces(6))
+	runner := NewRunner(api.config(), selected, fakeSites(6), fakeSites(6))
 	go runner.Watch(t.Context(), func(context.Context) error { return errors.New("starved") })
-	require.Eventually(t, func() bool { return runner.pulse.weak(time.Now()) }, 5*time.Second, beat/10)
-	report, err := runner.Run(t.Context(), standInScenario(t, api, impatient))
+	eventually.True(t, "the machine is overloaded", func() bool { return runner.machine.overloaded(time.Now()) })
+	report, err := runner.Run(t.Context(), fakeHookScenario(t, api, impatient))
 	require.NoError(t, err)
 	assert.Positive(t, report.Voided())
 	_, failed, _ := report.Count()
@@ -78,28 +82,28 @@ func TestRunnerTriesAgainWhatFailedOnAnOverrunMachine(t *testing.T) {
 
 func TestRunnerRefusesAnUndisturbedRunThatFails(t *testing.T) {
 	api := startFakeAPI(t)
-	s := standInScenario(t, api, sound)
-	s.Command = func(*Cell) Command { return Command{Argv: []string{"/bin/sh", "-c", "printf 'MESSAGE=no\\0'; exit 3"}} }
-	_, err := NewRunner(api.config(), Faults(), fakePlaces(1), fakePlaces(1)).Run(t.Context(), s)
+	s := fakeHookScenario(t, api, sound)
+	s.Command = func(*Job) Command { return Command{Argv: []string{"/bin/sh", "-c", "printf 'MESSAGE=no\\0'; exit 3"}} }
+	_, err := NewRunner(api.config(), Faults(), fakeSites(1), fakeSites(1)).Run(t.Context(), s)
 	assert.ErrorContains(t, err, "undisturbed run: exit status 3: no")
 }
 
-func TestRunnerMendsByWhatSlurmRunsNext(t *testing.T) {
+func TestRunnerRepairsByWhatSlurmRunsNext(t *testing.T) {
 	api := startFakeAPI(t)
-	s := standInScenario(t, api, notAgain) // it would fail if it were run again
+	s := fakeHookScenario(t, api, notAgain) // it would fail if it were run again
 	s.Only = []string{"kill-after"}
-	s.Mend = func(*Cell) Command { return Command{Argv: []string{"/bin/true"}} }
-	s.State = func(context.Context, *Cell) (any, error) { return "whatever it left", nil }
+	s.Next = func(*Job) Command { return Command{Argv: []string{"/bin/true"}} }
+	s.State = func(context.Context, *Job) (any, error) { return "whatever it left", nil }
 	left := errors.New("an object is left")
 	ended := 0
-	s.Finally = func(_ context.Context, c *Cell) error {
+	s.Finally = func(_ context.Context, c *Job) error {
 		if c.Plan.At > 0 {
 			ended++
 			return left
 		}
 		return nil
 	}
-	report, err := NewRunner(api.config(), Faults(), fakePlaces(1), fakePlaces(1)).Run(t.Context(), s)
+	report, err := NewRunner(api.config(), Faults(), fakeSites(1), fakeSites(1)).Run(t.Context(), s)
 	require.NoError(t, err)
 	assert.Positive(t, ended)
 	for _, r := range report.Results {

@@ -10,39 +10,39 @@ import (
 )
 
 // Scenario is one hook in one situation. The functions are called from several
-// goroutines at once, each with a Cell of its own.
+// goroutines at once, each with a Job of its own.
 type Scenario struct {
 	Name     string
 	Deadline time.Duration // as the hook is told
 
 	// Setup makes what the hook finds, past the proxy, and writes its
-	// configuration into Cell.Dir.
-	Setup func(context.Context, *Cell) error
-	// Command is the hook; Cell.Kubeconfig is how it reaches the API server.
-	Command func(*Cell) Command
+	// configuration into Job.Dir.
+	Setup func(context.Context, *Job) error
+	// Command is the hook; Job.Kubeconfig is how it reaches the API server.
+	Command func(*Job) Command
 	// Perform runs a hook that is more than Command's program with one answer; may
 	// be nil. What it does before it calls begin is preparation and undisturbed.
-	Perform func(ctx context.Context, c *Cell, p *process, begin func()) (*Outcome, error)
-	// Mend is what Slurm runs after the hook, whether or not that did its work; nil:
+	Perform func(ctx context.Context, c *Job, p *process, begin func()) (*Outcome, error)
+	// Next is what Slurm runs after the hook, whether or not that did its work; nil:
 	// after a disturbed run the hook again.
-	Mend func(*Cell) Command
-	// Finally ends the job when all else is judged; its error fails the cell. May
+	Next func(*Job) Command
+	// Finally ends the job when all else is judged; its error fails the job. May
 	// be nil.
-	Finally func(context.Context, *Cell) error
+	Finally func(context.Context, *Job) error
 	// Await returns when what the hook set going has settled; may be nil.
-	Await func(context.Context, *Cell) error
+	Await func(context.Context, *Job) error
 	// State is the end state, without what differs from run to run: the same for
 	// an undisturbed run and for a disturbed one that was run again.
-	State func(context.Context, *Cell) (any, error)
+	State func(context.Context, *Job) (any, error)
 	// Verify judges the undisturbed run and its end state; may be nil.
-	Verify func(c *Cell, o *Outcome, end any) error
+	Verify func(c *Job, o *Outcome, end any) error
 	// Foreign is every object that is not the hook's, byte by byte.
-	Foreign func(context.Context, *Cell) (string, error)
+	Foreign func(context.Context, *Job) (string, error)
 	// Again is what happens between the disturbed run and the next, such as time
 	// passing; may be nil.
-	Again func(*Cell) error
+	Again func(*Job) error
 	// Cleanup removes what Setup and the hook made.
-	Cleanup func(context.Context, *Cell) error
+	Cleanup func(context.Context, *Job) error
 
 	// Only names the faults of a scenario that is a variant of another one; nil is all.
 	Only []string
@@ -52,22 +52,22 @@ type Scenario struct {
 	// MayBeBusy allows "ask again later" of a disturbed run.
 	MayBeBusy bool
 	// Hasty is a hook whose deadline leaves no time for a second try: it need not
-	// get over a fault that strikes once, only end in time and mend when it is
+	// get over a fault that strikes once, only end in time and be repaired when it is
 	// run again.
 	Hasty bool
 }
 
-// Place is where one cell at a time runs: a namespace and a Slurm cluster's name
-// of its own, so that cells in parallel do not see each other.
-type Place struct {
+// Site is where one job at a time runs: a namespace and a Slurm cluster's name
+// of its own, so that jobs in parallel do not see each other.
+type Site struct {
 	Namespace string
 	Cluster   string
 }
 
-// Cell is one run of a scenario.
-type Cell struct {
-	Place
-	JobID      int    // unique among all cells
+// Job is one run of a scenario.
+type Job struct {
+	Site
+	JobID      int    // unique among all jobs
 	Dir        string // removed after the run
 	Kubeconfig string // through the proxy
 	Plan       Plan
@@ -76,16 +76,16 @@ type Cell struct {
 
 // LogFile is where the hook's configuration should send its log: it is searched
 // for crashes and secrets.
-func (c *Cell) LogFile() string { return filepath.Join(c.Dir, "slurmk8s.log") }
+func (c *Job) LogFile() string { return filepath.Join(c.Dir, "slurmk8s.log") }
 
 // Name is the job's Workflow.
-func (c *Cell) Name() string { return fmt.Sprintf("bb%d", c.JobID) }
+func (c *Job) Name() string { return fmt.Sprintf("bb%d", c.JobID) }
 
-// Path is a file of the cell.
-func (c *Cell) Path(name string) string { return filepath.Join(c.Dir, name) }
+// Path is a file of the job.
+func (c *Job) Path(name string) string { return filepath.Join(c.Dir, name) }
 
-// Write writes a file of the cell that only its owner may read.
-func (c *Cell) Write(name, text string) error {
+// Write writes a file of the job that only its owner may read.
+func (c *Job) Write(name, text string) error {
 	return os.WriteFile(c.Path(name), []byte(text), 0o600)
 }
 

@@ -29,11 +29,11 @@ const (
 	renewInterval = 5 * time.Second
 )
 
-// portOf is the job's port on its node: cells share one address.
-func portOf(c *Cell) int { return 20000 + c.JobID%10000 }
+// portOf is the job's port on its node: jobs share one address.
+func portOf(c *Job) int { return 20000 + c.JobID%10000 }
 
 // deadJob is a job that Slurm does not know any more.
-func deadJob(c *Cell) int { return c.JobID + 500000 }
+func deadJob(c *Job) int { return c.JobID + 500000 }
 
 // serviceSituation is a registration in one of its moments.
 type serviceSituation struct {
@@ -41,13 +41,13 @@ type serviceSituation struct {
 	spec string // --k8s-register
 	step string // "": batch
 	// before is what is there already.
-	before func(context.Context, *world, *Cell) error
+	before func(context.Context, *world, *Job) error
 	// act is the moment that is disturbed.
-	act func(*act) (*Outcome, error)
+	act func(*action) (*Outcome, error)
 	// hook is what is disturbed where it is no step program.
-	hook func(*world, *Cell) Command
-	// mend is what follows; nil: act again.
-	mend     func(*world, *Cell) Command
+	hook func(*world, *Job) Command
+	// next is what follows; nil: act again.
+	next     func(*world, *Job) Command
 	deadline time.Duration
 	// variant is one of another situation's: only what differs there is tried.
 	variant bool
@@ -64,7 +64,7 @@ const (
 	twoOfThem = plain + ";name=db,port=5432:PORT,host=all,ready=none"
 )
 
-func specOf(c *Cell, spec string) string {
+func specOf(c *Job, spec string) string {
 	return strings.ReplaceAll(spec, "PORT", strconv.Itoa(portOf(c)))
 }
 
@@ -72,7 +72,7 @@ func (w *world) serviceScenarios() []Scenario {
 	var all []Scenario
 	for _, s := range []serviceSituation{
 		{name: "register", tells: 1, spec: withProbe, act: register, want: one("false")},
-		{name: "register, then the epilog", variant: true, tells: 1, spec: withProbe, act: register, mend: epilog},
+		{name: "register, then the epilog", variant: true, tells: 1, spec: withProbe, act: register, next: epilog},
 		{name: "register, a dead job has the name", variant: true, tells: 2, spec: withProbe, before: left(both), act: register,
 			want: append(one("false"), "Lease slurm-CLUSTER-DEAD ")},
 		{name: "register, second node of host=all", variant: true, tells: 1, spec: withProbe + ",host=all", before: registered("c2", withProbe+",host=all"), act: register,
@@ -83,13 +83,13 @@ func (w *world) serviceScenarios() []Scenario {
 		{name: "renew", spec: plain, act: renew, deadline: 2 * renewInterval, want: one("true")},
 		{name: "renew, somebody removed all", variant: true, tells: 1, spec: both, act: restore, deadline: 2 * renewInterval,
 			want: append(one("true"), "Endpoints web of slurm-CLUSTER-JOB ")},
-		{name: "deregister", spec: plain, act: deregister, mend: epilog},
-		{name: "deregister two services", variant: true, spec: twoOfThem, act: deregister, mend: epilog},
-		{name: "epilog of a killed step program", spec: both, act: afterKill, hook: epilog, mend: reconcileNode},
-		{name: "epilog, another node serves", variant: true, spec: allNodes, before: registered("c2", allNodes), act: afterKill, hook: epilog, mend: reconcileNode,
+		{name: "deregister", spec: plain, act: deregister, next: epilog},
+		{name: "deregister two services", variant: true, spec: twoOfThem, act: deregister, next: epilog},
+		{name: "epilog of a killed step program", spec: both, act: afterKill, hook: epilog, next: reconcileNode},
+		{name: "epilog, another node serves", variant: true, spec: allNodes, before: registered("c2", allNodes), act: afterKill, hook: epilog, next: reconcileNode,
 			want: []string{slice("c2", "true"), "Lease slurm-CLUSTER-JOB ", "Service web of slurm-CLUSTER-JOB "}},
-		{name: "reconcile on a node", variant: true, spec: plain, act: afterKill, hook: reconcileNode, mend: reconcileNode, deadline: 2 * reconcileLimit},
-		{name: "reconcile on the controller", variant: true, before: left(both), hook: reconcileAll, mend: reconcileAll, deadline: 2 * reconcileLimit},
+		{name: "reconcile on a node", variant: true, spec: plain, act: afterKill, hook: reconcileNode, next: reconcileNode, deadline: 2 * reconcileLimit},
+		{name: "reconcile on the controller", variant: true, before: left(both), hook: reconcileAll, next: reconcileAll, deadline: 2 * reconcileLimit},
 	} {
 		all = append(all, w.serviceScenario(s))
 	}
@@ -115,36 +115,36 @@ func (w *world) serviceScenario(s serviceSituation) Scenario {
 	}
 	scenario := Scenario{
 		Name: s.name, Deadline: s.deadline, Waits: s.deadline > renewInterval,
-		Setup: func(ctx context.Context, c *Cell) error {
+		Setup: func(ctx context.Context, c *Job) error {
 			if err := w.configureServices(c, s.deadline); err != nil {
 				return err
 			}
-			if err := w.furnishCell(ctx, c); err != nil || s.before == nil {
+			if err := w.addNeighbours(ctx, c); err != nil || s.before == nil {
 				return err
 			}
 			return s.before(ctx, w, c)
 		},
 		State: w.serviceEnd,
-		Verify: func(_ *Cell, _ *Outcome, end any) error {
+		Verify: func(_ *Job, _ *Outcome, end any) error {
 			return wanted(s.want, end.(serviceEnd))
 		},
 		Foreign: w.foreignServices,
-		Finally: func(ctx context.Context, c *Cell) error { return w.endJob(ctx, c) },
+		Finally: func(ctx context.Context, c *Job) error { return w.endJob(ctx, c) },
 		Cleanup: w.clearServices,
 	}
 	if s.variant {
 		scenario.Only = telling
 	}
 	if s.hook != nil {
-		scenario.Command = func(c *Cell) Command { return s.hook(w, c) }
+		scenario.Command = func(c *Job) Command { return s.hook(w, c) }
 	}
 	if s.act != nil {
-		scenario.Perform = func(ctx context.Context, c *Cell, p *process, begin func()) (*Outcome, error) {
-			return s.act(&act{ctx: ctx, w: w, s: s, c: c, p: p, begin: begin})
+		scenario.Perform = func(ctx context.Context, c *Job, p *process, begin func()) (*Outcome, error) {
+			return s.act(&action{ctx: ctx, w: w, s: s, c: c, p: p, begin: begin})
 		}
 	}
-	if s.mend != nil {
-		scenario.Mend = func(c *Cell) Command { return s.mend(w, c) }
+	if s.next != nil {
+		scenario.Next = func(c *Job) Command { return s.next(w, c) }
 	}
 	return scenario
 }
@@ -166,7 +166,7 @@ func wanted(want []string, end serviceEnd) error {
 }
 
 // configureServices writes the files of each node of the job, and the controller's.
-func (w *world) configureServices(c *Cell, deadline time.Duration) error {
+func (w *world) configureServices(c *Job, deadline time.Duration) error {
 	if err := configure(c); err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ namespaces = [%q]
 }
 
 // registrar makes services as another node or job did before, past the proxy.
-func (w *world) registrar(c *Cell, job int, node string) *service.Registrar {
+func (w *world) registrar(c *Job, job int, node string) *service.Registrar {
 	return &service.Registrar{
 		Kube: w.kube, Job: anchor.Job{Cluster: c.Cluster, ID: uint32(job), UID: 0, User: "root"},
 		Step: "batch", Node: node, Address: w.address, LeaseDuration: 3 * renewInterval,
@@ -213,7 +213,7 @@ func quiet() *logrus.Entry {
 	return logrus.NewEntry(log)
 }
 
-func (w *world) registerNow(ctx context.Context, c *Cell, job int, node, spec string) error {
+func (w *world) registerNow(ctx context.Context, c *Job, job int, node, spec string) error {
 	specs, err := service.Parse(specOf(c, spec), nil)
 	if err != nil {
 		return err
@@ -232,15 +232,15 @@ func (w *world) registerNow(ctx context.Context, c *Cell, job int, node, spec st
 }
 
 // left is what a job that is over left behind on another node.
-func left(spec string) func(context.Context, *world, *Cell) error {
-	return func(ctx context.Context, w *world, c *Cell) error {
+func left(spec string) func(context.Context, *world, *Job) error {
+	return func(ctx context.Context, w *world, c *Job) error {
 		return w.registerNow(ctx, c, deadJob(c), "c2", spec)
 	}
 }
 
 // registered is the job's batch step, whose program lives.
-func registered(node, spec string) func(context.Context, *world, *Cell) error {
-	return func(ctx context.Context, w *world, c *Cell) error {
+func registered(node, spec string) func(context.Context, *world, *Job) error {
+	return func(ctx context.Context, w *world, c *Job) error {
 		marks := mark.Dir(c.Path(map[string]string{"c1": runDir, "c2": otherRunDir}[node]))
 		err := marks.Add(uint32(c.JobID), "batch", []string{c.Namespace + "/" + serviceName}, func([]string) error { return nil })
 		if err != nil {
@@ -251,25 +251,25 @@ func registered(node, spec string) func(context.Context, *world, *Cell) error {
 }
 
 // epilog, reconcileNode and reconcileAll are what Slurm and an administrator run.
-func epilog(w *world, c *Cell) Command { return epilogOn(w, c, "c1") }
+func epilog(w *world, c *Job) Command { return epilogOn(w, c, "c1") }
 
-func epilogOn(w *world, c *Cell, node string) Command {
+func epilogOn(w *world, c *Job, node string) Command {
 	return Command{Argv: []string{w.program, "hook", "-0", "k8s_job_epilog"}, Fields: map[string]string{
 		"CONFIG": c.Path(node + ".toml"), "JOB_ID": strconv.Itoa(c.JobID), "UID": "0", "GID": "0", "NODE": node,
 		"RESTART_COUNT": "0", "DEADLINE_MS": strconv.FormatInt(hookDeadline.Milliseconds(), 10)}}
 }
 
-func reconcileNode(w *world, c *Cell) Command {
+func reconcileNode(w *world, c *Job) Command {
 	return Command{ForPeople: true, Env: []string{"PATH=/usr/bin:/bin", "SLURMD_NODENAME=c1"},
 		Argv: []string{w.program, "reconcile", "--config", c.Path("c1.toml"), "--limit", reconcileLimit.String()}}
 }
 
-func reconcileAll(w *world, c *Cell) Command {
+func reconcileAll(w *world, c *Job) Command {
 	return Command{ForPeople: true, Lines: 2, Argv: []string{w.program, "reconcile", "--config", c.Path("slurmk8s.toml"), "--limit", reconcileLimit.String()}}
 }
 
 // endJob runs the epilogs of all nodes; then nothing may be left.
-func (w *world) endJob(ctx context.Context, c *Cell) error {
+func (w *world) endJob(ctx context.Context, c *Job) error {
 	for _, node := range []string{"c1", "c2"} {
 		o, err := (&process{}).Run(ctx, epilogOn(w, c, node), hookDeadline)
 		if err != nil {

@@ -29,7 +29,7 @@ var serviceResources = []schema.GroupVersionResource{
 	service.EndpointSlices, service.Endpoints, service.Services, anchor.Leases,
 }
 
-// foreignPrefix begins the names of the bystanders that each cell gets for itself.
+// foreignPrefix begins the names of the bystanders that each job gets for itself.
 const foreignPrefix = "foreign-"
 
 func objectKey(namespace string, gvr schema.GroupVersionResource, name string) string {
@@ -52,9 +52,9 @@ func nodeInterface(t *testing.T) (string, netip.Addr) {
 	return "", netip.Addr{}
 }
 
-// furnishServices makes the bystanders of a place that stay: objects that look
+// addForeignServices makes the bystanders of a place that stay: objects that look
 // like the bridge's, or like those of its jobs, and are not.
-func (w *world) furnishServices(ctx context.Context, p Place) error {
+func (w *world) addForeignServices(ctx context.Context, p Site) error {
 	living, elsewhere := ourLabels(p.Cluster, livingJob), ourLabels("other", 77)
 	halfOurs := map[string]any{"slurmk8s.io/cluster": p.Cluster, "slurmk8s.io/job-id": "78"}
 	noJob := map[string]any{"slurmk8s.io/cluster": p.Cluster, "slurmk8s.io/managed-by": "slurmk8s"}
@@ -77,9 +77,9 @@ func (w *world) furnishServices(ctx context.Context, p Place) error {
 	return nil
 }
 
-// furnishCell makes those that are near this cell's job: its number in another
+// addNeighbours makes neighbours of the job: its number in another
 // cluster, its labels by another hand, an administrator's slice of its Service.
-func (w *world) furnishCell(ctx context.Context, c *Cell) error {
+func (w *world) addNeighbours(ctx context.Context, c *Job) error {
 	another := ourLabels(c.Cluster, c.JobID)
 	another["slurmk8s.io/managed-by"] = "kubectl"
 	for _, o := range []*unstructured.Unstructured{
@@ -131,9 +131,9 @@ func newLease(name string, labels map[string]any) *unstructured.Unstructured {
 		"spec": map[string]any{"holderIdentity": "somebody"}})
 }
 
-// objects are those of the place, apart: what jobs of the cell have, and what they
+// objects are those of the site, apart: what jobs of the job have, and what they
 // have not.
-func (w *world) objects(ctx context.Context, p Place) (own, foreign []unstructured.Unstructured, err error) {
+func (w *world) objects(ctx context.Context, p Site) (own, foreign []unstructured.Unstructured, err error) {
 	for _, gvr := range serviceResources {
 		list, err := w.client.Resource(gvr).Namespace(p.Namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -151,8 +151,8 @@ func (w *world) objects(ctx context.Context, p Place) (own, foreign []unstructur
 	return own, foreign, nil
 }
 
-func (w *world) foreignServices(ctx context.Context, c *Cell) (string, error) {
-	_, foreign, err := w.objects(ctx, c.Place)
+func (w *world) foreignServices(ctx context.Context, c *Job) (string, error) {
+	_, foreign, err := w.objects(ctx, c.Site)
 	if err != nil {
 		return "", err
 	}
@@ -164,17 +164,17 @@ func (w *world) foreignServices(ctx context.Context, c *Cell) (string, error) {
 	return strings.Join(append(all, workflows), "\n"), err
 }
 
-// clearServices removes what the cell made and was given.
-func (w *world) clearServices(ctx context.Context, c *Cell) error {
-	own, foreign, err := w.objects(ctx, c.Place)
+// clearServices removes what the job made and was given.
+func (w *world) clearServices(ctx context.Context, c *Job) error {
+	own, foreign, err := w.objects(ctx, c.Site)
 	if err != nil {
 		return err
 	}
-	return w.remove(ctx, c.Place, append(own, foreign...))
+	return w.remove(ctx, c.Site, append(own, foreign...))
 }
 
 // remove deletes objects, but for the place's own.
-func (w *world) remove(ctx context.Context, p Place, objects []unstructured.Unstructured) error {
+func (w *world) remove(ctx context.Context, p Site, objects []unstructured.Unstructured) error {
 	for i := range objects {
 		o := &objects[i]
 		if w.permanent[objectKey(p.Namespace, resourceOf(o), o.GetName())] {
@@ -188,15 +188,15 @@ func (w *world) remove(ctx context.Context, p Place, objects []unstructured.Unst
 	return nil
 }
 
-// serviceEnd is what is there of the cell's jobs, without what differs from run to
+// serviceEnd is what is there of the job's jobs, without what differs from run to
 // run.
 type serviceEnd struct {
 	Objects []string
 	Marks   []string // of the node: job, step, service
 }
 
-func (w *world) serviceEnd(ctx context.Context, c *Cell) (any, error) {
-	own, _, err := w.objects(ctx, c.Place)
+func (w *world) serviceEnd(ctx context.Context, c *Job) (any, error) {
+	own, _, err := w.objects(ctx, c.Site)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +245,7 @@ func substance(o *unstructured.Unstructured) string {
 }
 
 // marks are the node's, each once: two programs of one step leave two lines.
-func marks(c *Cell, anonymous func(string) string) ([]string, error) {
+func marks(c *Job, anonymous func(string) string) ([]string, error) {
 	var all []string
 	for _, dir := range []string{runDir, otherRunDir} {
 		files, err := filepath.Glob(c.Path(dir) + "/job.*")

@@ -16,7 +16,7 @@ import (
 // stepProgram is a `slurmk8s step` that runs, as slurmstepd sees it.
 type stepProgram struct {
 	p       *process
-	c       *Cell
+	c       *Job
 	in      io.WriteCloser
 	replies *bufio.Reader
 	stderr  bytes.Buffer
@@ -26,7 +26,7 @@ type stepProgram struct {
 
 // startStep starts the program as the process that a fault kills, and asks it to
 // register.
-func startStep(program string, c *Cell, p *process, fields map[string]string) (*stepProgram, error) {
+func startStep(program string, c *Job, p *process, fields map[string]string) (*stepProgram, error) {
 	s := &stepProgram{p: p, c: c, logFrom: len(readLog(c.LogFile()))}
 	cmd := exec.Command(program, "step")
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}

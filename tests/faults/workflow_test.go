@@ -31,8 +31,8 @@ func TestHooks(t *testing.T) {
 	require.NoError(t, err)
 	w := startWorld(t)
 	runner := NewRunner(w.config, selected,
-		w.newPlaces(t, "waiting", number(t, "FAULTS_WAITING", 24)),
-		w.newPlaces(t, "working", number(t, "FAULTS_WORKING", 4)))
+		w.newSites(t, "waiting", number(t, "FAULTS_WAITING", 24)),
+		w.newSites(t, "working", number(t, "FAULTS_WORKING", 4)))
 	go runner.Watch(t.Context(), w.probe)
 	runner.everyVariant = os.Getenv("FAULTS_VARIANTS") == "all"
 	runner.everyLasting = os.Getenv("FAULTS_ALWAYS") == "all"
@@ -59,17 +59,17 @@ func TestHooks(t *testing.T) {
 			done <- finished{report, err}
 		}()
 	}
-	book := &book{}
+	sum := &summary{}
 	for _, name := range order {
 		t.Run(name, func(t *testing.T) {
 			f := <-results[name]
-			book.add(f.report)
+			sum.add(f.report)
 			require.NoError(t, f.err)
 			_, failed, _ := f.report.Count()
 			assert.Zero(t, failed, "\n%s", f.report)
 		})
 	}
-	book.write(t)
+	sum.write(t)
 }
 
 // telling are the faults that find what a variant does in its own way: lost answers,
@@ -114,7 +114,7 @@ type situation struct {
 	foreign bool // the job's name is taken by a Workflow that is not ours
 	env     bool // the job's variables were kept
 	variant bool // of another situation: only what differs there is tried
-	verify  func(c *Cell, o *Outcome, end endState) error
+	verify  func(c *Job, o *Outcome, end endState) error
 	more    func(*Scenario)
 }
 
@@ -164,15 +164,15 @@ func (w *world) scenario(s situation) Scenario {
 	}
 	scenario := Scenario{
 		Name: s.name, Deadline: hookDeadline,
-		Setup: func(ctx context.Context, c *Cell) error { return w.prepare(ctx, c, s, directives) },
-		Command: func(c *Cell) Command {
+		Setup: func(ctx context.Context, c *Job) error { return w.prepare(ctx, c, s, directives) },
+		Command: func(c *Job) Command {
 			return Command{Argv: []string{w.program, "hook", "-0", s.hook}, Fields: hookFields(c, s.fields)}
 		},
 		State:   w.endState,
 		Foreign: w.foreign,
 		Again:   breakerRests,
-		Cleanup: w.stage.clear,
-		Verify:  func(c *Cell, o *Outcome, end any) error { return s.verify(c, o, end.(endState)) },
+		Cleanup: w.fixtures.clear,
+		Verify:  func(c *Job, o *Outcome, end any) error { return s.verify(c, o, end.(endState)) },
 	}
 	if s.variant {
 		scenario.Only = telling
@@ -185,7 +185,7 @@ func (w *world) scenario(s situation) Scenario {
 
 // prepare writes what Slurm and the administrator give a hook, and makes the
 // job's Workflow as earlier hooks would have.
-func (w *world) prepare(ctx context.Context, c *Cell, s situation, directives []string) error {
+func (w *world) prepare(ctx context.Context, c *Job, s situation, directives []string) error {
 	if err := configure(c); err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (w *world) prepare(ctx context.Context, c *Cell, s situation, directives []
 	if s.at == "" {
 		return nil
 	}
-	err := w.stage.put(ctx, c, s.name, func(ctx context.Context, c *Cell) error { return w.make(ctx, c, s, directives) })
+	err := w.fixtures.create(ctx, c, s.name, func(ctx context.Context, c *Job) error { return w.make(ctx, c, s, directives) })
 	if err != nil || s.asked == "" {
 		return err
 	}
@@ -211,7 +211,7 @@ func (w *world) prepare(ctx context.Context, c *Cell, s situation, directives []
 }
 
 // make makes the situation's Workflow by way of DWS.
-func (w *world) make(ctx context.Context, c *Cell, s situation, directives []string) error {
+func (w *world) make(ctx context.Context, c *Job, s situation, directives []string) error {
 	restarts := "0"
 	if s.earlier {
 		restarts = "7"
@@ -224,15 +224,15 @@ func (w *world) make(ctx context.Context, c *Cell, s situation, directives []str
 	if s.foreign {
 		labels, annotations = map[string]any{"origin": "burst_buffer.lua"}, nil
 	}
-	if err := w.create(ctx, c.Place, c.Name(), labels, annotations, directives); err != nil {
+	if err := w.create(ctx, c.Site, c.Name(), labels, annotations, directives); err != nil {
 		return err
 	}
 	return w.bring(ctx, c, s.at)
 }
 
-// configure writes the files of /etc/slurm into the cell, with a squeue that
+// configure writes the files of /etc/slurm into the job, with a squeue that
 // knows one job.
-func configure(c *Cell) error {
+func configure(c *Job) error {
 	for _, dir := range []string{"state", "bin"} {
 		if err := os.Mkdir(c.Path(dir), 0o700); err != nil {
 			return err
@@ -263,7 +263,7 @@ busy_wait = "2s"
 }
 
 // hookFields is what Slurm tells every hook, and what it tells this one.
-func hookFields(c *Cell, more map[string]string) map[string]string {
+func hookFields(c *Job, more map[string]string) map[string]string {
 	uid, job := strconv.Itoa(jobUID), strconv.Itoa(c.JobID)
 	fields := map[string]string{
 		"CONFIG": c.Path("slurmk8s.toml"), "STATE_DIR": c.Path("state"),
@@ -279,22 +279,22 @@ func hookFields(c *Cell, more map[string]string) map[string]string {
 }
 
 // breakerRests is the breaker's 30 s, passed.
-func breakerRests(c *Cell) error {
+func breakerRests(c *Job) error {
 	if err := os.Remove(c.Path("state/breaker")); err != nil && !os.IsNotExist(err) {
 		return err
 	}
 	return nil
 }
 
-func nothingLeft(_ *Cell, _ *Outcome, end endState) error {
+func nothingLeft(_ *Job, _ *Outcome, end endState) error {
 	if end.Exists || len(end.Computes) > 0 || len(end.Files) > 0 {
 		return fmt.Errorf("something is left")
 	}
 	return nil
 }
 
-func leaves(state string, computes ...string) func(*Cell, *Outcome, endState) error {
-	return func(_ *Cell, _ *Outcome, end endState) error {
+func leaves(state string, computes ...string) func(*Job, *Outcome, endState) error {
+	return func(_ *Job, _ *Outcome, end endState) error {
 		if end.DesiredState != state || fmt.Sprint(end.Computes) != fmt.Sprint(computes) {
 			return fmt.Errorf("want a Workflow in %s with Computes %v", state, computes)
 		}
@@ -302,7 +302,7 @@ func leaves(state string, computes ...string) func(*Cell, *Outcome, endState) er
 	}
 }
 
-func leavesStatus(c *Cell, o *Outcome, end endState) error {
+func leavesStatus(c *Job, o *Outcome, end endState) error {
 	reply, err := o.Reply()
 	if err != nil {
 		return err

@@ -38,10 +38,10 @@ type world struct {
 	program   string
 	workflows schema.GroupVersionResource
 	computes  schema.GroupVersionResource
-	stage     *stage
+	fixtures  *fixtures
 
 	// Of services: a client past the proxies, the node's address, and the objects
-	// that belong to no cell.
+	// that belong to no job.
 	kube          *kube.Client
 	interfaceName string
 	address       netip.Addr
@@ -65,26 +65,26 @@ func startWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	version := schema.GroupVersion{Group: dwssim.Group, Version: sim.Version}
 	w.workflows, w.computes = version.WithResource("workflows"), version.WithResource("computes")
-	w.stage, err = w.newStage(t.Context())
+	w.fixtures, err = w.newFixtures(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, w.namespace(t.Context(), prototypePlace))
+	require.NoError(t, w.namespace(t.Context(), prototypeSite))
 	require.NoError(t, w.kubelets(t.Context()))
 	return w
 }
 
-// newPlaces makes n places, furnished.
-func (w *world) newPlaces(t *testing.T, kind string, n int) []Place {
+// newSites makes n sites with foreign objects in them.
+func (w *world) newSites(t *testing.T, kind string, n int) []Site {
 	t.Helper()
-	var places []Place
+	var sites []Site
 	for i := range n {
-		p := Place{Namespace: fmt.Sprintf("faults-%s-%d", kind, i), Cluster: fmt.Sprintf("cluster-%s-%d", kind, i)}
-		require.NoError(t, w.furnish(t.Context(), p))
-		places = append(places, p)
+		p := Site{Namespace: fmt.Sprintf("faults-%s-%d", kind, i), Cluster: fmt.Sprintf("cluster-%s-%d", kind, i)}
+		require.NoError(t, w.addForeign(t.Context(), p))
+		sites = append(sites, p)
 	}
-	return places
+	return sites
 }
 
-func (w *world) namespace(ctx context.Context, p Place) error {
+func (w *world) namespace(ctx context.Context, p Site) error {
 	namespace := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": p.Namespace}}}
 	_, err := w.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).
@@ -107,9 +107,9 @@ func program(t *testing.T) string {
 	return path
 }
 
-// furnish makes a place's namespace and its bystanders: what the hooks of a job
+// addForeign makes a place's namespace and its bystanders: what the hooks of a job
 // must leave alone, byte by byte.
-func (w *world) furnish(ctx context.Context, p Place) error {
+func (w *world) addForeign(ctx context.Context, p Site) error {
 	if err := w.namespace(ctx, p); err != nil {
 		return err
 	}
@@ -128,11 +128,11 @@ func (w *world) furnish(ctx context.Context, p Place) error {
 				"userID": int64(1), "groupID": int64(1), "dwDirectives": []any{}},
 			"status": map[string]any{"state": "Setup", "ready": true, "status": "Completed"},
 		}}
-		if _, err := w.stage.client.Resource(w.workflows).Namespace(p.Namespace).Create(ctx, bystander, metav1.CreateOptions{}); err != nil {
+		if _, err := w.fixtures.client.Resource(w.workflows).Namespace(p.Namespace).Create(ctx, bystander, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 	}
-	return errors.Join(w.furnishServices(ctx, p), w.furnishNodes(ctx, p))
+	return errors.Join(w.addForeignServices(ctx, p), w.addForeignNodes(ctx, p))
 }
 
 func ourLabels(cluster string, job int) map[string]any {
@@ -143,7 +143,7 @@ func ourLabels(cluster string, job int) map[string]any {
 	}
 }
 
-func (w *world) create(ctx context.Context, p Place, name string, labels, annotations map[string]any, directives []string) error {
+func (w *world) create(ctx context.Context, p Site, name string, labels, annotations map[string]any, directives []string) error {
 	var job int64
 	_, _ = fmt.Sscanf(name, "bb%d", &job)
 	lines := make([]any, len(directives))
@@ -161,7 +161,7 @@ func (w *world) create(ctx context.Context, p Place, name string, labels, annota
 
 // await reads a Workflow until the condition holds; nil to the condition is that
 // there is none.
-func (w *world) await(ctx context.Context, p Place, name string, holds func(*unstructured.Unstructured) bool) (*unstructured.Unstructured, error) {
+func (w *world) await(ctx context.Context, p Site, name string, holds func(*unstructured.Unstructured) bool) (*unstructured.Unstructured, error) {
 	for {
 		o, err := w.client.Resource(w.workflows).Namespace(p.Namespace).Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -198,15 +198,15 @@ func text(o *unstructured.Unstructured, path ...string) string {
 	return s
 }
 
-// bring takes the cell's Workflow to a state, ready there.
-func (w *world) bring(ctx context.Context, c *Cell, to string) error {
+// bring takes the job's Workflow to a state, ready there.
+func (w *world) bring(ctx context.Context, c *Job, to string) error {
 	for _, state := range dwssim.States {
 		if state != "Proposal" {
 			if err := w.ask(ctx, c, state); err != nil {
 				return err
 			}
 		}
-		if _, err := w.await(ctx, c.Place, c.Name(), ready(state)); err != nil {
+		if _, err := w.await(ctx, c.Site, c.Name(), ready(state)); err != nil {
 			return err
 		}
 		if state == to {
@@ -217,15 +217,15 @@ func (w *world) bring(ctx context.Context, c *Cell, to string) error {
 }
 
 // ask sets the desired state and does not wait.
-func (w *world) ask(ctx context.Context, c *Cell, state string) error {
+func (w *world) ask(ctx context.Context, c *Job, state string) error {
 	patch := fmt.Sprintf(`{"spec":{"desiredState":%q}}`, state)
 	_, err := w.client.Resource(w.workflows).Namespace(c.Namespace).
 		Patch(ctx, c.Name(), types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "slurmk8s"})
 	return err
 }
 
-// foreign is everything in the place but the cell's own.
-func (w *world) foreign(ctx context.Context, c *Cell) (string, error) {
+// foreign is everything in the place but the job's own.
+func (w *world) foreign(ctx context.Context, c *Job) (string, error) {
 	var all []string
 	for _, resource := range []schema.GroupVersionResource{w.workflows, w.computes} {
 		list, err := w.client.Resource(resource).Namespace(c.Namespace).List(ctx, metav1.ListOptions{})
@@ -242,7 +242,7 @@ func (w *world) foreign(ctx context.Context, c *Cell) (string, error) {
 	return strings.Join(all, "\n"), nil
 }
 
-// endState is what a hook left of the cell's job, without what differs from run
+// endState is what a hook left of the job's job, without what differs from run
 // to run: ids, times, versions, who wrote which field.
 type endState struct {
 	Exists       bool
@@ -254,7 +254,7 @@ type endState struct {
 	Files        []string `json:",omitempty"` // in state_dir
 }
 
-func (w *world) endState(ctx context.Context, c *Cell) (any, error) {
+func (w *world) endState(ctx context.Context, c *Job) (any, error) {
 	var end endState
 	o, err := w.client.Resource(w.workflows).Namespace(c.Namespace).Get(ctx, c.Name(), metav1.GetOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -281,7 +281,7 @@ func (w *world) endState(ctx context.Context, c *Cell) (any, error) {
 
 // localFiles is state_dir: names, and of a job's environment the variables. Scripts that were
 // accepted are no job's: see bridge/state.
-func localFiles(c *Cell) ([]string, error) {
+func localFiles(c *Job) ([]string, error) {
 	var files []string
 	root := c.Path("state")
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {

@@ -17,16 +17,16 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// stageHand is the user whom DWS's webhooks do not judge: it may store a Workflow
-// that is already in PreRun. To take each of a few thousand cells there by way of
+// fixtureUser is the user whom DWS's webhooks do not judge: it may store a Workflow
+// that is already in PreRun. To take each of a few thousand jobs there by way of
 // DWS would take most of the test's time.
-const stageHand = "faults:stage-hand"
+const fixtureUser = "faults:fixtures"
 
-// stage puts copies of a Workflow that DWS itself brought to a state into the
-// places of cells.
-type stage struct {
+// fixtures puts copies of a Workflow that DWS itself brought to a state into the
+// sites of jobs.
+type fixtures struct {
 	w      *world
-	client dynamic.Interface // as stageHand
+	client dynamic.Interface // as fixtureUser
 
 	mu         sync.Mutex
 	jobs       int
@@ -41,35 +41,35 @@ type prototype struct {
 }
 
 // prototypeJob is the job id that stands in a prototype for a copy's, as
-// prototypePlace does for its place. Nothing else in a Workflow looks like them.
+// prototypeSite does for its site. Nothing else in a Workflow looks like them.
 const prototypeJob = 424200100
 
-var prototypePlace = Place{Namespace: "faults-prototype", Cluster: "cluster-prototype"}
+var prototypeSite = Site{Namespace: "faults-prototype", Cluster: "cluster-prototype"}
 
-func (w *world) newStage(ctx context.Context) (*stage, error) {
+func (w *world) newFixtures(ctx context.Context) (*fixtures, error) {
 	for kind, name := range map[string]string{
 		"mutatingwebhookconfigurations":   "dws-mutating-webhook-configuration",
 		"validatingwebhookconfigurations": "dws-validating-webhook-configuration",
 	} {
-		patch := fmt.Sprintf(`[{"op":"add","path":"/webhooks/0/matchConditions","value":[{"name":"not-the-stage-hand","expression":"request.userInfo.username != '%s'"}]}]`, stageHand)
+		patch := fmt.Sprintf(`[{"op":"add","path":"/webhooks/0/matchConditions","value":[{"name":"not-the-fixtures","expression":"request.userInfo.username != '%s'"}]}]`, fixtureUser)
 		_, err := w.client.Resource(schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: kind}).
 			Patch(ctx, name, types.JSONPatchType, []byte(patch), metav1.PatchOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("let %s pass %s: %w", stageHand, name, err)
+			return nil, fmt.Errorf("let %s pass %s: %w", fixtureUser, name, err)
 		}
 	}
 	cfg := rest.CopyConfig(w.config)
-	cfg.Impersonate = rest.ImpersonationConfig{UserName: stageHand, Groups: []string{"system:masters"}}
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: fixtureUser, Groups: []string{"system:masters"}}
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{w: w, client: client, prototypes: map[string]*prototype{}}
-	return s, s.awaitPassage(ctx)
+	s := &fixtures{w: w, client: client, prototypes: map[string]*prototype{}}
+	return s, s.awaitBypass(ctx)
 }
 
-// awaitPassage waits until the API server knows that the webhooks are passed by.
-func (s *stage) awaitPassage(ctx context.Context) error {
+// awaitBypass waits until the API server knows that the webhooks are passed by.
+func (s *fixtures) awaitBypass(ctx context.Context) error {
 	for {
 		err := s.w.dryRun(ctx, s.client, "PreRun")
 		if err == nil {
@@ -77,7 +77,7 @@ func (s *stage) awaitPassage(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("webhooks still judge %s: %w", stageHand, err)
+			return fmt.Errorf("webhooks still judge %s: %w", fixtureUser, err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -97,8 +97,8 @@ func (w *world) dryRun(ctx context.Context, client dynamic.Interface, state stri
 // probe is the way of a hook's write: API server, webhooks and back.
 func (w *world) probe(ctx context.Context) error { return w.dryRun(ctx, w.client, "Proposal") }
 
-// put gives the cell the Workflow of its situation, which make makes once.
-func (s *stage) put(ctx context.Context, c *Cell, situation string, make func(context.Context, *Cell) error) error {
+// create gives the job the Workflow of its situation, which make makes once.
+func (s *fixtures) create(ctx context.Context, c *Job, situation string, make func(context.Context, *Job) error) error {
 	s.mu.Lock()
 	p := s.prototypes[situation]
 	if p == nil {
@@ -106,7 +106,7 @@ func (s *stage) put(ctx context.Context, c *Cell, situation string, make func(co
 		s.prototypes[situation] = p
 	}
 	s.mu.Unlock()
-	p.once.Do(func() { p.err = s.film(ctx, p, make) })
+	p.once.Do(func() { p.err = s.record(ctx, p, make) })
 	if p.err != nil {
 		return fmt.Errorf("prototype of %s: %w", situation, p.err)
 	}
@@ -118,12 +118,12 @@ func (s *stage) put(ctx context.Context, c *Cell, situation string, make func(co
 	return err
 }
 
-// film makes the prototype by way of DWS and keeps what it has become. Each is
+// record makes the prototype by way of DWS and keeps what it has become. Each is
 // made as a job of its own, since several are made at once.
-func (s *stage) film(ctx context.Context, p *prototype, make func(context.Context, *Cell) error) error {
+func (s *fixtures) record(ctx context.Context, p *prototype, make func(context.Context, *Job) error) error {
 	s.mu.Lock()
 	s.jobs++
-	c := &Cell{Place: prototypePlace, JobID: prototypeJob + s.jobs}
+	c := &Job{Site: prototypeSite, JobID: prototypeJob + s.jobs}
 	s.mu.Unlock()
 	if err := make(ctx, c); err != nil {
 		return err
@@ -138,10 +138,10 @@ func (s *stage) film(ctx context.Context, p *prototype, make func(context.Contex
 	return nil
 }
 
-// copy stores a prototype as the cell's; owner is the Workflow of a Computes.
-func (s *stage) copy(ctx context.Context, resource schema.GroupVersionResource, c *Cell, text string, owner *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+// copy stores a prototype as the job's; owner is the Workflow of a Computes.
+func (s *fixtures) copy(ctx context.Context, resource schema.GroupVersionResource, c *Job, text string, owner *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	text = strings.NewReplacer(fmt.Sprint(prototypeJob), fmt.Sprint(c.JobID),
-		prototypePlace.Namespace, c.Namespace, prototypePlace.Cluster, c.Cluster).Replace(text)
+		prototypeSite.Namespace, c.Namespace, prototypeSite.Cluster, c.Cluster).Replace(text)
 	o := &unstructured.Unstructured{}
 	if err := json.Unmarshal([]byte(text), &o.Object); err != nil {
 		return nil, err
@@ -156,11 +156,11 @@ func (s *stage) copy(ctx context.Context, resource schema.GroupVersionResource, 
 	return s.client.Resource(resource).Namespace(c.Namespace).Create(ctx, o, metav1.CreateOptions{FieldManager: "slurmk8s"})
 }
 
-// clear removes the cell's Workflow and Computes, in whatever state. DWS would
+// clear removes the job's Workflow and Computes, in whatever state. DWS would
 // let go of them by itself, at the price of a webhook and two requests.
-func (s *stage) clear(ctx context.Context, c *Cell) error {
+func (s *fixtures) clear(ctx context.Context, c *Job) error {
 	workflow := s.client.Resource(s.w.workflows).Namespace(c.Namespace)
-	_, err := s.w.await(ctx, c.Place, c.Name(), func(o *unstructured.Unstructured) bool {
+	_, err := s.w.await(ctx, c.Site, c.Name(), func(o *unstructured.Unstructured) bool {
 		if o == nil {
 			return true
 		}

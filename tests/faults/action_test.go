@@ -24,24 +24,24 @@ const (
 	tellTime = 1200 * time.Millisecond
 	// preparation bounds what comes before the faults.
 	preparation = 20 * time.Second
-	// look is how often the API server is asked what became of a cell: many ask.
+	// look is how often the API server is asked what became of a job: many ask.
 	look = 400 * time.Millisecond
 )
 
-// act is one moment of a step, played by slurmstepd.
-type act struct {
+// action is one thing that happens in a step, played by slurmstepd.
+type action struct {
 	ctx   context.Context
 	w     *world
 	s     serviceSituation
-	c     *Cell
+	c     *Job
 	p     *process
 	begin func()
 	told  int // Events of the preparation
 }
 
-func (a *act) milliseconds() string { return strconv.FormatInt(a.s.deadline.Milliseconds(), 10) }
+func (a *action) milliseconds() string { return strconv.FormatInt(a.s.deadline.Milliseconds(), 10) }
 
-func (a *act) start() (*stepProgram, error) {
+func (a *action) start() (*stepProgram, error) {
 	return startStep(a.w.program, a.c, a.p, map[string]string{
 		"CONFIG": a.c.Path("c1.toml"), "JOB_ID": strconv.Itoa(a.c.JobID), "STEP_ID": a.s.step, "UID": "0", "GID": "0",
 		"NODE": "c1", "NODELIST": "c[1-2]", "NODE_RANK": "0", "RESTART_COUNT": "0",
@@ -51,7 +51,7 @@ func (a *act) start() (*stepProgram, error) {
 
 // live starts a step program and returns when each of its services is as far as the
 // log says; what then happens is disturbed.
-func (a *act) live(log string) (*stepProgram, error) {
+func (a *action) live(log string) (*stepProgram, error) {
 	s, err := a.start()
 	if err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func (a *act) live(log string) (*stepProgram, error) {
 }
 
 // tell gives the Events of this moment the time to come, if they do.
-func (a *act) tell(ctx context.Context, s *stepProgram) error {
+func (a *action) tell(ctx context.Context, s *stepProgram) error {
 	ctx, cancel := context.WithTimeout(ctx, tellTime)
 	defer cancel()
 	_ = s.logged(ctx, wasTold, a.told+a.s.tells)
@@ -88,7 +88,7 @@ func (a *act) tell(ctx context.Context, s *stepProgram) error {
 
 // register is from the start of the program to its answer, and what it tells after it.
 // Then slurmstepd dies, or the program, which takes away what it has made.
-func register(a *act) (*Outcome, error) {
+func register(a *action) (*Outcome, error) {
 	a.begin()
 	s, err := a.start()
 	if err != nil {
@@ -108,7 +108,7 @@ func register(a *act) (*Outcome, error) {
 }
 
 // becomeReady is from the moment that the job's port answers.
-func becomeReady(a *act) (*Outcome, error) {
+func becomeReady(a *action) (*Outcome, error) {
 	s, err := a.live("registered in")
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func becomeReady(a *act) (*Outcome, error) {
 }
 
 // renew is from a service that is ready to its Lease's renewal.
-func renew(a *act) (*Outcome, error) {
+func renew(a *action) (*Outcome, error) {
 	s, err := a.live(isReady)
 	if err != nil {
 		return nil, err
@@ -150,14 +150,14 @@ func renew(a *act) (*Outcome, error) {
 }
 
 // restore is the renewal that finds everything removed.
-func restore(a *act) (*Outcome, error) {
+func restore(a *action) (*Outcome, error) {
 	s, err := a.live(isReady)
 	if err != nil {
 		return nil, err
 	}
-	own, _, err := a.w.objects(a.ctx, a.c.Place)
+	own, _, err := a.w.objects(a.ctx, a.c.Site)
 	if err == nil {
-		err = a.w.remove(a.ctx, a.c.Place, own)
+		err = a.w.remove(a.ctx, a.c.Site, own)
 	}
 	if err != nil {
 		s.kill()
@@ -165,7 +165,7 @@ func restore(a *act) (*Outcome, error) {
 	}
 	a.begin()
 	return a.await(s, until(func(ctx context.Context) (bool, error) {
-		now, _, err := a.w.objects(ctx, a.c.Place)
+		now, _, err := a.w.objects(ctx, a.c.Site)
 		return err == nil && len(now) == len(own), err
 	}))
 }
@@ -188,7 +188,7 @@ func until(holds func(context.Context) (bool, error)) func(context.Context) erro
 }
 
 // await makes an Outcome of what a program does unasked: done, or not in time.
-func (a *act) await(s *stepProgram, done func(context.Context) error) (*Outcome, error) {
+func (a *action) await(s *stepProgram, done func(context.Context) error) (*Outcome, error) {
 	ctx, cancel := context.WithTimeout(a.ctx, a.s.deadline)
 	defer cancel()
 	began := time.Now()
@@ -206,7 +206,7 @@ func (a *act) await(s *stepProgram, done func(context.Context) error) (*Outcome,
 }
 
 // deregister is the end of a step whose services are ready.
-func deregister(a *act) (*Outcome, error) {
+func deregister(a *action) (*Outcome, error) {
 	s, err := a.live(isReady)
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func deregister(a *act) (*Outcome, error) {
 
 // afterKill is a hook that comes after a step program was killed. What an epilog
 // could not do is a message; one that fails would drain its node.
-func afterKill(a *act) (*Outcome, error) {
+func afterKill(a *action) (*Outcome, error) {
 	s, err := a.live(isReady)
 	if err != nil {
 		return nil, err

@@ -19,12 +19,14 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
+
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
-// standIn is the environment variable that turns this test program into a small
+// fakeHookVariable is the environment variable that turns this test program into a small
 // hook: it makes a Workflow and waits for Setup. Its value is the defect that it
 // has, "none" for a sound one: the runner must find each.
-const standIn = "FAULTS_STANDIN"
+const fakeHookVariable = "FAULTS_FAKE_HOOK"
 
 // The defects, each of which some hook of today's tools has.
 const (
@@ -40,20 +42,20 @@ const (
 
 func TestMain(m *testing.M) {
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // client-go tells every planned fault on standard error
-	if defect := os.Getenv(standIn); defect != "" {
-		os.Exit(runStandIn(defect))
+	if defect := os.Getenv(fakeHookVariable); defect != "" {
+		os.Exit(runFakeHook(defect))
 	}
 	os.Exit(m.Run())
 }
 
-type standInHook struct {
+type fakeHook struct {
 	defect string
 	fields map[string]string
 	client dynamic.ResourceInterface
 }
 
-func runStandIn(defect string) int {
-	h := &standInHook{defect: defect, fields: map[string]string{}}
+func runFakeHook(defect string) int {
+	h := &fakeHook{defect: defect, fields: map[string]string{}}
 	in := bufio.NewScanner(os.Stdin)
 	in.Split(func(data []byte, eof bool) (int, []byte, error) {
 		if i := strings.IndexByte(string(data), 0); i >= 0 {
@@ -85,7 +87,7 @@ func runStandIn(defect string) int {
 	return h.answer(err)
 }
 
-func (h *standInHook) answer(err error) int {
+func (h *fakeHook) answer(err error) int {
 	switch {
 	case err == nil:
 		return CodeOK
@@ -103,7 +105,7 @@ func (h *standInHook) answer(err error) int {
 }
 
 // setup makes the Workflow, asks for Setup and waits for it.
-func (h *standInHook) setup(ctx context.Context, name string) error {
+func (h *fakeHook) setup(ctx context.Context, name string) error {
 	err := h.try(ctx, func(ctx context.Context) error {
 		_, err := h.client.Create(ctx, newWorkflow(name), metav1.CreateOptions{})
 		if h.defect != notAgain && apierrors.IsAlreadyExists(err) {
@@ -140,7 +142,7 @@ func (h *standInHook) setup(ctx context.Context, name string) error {
 	}
 }
 
-func (h *standInHook) awaitChange(ctx context.Context, version string) {
+func (h *fakeHook) awaitChange(ctx context.Context, version string) {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	w, err := h.client.Watch(ctx, metav1.ListOptions{ResourceVersion: version})
@@ -156,7 +158,7 @@ func (h *standInHook) awaitChange(ctx context.Context, version string) {
 }
 
 // try is a retry policy in miniature: 300 ms for an attempt, until the deadline.
-func (h *standInHook) try(ctx context.Context, request func(context.Context) error) error {
+func (h *fakeHook) try(ctx context.Context, request func(context.Context) error) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 		err := request(attempt)
@@ -171,35 +173,35 @@ func (h *standInHook) try(ctx context.Context, request func(context.Context) err
 	}
 }
 
-// standInScenario runs the stand-in with a defect.
-func standInScenario(t *testing.T, api *fakeAPI, defect string) Scenario {
+// fakeHookScenario runs the fake hook with a defect.
+func fakeHookScenario(t *testing.T, api *fakeAPI, defect string) Scenario {
 	t.Helper()
 	_, err := admin(api).Create(t.Context(), newWorkflow("foreign"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	eventually.True(t, "the foreign Workflow has settled", func() bool {
 		_, settled, _ := nested(api.get(ns, "foreign"), "status", "state")
 		return settled
-	}, 5*time.Second, settleTime)
+	})
 	return Scenario{
 		Name:     defect,
 		Deadline: 6 * time.Second, // a machine that does other things too needs seconds for this,
-		Setup:    func(context.Context, *Cell) error { return nil },
-		Command: func(c *Cell) Command {
+		Setup:    func(context.Context, *Job) error { return nil },
+		Command: func(c *Job) Command {
 			return Command{
-				Argv: []string{os.Args[0]}, Env: []string{standIn + "=" + defect},
+				Argv: []string{os.Args[0]}, Env: []string{fakeHookVariable + "=" + defect},
 				Fields: map[string]string{
 					"JOB_ID": strconv.Itoa(c.JobID), "KUBECONFIG": c.Kubeconfig,
 					"DEADLINE_MS": strconv.FormatInt(c.Deadline.Milliseconds(), 10),
 				},
 			}
 		},
-		State: func(ctx context.Context, c *Cell) (any, error) {
+		State: func(ctx context.Context, c *Job) (any, error) {
 			o := api.get(ns, c.Name())
 			state, _, _ := nested(o, "status", "state")
 			return map[string]any{"exists": o != nil, "state": state}, nil
 		},
-		Foreign: func(context.Context, *Cell) (string, error) { return string(mustJSON(api.get(ns, "foreign"))), nil },
-		Cleanup: func(ctx context.Context, c *Cell) error {
+		Foreign: func(context.Context, *Job) (string, error) { return string(mustJSON(api.get(ns, "foreign"))), nil },
+		Cleanup: func(ctx context.Context, c *Job) error {
 			err := admin(api).Delete(ctx, c.Name(), metav1.DeleteOptions{})
 			if apierrors.IsNotFound(err) {
 				return nil

@@ -9,13 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// book collects the matrices for a person: `go test` without -v prints none.
-type book struct{ reports []*Report }
+// summary collects the matrices for a person: `go test` without -v prints none.
+type summary struct{ reports []*Report }
 
-func (b *book) add(r *Report) { b.reports = append(b.reports, r) }
+func (b *summary) add(r *Report) { b.reports = append(b.reports, r) }
 
 // write writes to FAULTS_REPORT, by default build/faults.txt.
-func (b *book) write(t *testing.T) {
+func (b *summary) write(t *testing.T) {
 	path := os.Getenv("FAULTS_REPORT")
 	if path == "" {
 		path = filepath.Join("..", "..", "build", "faults.txt")
