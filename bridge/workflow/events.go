@@ -45,6 +45,10 @@ func (d *Driver) disposed(ctx context.Context, l Left, err error) {
 		d.TellFailure(ctx, "slurmk8s", err)
 		return
 	}
+	did := fmt.Sprintf("tore it down (it was in %s) and deleted it", l.State)
+	if l.o.destroysBeforeRun() {
+		did = fmt.Sprintf("deleted it without Teardown (it was in %s), so that the persistent instance stays", l.State)
+	}
 	d.tell(ctx, l.o, kube.EventNormal, eventRemoved,
-		fmt.Sprintf("left by Slurm job %d of cluster %s: slurmk8s tore it down (it was in %s) and deleted it", l.JobID, d.cfg.Cluster, l.State))
+		fmt.Sprintf("left by Slurm job %d of cluster %s: slurmk8s %s", l.JobID, d.cfg.Cluster, did))
 }

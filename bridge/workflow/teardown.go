@@ -3,6 +3,8 @@ package workflow
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -31,11 +33,21 @@ func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error)
 	return TeardownResult{FailedBeforeRun: o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std())}, d.dispose(ctx, o, job.Hurry)
 }
 
-// dispose brings a Workflow to Teardown, deletes it only after that, and waits
-// until it is gone.
+// dispose brings a Workflow to Teardown, deletes it only after that, and waits until
+// it is gone. One that would destroy a persistent instance for a job that has not run
+// is deleted as it is.
 func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
-	if !o.Deleting {
-		torn, err := d.tearDown(ctx, o, hurry)
+	for !o.Deleting {
+		var err error
+		if o.destroysBeforeRun() {
+			d.log.Warnf("%s: its job has not run: it is deleted without Teardown, and the persistent instance stays", o)
+		} else {
+			o, err = d.tearDown(ctx, o, hurry)
+		}
+		var next *object
+		if err == nil {
+			next, err = d.remove(ctx, o)
+		}
 		var gone *goneError
 		if errors.As(err, &gone) { // or replaced by another run's Workflow
 			return nil
@@ -43,12 +55,23 @@ func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
 		if err != nil {
 			return err
 		}
-		o = torn
-		if err := d.remove(ctx, o); err != nil {
-			return err
+		if next == nil {
+			break
 		}
+		o = next
 	}
 	return d.awaitGone(ctx, o)
+}
+
+// destroysBeforeRun reports that Teardown would destroy a persistent instance though the
+// job has not run. Providers destroy it in Teardown whatever happened before, even if they
+// refused the directive in Proposal. The job has run if PostRun was asked for; where
+// Teardown was asked for already, it is decided.
+func (o *object) destroysBeforeRun() bool {
+	return o.Desired.before(PostRun) && slices.ContainsFunc(o.Directives, func(directive string) bool {
+		words := strings.Fields(directive)
+		return len(words) > 1 && words[1] == "destroy_persistent"
+	})
 }
 
 // tearDown returns when DWS is done with the Workflow's Teardown. Until DWS takes a
@@ -72,27 +95,35 @@ func (d *Driver) tearDown(ctx context.Context, o *object, hurry bool) (*object, 
 }
 
 // remove deletes this Workflow and no other of its name. That it is not there, or
-// is another run's by now, is success.
-func (d *Driver) remove(ctx context.Context, o *object) error {
+// is another run's by now, is success. One that is deleted before its Teardown is deleted
+// only as it was read: if it has changed, it is returned as it is now.
+func (d *Driver) remove(ctx context.Context, o *object) (*object, error) {
 	d.log.Infof("%s: delete", o)
+	precondition := &metav1.Preconditions{UID: &o.UID}
+	if !o.reached(Teardown) {
+		precondition.ResourceVersion = &o.ResourceVersion
+	}
 	var pauses kube.Pauses
 	for {
 		err := d.kube.Do(ctx, "delete "+o.String(), func(ctx context.Context) error {
-			return d.workflows.Delete(ctx, o.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &o.UID}})
+			return d.workflows.Delete(ctx, o.Name, metav1.DeleteOptions{Preconditions: precondition})
 		})
 		switch {
 		case kube.Is(err, kube.NotFound):
-			return nil
+			return nil, nil
 		case !kube.Is(err, kube.Conflict):
-			return err
+			return nil, err
 		}
-		// The uid is another one's, or the server lost a race against a change.
+		// The uid is another one's, it has changed, or the server lost a race against a change.
 		now, err := d.get(ctx, o.Name)
 		if err != nil || now == nil || now.UID != o.UID {
-			return err
+			return nil, err
+		}
+		if precondition.ResourceVersion != nil {
+			return now, nil
 		}
 		if err := pauses.Wait(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }

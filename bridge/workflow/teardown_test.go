@@ -51,3 +51,76 @@ func TestAWorkflowWhoseTeardownWasReplacedIsTornDownBeforeItIsDeleted(t *testing
 	assert.Equal(t, 2, s.Count("PATCH", "bb12"), "Teardown is asked for again")
 	assert.Nil(t, s.Current())
 }
+
+// A provider destroys the instance in Teardown, whatever happened before.
+func TestAPersistentInstanceIsDestroyedOnlyForAJobThatRan(t *testing.T) {
+	destroy := []any{"#DW destroy_persistent name=data"}
+	tests := []struct {
+		name       string
+		directives []any
+		is         func(fakeapi.Object) fakeapi.Object
+		tornDown   bool
+	}{
+		{"refused in Proposal", destroy, is(Proposal, Proposal, false, "Error"), false},
+		{"cancelled in Proposal", destroy, is(Proposal, Proposal, true, "Completed"), false},
+		{"not seen by DWS yet", destroy, is(Proposal, "", false, ""), false},
+		{"cancelled after staging in", destroy, is(DataIn, DataIn, true, "Completed"), false},
+		{"cancelled in PreRun", destroy, is(PreRun, PreRun, false, "DriverWait"), false},
+		{"after the job", destroy, is(PostRun, PostRun, true, "Completed"), true},
+		{"PostRun is asked for", destroy, is(PostRun, PreRun, true, "Completed"), true},
+		{"after staging out", destroy, is(DataOut, DataOut, true, "Completed"), true},
+		{"somebody has asked for Teardown", destroy, is(Teardown, Setup, true, "Completed"), true},
+		{"another directive that names it", []any{"#DW jobdw name=destroy_persistent"}, is(Setup, Setup, true, "Completed"), true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fakeapi.NewWorkflows(t)
+			s.Change(func(o fakeapi.Object) fakeapi.Object {
+				o = tt.is(o)
+				fakeapi.Part(o, "spec")["dwDirectives"] = tt.directives
+				return o
+			})
+			var deletedIn atomic.Value
+			s.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+				o := s.Current()
+				switch {
+				case r.Method == http.MethodDelete:
+					deletedIn.Store(fakeapi.Part(o, "spec")["desiredState"])
+				case o != nil && fakeapi.Part(o, "spec")["desiredState"] == "Teardown":
+					s.Change(is(Teardown, Teardown, true, "Completed"))
+				}
+				return false
+			}
+			_, err := newDriver(t, s, nil).Teardown(bounded(t), job)
+			require.NoError(t, err)
+			assert.Equal(t, tt.tornDown, deletedIn.Load() == "Teardown", "deleted in %v", deletedIn.Load())
+			assert.Nil(t, s.Current())
+		})
+	}
+}
+
+// What decides is looked at again if the Workflow changed before it was deleted.
+func TestAJobThatRanMeanwhileHasItsPersistentInstanceDestroyed(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(func(o fakeapi.Object) fakeapi.Object {
+		o = is(PreRun, PreRun, true, "Completed")(o)
+		fakeapi.Part(o, "spec")["dwDirectives"] = []any{"#DW destroy_persistent name=data"}
+		return o
+	})
+	var deletes atomic.Int32
+	s.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+		o := s.Current()
+		switch {
+		case r.Method == http.MethodDelete && deletes.Add(1) == 1:
+			s.Change(is(PostRun, PreRun, true, "Completed")) // by the job's other hook
+		case r.Method == http.MethodDelete:
+			assert.Equal(t, "Teardown", fakeapi.Part(o, "status")["state"])
+		case o != nil && fakeapi.Part(o, "spec")["desiredState"] == "Teardown":
+			s.Change(is(Teardown, Teardown, true, "Completed"))
+		}
+		return false
+	}
+	_, err := newDriver(t, s, nil).Teardown(bounded(t), job)
+	require.NoError(t, err)
+	assert.EqualValues(t, 2, deletes.Load())
+}

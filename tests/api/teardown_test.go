@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -184,4 +185,33 @@ func TestNoHookOfTheJobKeepsAWorkflowFromItsTeardown(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAPersistentInstanceOutlivesAJobThatWouldDestroyItButNeverRan(t *testing.T) {
+	t.Parallel()
+	s := shared(t).newSite(t)
+	name := s.namespace
+	exists := func() bool { return slices.Contains(s.c.sim.Persistent(), name) }
+	run := func(directive string, hooks ...string) {
+		t.Helper()
+		j := s.job(directive)
+		for _, hook := range slices.Concat(hooks, []string{"job_teardown"}) {
+			j.ok(hook)
+		}
+		assert.Empty(t, s.names())
+	}
+	ends := []string{"post_run", "data_out", "test_data_out"}
+	starts := []string{"setup", "data_in", "test_data_in", "pre_run"}
+	run("#DW create_persistent type=xfs capacity=1GiB name="+name, slices.Concat(starts, ends)...)
+	require.True(t, exists())
+	for i := range starts {
+		run("#DW destroy_persistent name="+name, starts[:i+1]...)
+		assert.True(t, exists(), "after %s", starts[i])
+	}
+	refused := s.job("#DW destroy_persistent name="+name, "#DW Proposal action=error")
+	refused.fails("setup")
+	refused.ok("job_teardown")
+	assert.True(t, exists())
+	run("#DW destroy_persistent name="+name, slices.Concat(starts, ends[:1])...)
+	assert.False(t, exists())
 }

@@ -3,6 +3,7 @@ package dwssim
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -35,8 +36,9 @@ type controller struct {
 	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName]
 	stopped atomic.Bool
 
-	mu    sync.Mutex
-	known map[types.NamespacedName]*Workflow
+	mu         sync.Mutex
+	known      map[types.NamespacedName]*Workflow
+	persistent map[string]bool
 }
 
 func newController(client dynamic.Interface, version string, logf func(string, ...any)) *controller {
@@ -46,7 +48,8 @@ func newController(client dynamic.Interface, version string, logf func(string, .
 		logf:    logf,
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](retryFirst, retryMax)),
-		known: map[types.NamespacedName]*Workflow{},
+		known:      map[types.NamespacedName]*Workflow{},
+		persistent: map[string]bool{},
 	}
 }
 
@@ -191,6 +194,18 @@ func (c *controller) lookAtAll() {
 	}
 }
 
+func (c *controller) persistentNames() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := []string{}
+	for _, name := range sortedKeys(c.persistent) {
+		if c.persistent[name] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func (c *controller) get(key types.NamespacedName) *Workflow {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -289,6 +304,9 @@ func (c *controller) carryOut(ctx context.Context, p plan) error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	maps.Copy(c.persistent, persistent(workflow))
+	c.mu.Unlock()
 	if workflow.DeletionTimestamp != nil && len(workflow.Finalizers) == 0 {
 		c.forget(keyOf(written))
 		return nil

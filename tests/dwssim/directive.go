@@ -48,6 +48,14 @@ var rules = func() map[string]rule {
 			"delay":    duration,
 		}},
 	}
+	instance := argument{required: true, check: matches(`^[a-z][a-z0-9-]*$`)}
+	all["create_persistent"] = rule{driverID: "nnf", watchStates: States, args: map[string]argument{
+		"type": all["jobdw"].args["type"], "capacity": all["jobdw"].args["capacity"], "name": instance,
+		"profile": optional, "delay": duration,
+	}}
+	all["destroy_persistent"] = rule{driverID: "nnf", watchStates: States, args: map[string]argument{
+		"name": instance, "delay": duration,
+	}}
 	for command, state := range map[string]string{"copy_in": DataIn, "copy_out": DataOut} {
 		all[command] = rule{driverID: "nnf", watchStates: []string{state}, args: map[string]argument{
 			"source":      {required: true},

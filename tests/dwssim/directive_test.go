@@ -24,6 +24,9 @@ func TestDirectives(t *testing.T) {
 		{"a capacity in bytes", "#DW jobdw type=raw capacity=4096 name=a", ""},
 		{"a capacity of decimal units", "#DW jobdw type=raw capacity=10GB name=a", ""},
 		{"copies", "#DW copy_in source=/home/a destination=$DW_JOB_scratch/", ""},
+		{"a persistent instance is made", "#DW create_persistent type=lustre capacity=1TiB name=data", ""},
+		{"a persistent instance is destroyed", "#DW destroy_persistent name=data", ""},
+		{"no instance to destroy", "#DW destroy_persistent", "missing required argument 'name'"},
 		{"a value may hold an equal sign", "#DW copy_out source=/a=b destination=/c", ""},
 
 		{"another prefix", "#BB Setup action=complete", "missing '#DW' prefix"},

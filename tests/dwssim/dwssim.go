@@ -18,6 +18,11 @@
 //
 //	#DW jobdw type=xfs|gfs2|lustre|raw capacity=1TiB name=N [profile=P] [delay=1s]
 //	#DW copy_in|copy_out source=S destination=D [profile=P] [delay=1s]
+//	#DW create_persistent type=xfs|gfs2|lustre|raw capacity=1TiB name=N [profile=P] [delay=1s]
+//	#DW destroy_persistent name=N [delay=1s]
+//
+// As with that provider, an instance is kept by the Teardown of a Workflow that passed all
+// its states, and destroyed by Teardown whatever happened before: see Persistent.
 //
 // A blank #DW kills the webhook's connection, as it does with the real one.
 package dwssim
@@ -278,6 +283,9 @@ func (s *Sim) SetControllerStopped(stopped bool) {
 	s.controller.stopped.Store(stopped)
 	s.controller.lookAtAll()
 }
+
+// Persistent are the names of the persistent instances that exist, in order.
+func (s *Sim) Persistent() []string { return s.controller.persistentNames() }
 
 // SetRuleset takes the rules of directives away: then every directive is refused with "unable
 // to find ruleset in namespace".

@@ -69,6 +69,37 @@ func enter(w *Workflow, now time.Time) plan {
 	return plan{write: changed, createComputes: create}
 }
 
+// persistent tells which persistent instances exist, or no longer do, once the Workflow's
+// Teardown is done.
+func persistent(w *Workflow) map[string]bool {
+	exists := map[string]bool{}
+	if w.Status.State != Teardown {
+		return exists
+	}
+	passed := true
+	for _, driver := range w.Status.Drivers {
+		passed = passed && driver.Completed
+	}
+	for _, text := range w.Spec.DWDirectives {
+		parsed, err := parseDirective(text)
+		if err != nil {
+			continue // admission let no such directive in
+		}
+		switch {
+		case parsed.command == "create_persistent" && passed:
+			exists[parsed.args["name"]] = true
+		case parsed.command == "destroy_persistent" && tornDown(w):
+			exists[parsed.args["name"]] = false
+		}
+	}
+	return exists
+}
+
+// tornDown reports that all drivers have completed Teardown.
+func tornDown(w *Workflow) bool {
+	return !slices.ContainsFunc(w.Status.Drivers, func(d Driver) bool { return d.WatchState == Teardown && !d.Completed })
+}
+
 // judge sums the current state's drivers up. It returns nil if the status says so already.
 func judge(w *Workflow, now time.Time) *Workflow {
 	changed := w.deepCopy()

@@ -138,21 +138,35 @@ func (s *Workflows) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPatch:
 		var change Object
 		_ = json.Unmarshal(body, &change)
-		for _, field := range []string{"uid", "resourceVersion"} {
-			if value, given := Meta(change)[field]; given && value != Meta(s.object)[field] {
-				Status(w, 409, "Conflict", "the object has been modified")
-				return
-			}
+		if s.contradicts(Meta(change)) {
+			Status(w, 409, "Conflict", "the object has been modified")
+			return
 		}
 		changed := clone(s.object)
 		merge(changed, change)
 		s.replace(changed)
 	case r.Method == http.MethodDelete:
+		var options Object
+		_ = json.Unmarshal(body, &options)
+		if s.contradicts(Part(options, "preconditions")) {
+			Status(w, 409, "Conflict", "the precondition does not hold")
+			return
+		}
 		s.replace(nil)
 		JSON(w, 200, Object{"kind": "Status", "apiVersion": "v1", "status": "Success"})
 		return
 	}
 	JSON(w, 200, s.object)
+}
+
+// contradicts reports that a request is meant for another Workflow, or another version.
+func (s *Workflows) contradicts(expected Object) bool {
+	for _, field := range []string{"uid", "resourceVersion"} {
+		if value, given := expected[field]; given && value != Meta(s.object)[field] {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Workflows) watch(w http.ResponseWriter, r *http.Request) {
