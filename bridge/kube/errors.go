@@ -12,6 +12,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
 // Class says what a hook does about an error.
@@ -35,7 +37,8 @@ func Classify(err error) Class {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		var certificate *tls.CertificateVerificationError
-		if errors.As(err, &certificate) {
+		var defect *safely.PanicError
+		if errors.As(err, &certificate) || errors.As(err, &defect) {
 			return Final
 		}
 		return Transient // no answer of the API server: connection, time-out, torn body

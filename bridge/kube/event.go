@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"slurmk8s.io/slurmk8s/bridge/safely"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
@@ -106,7 +107,9 @@ func (e *Events) TellBeside(about Object, eventType, reason, text string) {
 	}
 	go func() {
 		defer func() { <-e.beside }()
-		e.Tell(context.Background(), about, eventType, reason, text)
+		if err := safely.Do(func() error { e.Tell(context.Background(), about, eventType, reason, text); return nil }); err != nil {
+			e.client.log.Errorf("event %s on %s %s: %v", reason, about.Kind, about.Name, err)
+		}
 	}()
 }
 

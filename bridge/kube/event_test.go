@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -89,4 +91,12 @@ func TestAnEventTakesNoLongerThanItsTellerHas(t *testing.T) {
 
 	(*Events)(nil).Tell(t.Context(), aService("jobs"), EventNormal, "Ready", "x")
 	(*Events)(nil).TellBeside(aService("jobs"), EventNormal, "Ready", "x")
+}
+
+func TestAPanicWhileAnEventIsToldIsALineOfTheLog(t *testing.T) {
+	logger, lines := logtest.NewNullLogger()
+	events := NewEvents(&Client{log: logrus.NewEntry(logger)}, "c1") // without a client to ask
+	events.TellBeside(aService("default"), EventNormal, "Test", "text")
+	require.Eventually(t, func() bool { return lines.LastEntry() != nil }, 30*time.Second, time.Millisecond)
+	assert.Contains(t, lines.LastEntry().Message, "event Test on Service web: internal error: ")
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
 // TakeAll makes all nodes of a job ready from one place: what PrologSlurmctld does for a
@@ -95,7 +97,7 @@ func (b *Bridge) all(ctx context.Context, n, atOnce int, f func(context.Context,
 		places <- struct{}{}
 		group.Go(func() {
 			defer func() { <-places }()
-			if err := safely(func() error { return f(ctx, i) }); err != nil {
+			if err := safely.Do(func() error { return f(ctx, i) }); err != nil {
 				cancel(err)
 			}
 		})

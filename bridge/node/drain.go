@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/safely"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -63,7 +64,7 @@ func (b *Bridge) Empty(ctx context.Context, name string, h Holder, terms Terms, 
 	}
 	defer d.group.Wait()
 	defer cancel()
-	d.group.Go(func() { _ = safely(func() error { d.events.taken(ctx); return nil }) })
+	d.group.Go(func() { _ = safely.Do(func() error { d.events.taken(ctx); return nil }) })
 	return d.run(ctx, closedAt)
 }
 
@@ -244,7 +245,7 @@ func (d *drain) send(ctx context.Context, v *victim, request func(context.Contex
 	v.stop = stop
 	p := v.pod
 	d.group.Go(func() {
-		err := safely(func() error {
+		err := safely.Do(func() error {
 			err := request(life, p, d.terms.Grace, func(err error) { v.problem.Store(&err) })
 			if err == nil {
 				d.events.evicted(ctx, p)

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
 const (
@@ -47,7 +47,7 @@ func (b *Bridge) follow(ctx context.Context, node string) <-chan news {
 	w := &podWatch{b: b, node: node, out: out}
 	go func() {
 		defer close(out)
-		if err := safely(func() error { return w.run(ctx) }); err != nil {
+		if err := safely.Do(func() error { return w.run(ctx) }); err != nil {
 			w.tell(ctx, news{err: err})
 		}
 	}()
@@ -82,17 +82,6 @@ func (w *podWatch) run(ctx context.Context) error {
 
 // steady is how long a watch has to last for the next pause to be short again.
 const steady = 5 * time.Second
-
-// safely makes a panic an error. In a goroutine it would end the process that has
-// loaded us, and Slurm would drain the node for that.
-func safely(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("internal error: %v: please report it", p)
-		}
-	}()
-	return f()
-}
 
 // tell reports false when nobody listens any more.
 func (w *podWatch) tell(ctx context.Context, n news) bool {
@@ -183,10 +172,14 @@ func (w *podWatch) open(ctx context.Context) (watch.Interface, error) {
 	// The context of a watch lives as long as the watch: it cannot bound its beginning.
 	answer := make(chan begun, 1)
 	go func() {
-		stream, err := w.b.Kube.Dynamic.Resource(Pods).Watch(ctx, metav1.ListOptions{
-			FieldSelector: w.selector(), ResourceVersion: w.version, TimeoutSeconds: &seconds, AllowWatchBookmarks: true,
+		var got begun
+		got.err = safely.Do(func() (err error) {
+			got.stream, err = w.b.Kube.Dynamic.Resource(Pods).Watch(ctx, metav1.ListOptions{
+				FieldSelector: w.selector(), ResourceVersion: w.version, TimeoutSeconds: &seconds, AllowWatchBookmarks: true,
+			})
+			return err
 		})
-		answer <- begun{stream, err}
+		answer <- got
 	}()
 	late := time.NewTimer(w.b.Kube.RequestTimeout())
 	defer late.Stop()

@@ -13,6 +13,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
 // deleting is the answer that the API server gives to a create while an object of
@@ -233,7 +234,7 @@ func (r *Registrar) Deregister(ctx context.Context, regs []*Registration) error 
 		if reg.Shared || reg.lost || reg.owner == nil {
 			continue
 		}
-		group.Go(func() { failed[i] = r.deregister(ctx, reg) })
+		group.Go(func() { failed[i] = safely.Do(func() error { return r.deregister(ctx, reg) }) })
 	}
 	group.Wait()
 	if err := errors.Join(failed...); err != nil {

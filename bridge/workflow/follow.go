@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
 // watchLife bounds one watch, so that one whose server died silently is noticed.
@@ -88,11 +89,15 @@ func (f *follower) open(ctx context.Context) (bool, error) {
 	// for its beginning nor ctx, which is one next's patience: stop ends it.
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
-		w, err := f.d.workflows.Watch(life, metav1.ListOptions{
-			FieldSelector:       f.selector(),
-			ResourceVersion:     f.version,
-			TimeoutSeconds:      &seconds,
-			AllowWatchBookmarks: true,
+		var w watch.Interface
+		err := safely.Do(func() (err error) {
+			w, err = f.d.workflows.Watch(life, metav1.ListOptions{
+				FieldSelector:       f.selector(),
+				ResourceVersion:     f.version,
+				TimeoutSeconds:      &seconds,
+				AllowWatchBookmarks: true,
+			})
+			return err
 		})
 		if err != nil {
 			failed <- err

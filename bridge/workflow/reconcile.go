@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
 // Left is a Workflow of this cluster.
@@ -71,7 +73,7 @@ func (d *Driver) Dispose(ctx context.Context, left []Left, limit time.Duration) 
 			defer func() { <-places }()
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			results[i] = d.dispose(ctx, l.o, false)
+			results[i] = safely.Do(func() error { return d.dispose(ctx, l.o, false) })
 			d.disposed(ctx, l, results[i])
 		})
 	}

@@ -15,6 +15,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -166,6 +169,22 @@ func TestWatchesThatFailAtTheirBeginning(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
+}
+
+// brokenWatch is a client with a defect of ours.
+type brokenWatch struct{ dynamic.ResourceInterface }
+
+func (brokenWatch) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	panic("no watch")
+}
+
+func TestAPanicWhileAWatchIsOpenedIsTheHooksError(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(Setup, Setup, false, "DriverWait"))
+	d := newDriver(t, s, nil)
+	d.workflows = brokenWatch{d.workflows}
+	_, err := d.Await(bounded(t), job, Setup)
+	require.ErrorContains(t, err, "watch workflow slurm/bb12: internal error: no watch: please report it")
 }
 
 // An object that has not changed for long has a version that no watch can begin
