@@ -288,3 +288,21 @@ func TestAHastyClientDoesNotWaitForAServerThatRefusesConnections(t *testing.T) {
 		}
 	}
 }
+
+func TestAWatchThatEndsInTimeTellsNothingOfTheServer(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lasted time.Duration
+		away   bool
+	}{
+		"ended by the time limit": {WatchLife, false},
+		"noticed late":            {WatchLife + 5*time.Second, false},
+		"cut":                     {WatchLife / 2, true},
+		"cut at once":             {0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &Client{}
+			c.NoteWatchEnd(time.Now().Add(-tt.lasted))
+			assert.Equal(t, tt.away, c.Starting(), "a 403 is tried again")
+		})
+	}
+}

@@ -29,8 +29,19 @@ const unauthorizedTries = 3
 // service accounts nor its roles: it answers before it has read them all.
 const settling = 10 * time.Second
 
-// NoteAway remembers that the server was found away: a connection to it ended.
-func (c *Client) NoteAway() { c.away.Store(time.Now().UnixNano()) }
+// noteAway remembers that the server was found away.
+func (c *Client) noteAway() { c.away.Store(time.Now().UnixNano()) }
+
+// WatchLife bounds one watch, so that one whose server died silently is noticed.
+const WatchLife = 60 * time.Second
+
+// NoteWatchEnd is told of the end of a watch that was asked for with WatchLife. One that
+// ends before its time may have lost its server, which may be back before it is asked again.
+func (c *Client) NoteWatchEnd(opened time.Time) {
+	if time.Since(opened) < WatchLife-time.Second {
+		c.noteAway()
+	}
+}
 
 // Starting reports that the server was away a moment ago.
 func (c *Client) Starting() bool {
@@ -64,7 +75,7 @@ func (c *Client) Do(ctx context.Context, what string, request func(context.Conte
 		switch Classify(err) {
 		case Transient:
 			if !apierrors.IsTooManyRequests(err) { // that one is up, and knows what it refuses
-				c.NoteAway()
+				c.noteAway()
 			}
 			again = !c.hasty || tries < hastyTries && !errors.Is(err, syscall.ECONNREFUSED)
 		case Unauthorized:

@@ -14,12 +14,8 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
-const (
-	// watchLife bounds one watch, so that one whose server died silently is noticed.
-	watchLife = 60 * time.Second
-	// pageSize bounds one answer to a list.
-	pageSize = 500
-)
+// pageSize bounds one answer to a list.
+const pageSize = 500
 
 // news is what there is to know of a node's pods: all of them, or one that came,
 // changed or went, or an error that trying again will not mend.
@@ -69,8 +65,7 @@ func (w *podWatch) run(ctx context.Context) error {
 		if err := w.watch(ctx); err != nil {
 			return err
 		}
-		// It may be that the server went away and is back before it is asked again.
-		w.b.Kube.NoteAway()
+		w.b.Kube.NoteWatchEnd(begun)
 		if time.Since(begun) > steady {
 			pauses.Reset()
 		}
@@ -138,7 +133,7 @@ func (w *podWatch) watch(ctx context.Context) error {
 		return err
 	}
 	defer stream.Stop()
-	over := time.NewTimer(watchLife + 5*time.Second)
+	over := time.NewTimer(kube.WatchLife + 5*time.Second)
 	defer over.Stop()
 	for {
 		select {
@@ -164,7 +159,7 @@ func (w *podWatch) watch(ctx context.Context) error {
 // open begins a watch behind the list; nil when the server did not take it within a
 // request's time, with an error when it never will.
 func (w *podWatch) open(ctx context.Context) (watch.Interface, error) {
-	seconds := int64(watchLife / time.Second)
+	seconds := int64(kube.WatchLife / time.Second)
 	type begun struct {
 		stream watch.Interface
 		err    error

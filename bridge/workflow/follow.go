@@ -13,9 +13,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
-// watchLife bounds one watch, so that one whose server died silently is noticed.
-const watchLife = 60 * time.Second
-
 // follower yields a Workflow's changes. It never polls: it watches, and reads
 // the object again when a watch ended, failed or never began.
 type follower struct {
@@ -48,7 +45,7 @@ func (f *follower) next(ctx context.Context) (*object, error) {
 			return f.reread(ctx)
 		}
 	}
-	over := time.NewTimer(watchLife + 5*time.Second)
+	over := time.NewTimer(kube.WatchLife + 5*time.Second)
 	defer over.Stop()
 	for {
 		select {
@@ -70,9 +67,8 @@ func (f *follower) next(ctx context.Context) (*object, error) {
 			case ok && event.Type == watch.Bookmark:
 				continue
 			}
-			// Ended by the server's time limit, cut, or an error such as 410 Gone. It
-			// may be that the server went away and is back before it is asked again.
-			f.d.kube.NoteAway()
+			// Ended by the server's time limit, cut, or an error such as 410 Gone.
+			f.d.kube.NoteWatchEnd(f.opened)
 			f.stop()
 			return f.reread(ctx)
 		}
@@ -83,7 +79,7 @@ func (f *follower) next(ctx context.Context) (*object, error) {
 // when the server did not take it within a request's time, and an error when it
 // never will.
 func (f *follower) open(ctx context.Context) (bool, error) {
-	seconds := int64(watchLife / time.Second)
+	seconds := int64(kube.WatchLife / time.Second)
 	begun, failed := make(chan watch.Interface, 1), make(chan error, 1)
 	// The context of a watch lives as long as the watch. It is neither the time-out
 	// for its beginning nor ctx, which is one next's patience: stop ends it.
