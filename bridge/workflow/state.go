@@ -60,7 +60,7 @@ type driver struct {
 	Watch     State
 	Status    string
 	Message   string // for the user
-	Error     string // for the administrator
+	Error     string // with more detail
 }
 
 // object is what the bridge reads of a Workflow. Fields that it does not know,
@@ -168,27 +168,53 @@ const (
 )
 
 // failure describes the driver error or condition of the present state for the
-// user: DWS's own message first, then the directive that it is about.
+// user: DWS's own message first, then the driver's error, then the directive that it is
+// about.
 func (o *object) failure() string {
-	message := o.Message
-	directive := ""
-	for _, d := range o.Drivers {
-		if d.Watch != o.State || d.Status != o.Status {
-			continue
-		}
-		if message == "" {
-			message = firstOf(d.Message, d.Error)
-		}
+	message, directive := o.Message, ""
+	if d := o.failedDriver(); d != nil {
+		message = withError(firstOf(o.Message, d.Message), d.Error)
 		if d.Directive >= 0 && d.Directive < int64(len(o.Directives)) {
 			directive = o.Directives[d.Directive]
 		}
-		break
 	}
 	text := fmt.Sprintf("%s failed: %s", o.State, shorten(firstOf(message, "DWS gives no reason"), 500))
 	if directive != "" {
 		text += " [" + shorten(directive, 200) + "]"
 	}
 	return text
+}
+
+// failedDriver is the driver that the Workflow's message is about, or the first one with
+// its status; nil if there is none.
+func (o *object) failedDriver() *driver {
+	var first *driver
+	for i := range o.Drivers {
+		d := &o.Drivers[i]
+		if d.Watch != o.State || d.Status != o.Status {
+			continue
+		}
+		if strings.HasPrefix(o.Message, fmt.Sprintf("DW Directive %d: ", d.Directive)) {
+			return d
+		}
+		if first == nil {
+			first = d
+		}
+	}
+	return first
+}
+
+// withError appends a driver's error to its message, unless that has it already.
+func withError(message, detail string) string {
+	switch {
+	case detail == "" || strings.Contains(message, detail):
+		return message
+	case message == "":
+		return detail
+	case strings.HasSuffix(strings.TrimRight(message, " "), ":"):
+		return strings.TrimRight(message, " ") + " " + detail
+	}
+	return shorten(message, 300) + " (" + detail + ")"
 }
 
 // failedBeforeRun reports that the job can never run: in a state that it has to

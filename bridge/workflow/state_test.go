@@ -45,9 +45,16 @@ func TestFailureIsDWSsMessageFirstThenTheDirective(t *testing.T) {
 	}{
 		{"message and directive", object{Message: "DW Directive 1: no space", Drivers: []driver{
 			{Directive: 0, Watch: Setup, Status: "Completed"}, {Directive: 1, Watch: Setup, Status: "Error", Error: "internal"}}},
-			"Setup failed: DW Directive 1: no space [#DW copy_in source=b]"},
+			"Setup failed: DW Directive 1: no space (internal) [#DW copy_in source=b]"},
+		{"an error that the message ends in", object{Message: "DW Directive 0: user error: ", Drivers: []driver{{Status: "Error", Watch: Setup, Error: "no space"}}},
+			"Setup failed: DW Directive 0: user error: no space [#DW jobdw name=a]"},
+		{"an error that the message has already", object{Message: "DW Directive 0: no space", Drivers: []driver{{Status: "Error", Watch: Setup, Error: "no space"}}},
+			"Setup failed: DW Directive 0: no space [#DW jobdw name=a]"},
+		{"of two drivers the one that the message is about", object{Message: "DW Directive 1: no space", Drivers: []driver{
+			{Directive: 0, Watch: Setup, Status: "Error", Error: "x"}, {Directive: 1, Watch: Setup, Status: "Error", Error: "y"}}},
+			"Setup failed: DW Directive 1: no space (y) [#DW copy_in source=b]"},
 		{"without a message the driver's", object{Drivers: []driver{{Directive: 0, Watch: Setup, Status: "Error", Message: "m", Error: "e"}}},
-			"Setup failed: m [#DW jobdw name=a]"},
+			"Setup failed: m (e) [#DW jobdw name=a]"},
 		{"without the driver's message its error", object{Drivers: []driver{{Directive: 0, Watch: Setup, Status: "Error", Error: "e"}}},
 			"Setup failed: e [#DW jobdw name=a]"},
 		{"no word at all", object{}, "Setup failed: DWS gives no reason"},

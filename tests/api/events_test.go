@@ -91,7 +91,7 @@ func TestReconcileTellsWhatItRemovedAndWhatItCouldNot(t *testing.T) {
 	r := s.reconcile("--limit", "10s")
 	assert.Equal(t, 1, r.status)
 	assert.Equal(t, []string{fmt.Sprintf("Normal Removed: left by Slurm job %d of cluster hpc: slurmk8s tore it down (it was in PreRun) and deleted it", good.id)}, good.told())
-	assert.Equal(t, []string{"Warning DriverFailed: slurmk8s: Teardown failed: DW Directive 0: Reported error: disk is dead [#DW Teardown action=error message=disk_is_dead]"}, broken.told())
+	assert.Equal(t, []string{"Warning DriverFailed: slurmk8s: Teardown failed: DW Directive 0: Reported error: disk_is_dead (disk is dead) [#DW Teardown action=error message=disk_is_dead]"}, broken.told())
 }
 
 // What hooks and reconcile do does not depend on what they may tell of it.
@@ -110,7 +110,7 @@ func TestHooksFailAndReconcileRemovesTheSameWithoutTheRightToTell(t *testing.T) 
 	var j *job
 	eventually.True(t, "DWS may be told, and Events may not", func() bool { // the authorizer learns of it a moment after
 		j = s.job("#DW Setup action=error message=disk_is_full")
-		assert.Equal(t, "Setup failed: DW Directive 0: Reported error: disk is full [#DW Setup action=error message=disk_is_full]", j.fails("setup"))
+		assert.Equal(t, "Setup failed: DW Directive 0: Reported error: disk_is_full (disk is full) [#DW Setup action=error message=disk_is_full]", j.fails("setup"))
 		return len(j.told()) == 0
 	})
 	assert.True(t, strings.Contains(s.log(), `cannot create resource \"events\"`), s.log())

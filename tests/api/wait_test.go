@@ -34,7 +34,7 @@ func TestADriverErrorInEachState(t *testing.T) {
 				}
 			}
 			message := j.fails(step.hook)
-			assert.Equal(t, step.state+" failed: DW Directive 1: Reported error: disk is full ["+directive+"]", message,
+			assert.Equal(t, step.state+" failed: DW Directive 1: Reported error: disk_is_full (disk is full) ["+directive+"]", message,
 				"DWS's message first, then the directive")
 			assert.Equal(t, message, j.fails(step.hook), "asked again it is the same")
 
@@ -73,7 +73,7 @@ func TestATransientCondition(t *testing.T) {
 				j.in(dwssim.Setup)
 				return
 			}
-			assert.Contains(t, j.fails("setup"), "Setup failed: DW Directive 0: Reported error: node is away [#DW Setup action=error")
+			assert.Contains(t, j.fails("setup"), "Setup failed: DW Directive 0: Reported error: node_is_away (node is away) [#DW Setup action=error")
 		})
 	}
 }

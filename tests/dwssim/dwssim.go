@@ -10,7 +10,7 @@
 //	#DW <State> action=complete|wait|error [message=a_b] [severity=Minor|Major|Fatal] [delay=2s] [env=K:V,K2:V2]
 //
 // complete completes the state. wait leaves it to the test: see Complete and Fail. error reports
-// "Reported error: a b": Fatal, the default, as Error; Major as TransientCondition, for the time
+// the message "Reported error: a_b" and the error "a b": Fatal, the default, as Error; Major as TransientCondition, for the time
 // of delay if there is one, for ever if not; Minor as a message of a driver that goes on. For
 // all but Major, delay postpones the effect. env goes into status.env when the state completes.
 //

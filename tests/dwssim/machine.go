@@ -207,7 +207,7 @@ func work(d *directive, driver *Driver, due, now time.Time) time.Time {
 		return time.Time{}
 	}
 	driver.Error = d.userText()
-	driver.Message = "Reported error: " + driver.Error
+	driver.Message = "Reported error: " + d.args["message"]
 	switch severity {
 	case "Minor":
 		driver.Status = Running

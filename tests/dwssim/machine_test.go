@@ -81,7 +81,7 @@ func TestDrivers(t *testing.T) {
 		status, message string
 		env             map[string]string
 	}
-	const failed = "DW Directive 0: Reported error: disk on fire"
+	const failed = "DW Directive 0: Reported error: disk_on_fire"
 	ready := outcome{ready: true, status: Completed}
 	waiting := outcome{status: DriverWait}
 	tests := []struct {
