@@ -61,6 +61,8 @@ func Classify(err error) Class {
 		return Denied
 	case apierrors.IsInvalid(err):
 		return Refusal
+	case strings.HasSuffix(s.Message, "etcdserver: request is too large"): // HTTP 500
+		return Final
 	case s.Code == 429 || s.Code >= 500 || s.Code == 0:
 		return Transient
 	case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):

@@ -41,6 +41,7 @@ func TestClassify(t *testing.T) {
 		{"webhook is down", apierrors.NewInternalError(errors.New(`failed calling webhook "m.kb.io": EOF`)), Transient},
 		{"service unavailable", apierrors.NewServiceUnavailable("starting"), Transient},
 		{"watch is too old", apierrors.NewResourceExpired("too old"), Transient},
+		{"too large for etcd", status(500, "", "etcdserver: request is too large"), Final},
 		{"redirect", status(307, "", "elsewhere"), Final},
 		{"bad request", apierrors.NewBadRequest("no"), Final},
 		{"connection", &url.Error{Op: "Get", URL: "https://h", Err: errors.New("connection refused")}, Transient},

@@ -13,6 +13,9 @@ const (
 	MaxScriptBytes    = 4 << 20
 	MaxDirectives     = 64
 	MaxDirectiveBytes = 64 << 10
+	// MaxDirectivesBytes bounds all directives of a job together. Kubernetes stores
+	// nothing above 1.5 MiB, and slurmctld waits while DWS judges them.
+	MaxDirectivesBytes = 256 << 10
 )
 
 // dwsWord begins every directive that DWS takes, whatever the site's word is.
@@ -88,6 +91,7 @@ func Directives(script []byte, word string) ([]string, error) {
 type directiveParser struct {
 	prefix     string // "#" and the site's word
 	directives []string
+	bytes      int // of all directives
 
 	// The directive that is being read.
 	body      strings.Builder // what follows prefix
@@ -131,6 +135,9 @@ func (p *directiveParser) line(number int, line []byte) error {
 	}
 	if p.body.Len()+len(body) > MaxDirectiveBytes {
 		return &DirectiveError{p.firstLine, fmt.Sprintf("directive is longer than %d KiB", MaxDirectiveBytes>>10)}
+	}
+	if p.bytes += len(body); p.bytes > MaxDirectivesBytes {
+		return &DirectiveError{p.firstLine, fmt.Sprintf("the %q directives are longer than %d KiB together", p.prefix, MaxDirectivesBytes>>10)}
 	}
 	p.body.WriteString(body)
 	return nil

@@ -107,6 +107,7 @@ func TestDirectivesRefuses(t *testing.T) {
 		{"longer than the bound by continuation", "#DW a \\\n" + strings.Repeat("#DW "+strings.Repeat("x", 1000)+"\\\n", 70),
 			`line 1: directive is longer than 64 KiB`},
 		{"too many", strings.Repeat("#DW a\n", MaxDirectives+1), `line 65: more than 64 "#DW" directives`},
+		{"longer than the bound together", strings.Repeat("#DW "+strings.Repeat("x", 60_000)+"\n", 5), `line 5: the "#DW" directives are longer than 256 KiB together`},
 		{"script too large", strings.Repeat("x", MaxScriptBytes+1), `the job script is larger than 4 MiB`},
 	}
 	for _, tt := range tests {
