@@ -53,8 +53,8 @@ func (d *Driver) request(ctx context.Context, o *object, target State, hurry boo
 			if err != nil {
 				return nil, err
 			}
-			if done.Desired != o.Desired { // another hook was faster
-				o = done
+			faster := done.Desired != o.Desired // another hook was
+			if o = done; faster {
 				continue
 			}
 			step = o.Desired.next()

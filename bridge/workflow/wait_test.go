@@ -106,6 +106,16 @@ func TestOneWatchServesAllChanges(t *testing.T) {
 	assert.Equal(t, 1, s.Count("PATCH", "bb12"))
 }
 
+// A request at a version that was read before the wait would be refused each time.
+func TestTheNextStateIsAskedForAtTheVersionThatTheWaitEndedWith(t *testing.T) {
+	s := fakeapi.NewWorkflows(t)
+	s.Change(is(Proposal, Proposal, false, "DriverWait"))
+	d := newDriver(t, s, nil)
+	whenWatched(t, s, func() { s.Change(is(Proposal, Proposal, true, "Completed")) })
+	require.NoError(t, d.Request(bounded(t), job, Setup))
+	assert.Equal(t, 1, s.Count("PATCH", "bb12"))
+}
+
 func TestAWatchIsReplacedWhateverEndsIt(t *testing.T) {
 	tests := []struct {
 		name string
