@@ -2,6 +2,10 @@ package workflow
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
 
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
@@ -14,6 +18,37 @@ func (e *RefusedError) Error() string { return e.Text }
 
 // Code is the hook's outcome.
 func (e *RefusedError) Code() wire.Code { return wire.Refused }
+
+var (
+	// ruleName is an argument that DWS names by its rule's regular expression.
+	ruleName = regexp.MustCompile(`'\^([^'$]*)\$'`)
+	quoted   = regexp.MustCompile(`'([^']*)'`)
+)
+
+// refusal is DWS's refusal and the directive that it is about, if only one can be meant.
+func refusal(text string, directives []string) string {
+	text = ruleName.ReplaceAllString(text, "'$1'")
+	about := directives
+	if len(directives) > 1 {
+		missing := strings.HasPrefix(text, "missing ")
+		about = slices.DeleteFunc(slices.Clone(directives), func(d string) bool { return quotedIn(text, d) == missing })
+	}
+	if len(about) != 1 || strings.Contains(text, about[0]) {
+		return text
+	}
+	return text + " [" + shorten(about[0], 200) + "]"
+}
+
+// quotedIn reports whether each argument and value that a refusal quotes is in the directive.
+func quotedIn(text, directive string) bool {
+	arguments := strings.FieldsFunc(directive, func(r rune) bool { return r == '=' || unicode.IsSpace(r) })
+	for _, match := range quoted.FindAllStringSubmatch(text, -1) {
+		if match[1] != directive && !slices.Contains(arguments, match[1]) {
+			return false
+		}
+	}
+	return true
+}
 
 // DriverError is a failure that a DWS driver reported for a state. Its text is
 // for the user, DWS's message first.

@@ -102,7 +102,7 @@ func (d *Driver) create(ctx context.Context, job *Job, directives []string, dryR
 	})
 	var request *kube.RequestError
 	if errors.As(err, &request) && kube.Classify(err) == kube.Refusal {
-		return nil, &RefusedError{kube.Reason(request.Err)}
+		return nil, &RefusedError{refusal(kube.Reason(request.Err), directives)}
 	}
 	if err != nil {
 		return nil, err

@@ -79,6 +79,50 @@ func TestALongMessageLeavesRoomForTheDirective(t *testing.T) {
 	assert.True(t, utf8.ValidString(text))
 }
 
+func TestARefusalNamesTheDirectiveThatItIsAbout(t *testing.T) {
+	const jobdw, setup = "#DW jobdw type=ext4 capacity=1GB", "#DW Setup action=wait colour=red"
+	tests := []struct {
+		name, text string
+		directives []string
+		want       string
+	}{
+		{"the only one", "missing required argument '^name$'", []string{jobdw}, "missing required argument 'name' [" + jobdw + "]"},
+		{"by the argument", "unsupported argument 'colour'", []string{jobdw, setup}, "unsupported argument 'colour' [" + setup + "]"},
+		{"by argument and value", "argument 'type' invalid string 'ext4'", []string{"#DW jobdw type=xfs name=ext4x", jobdw},
+			"argument 'type' invalid string 'ext4' [" + jobdw + "]"},
+		{"the one that lacks the argument", "missing required argument '^name$'", []string{"#DW jobdw name=a", jobdw}, "missing required argument 'name' [" + jobdw + "]"},
+		{"two lack the argument", "missing required argument '^name$'", []string{jobdw, setup}, "missing required argument 'name'"},
+		{"both have it", "argument 'type' is wrong", []string{jobdw, jobdw}, "argument 'type' is wrong"},
+		{"it is in the text", "invalid directive '" + setup + "'", []string{jobdw, setup}, "invalid directive '" + setup + "'"},
+		{"there are none", "invalid", nil, "invalid"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Equal(t, tt.want, refusal(tt.text, tt.directives))
+		})
+	}
+}
+
+func TestElapsedIsThatOfThePresentState(t *testing.T) {
+	since := map[string]string{annotationStateSince: time.Now().Add(-time.Hour).Format(time.RFC3339)}
+	tests := []struct {
+		name string
+		o    object
+		want string // how it begins
+	}{
+		{"done: as DWS measured it", object{Desired: Setup, State: Setup, Ready: true, Elapsed: "3s", Annotations: since}, "3s"},
+		{"at work", object{Desired: Setup, State: Setup, Elapsed: "3s", Annotations: since}, "1h0m"},
+		{"not taken up yet", object{Desired: DataIn, State: Setup, Ready: true, Elapsed: "3s", Annotations: since}, "1h0m"},
+		{"nobody knows since when", object{Desired: Setup, State: Setup, Elapsed: "3s"}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := tt.o.elapsed()
+			assert.True(t, strings.HasPrefix(got, tt.want) && (got == "") == (tt.want == ""), got)
+		})
+	}
+}
+
 func TestFailedBeforeRun(t *testing.T) {
 	tests := []struct {
 		name string

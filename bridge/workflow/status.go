@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -34,12 +35,25 @@ func (d *Driver) Status(ctx context.Context, job *Job, asker int64, privileged b
 		return strings.Join(words, " "), nil
 	}
 	words = append(words, fmt.Sprintf("ready=%t", o.Ready), "workflow="+word(d.path(o.Name)))
-	for _, optional := range [][2]string{{"elapsed", o.Elapsed}, {"message", o.Message}} {
+	for _, optional := range [][2]string{{"elapsed", o.elapsed()}, {"message", o.Message}} {
 		if optional[1] != "" {
 			words = append(words, optional[0]+"="+word(optional[1]))
 		}
 	}
 	return strings.Join(words, " "), nil
+}
+
+// elapsed is how long the present state takes or took; "" is unknown. DWS tells that of a
+// state only when it is done with it.
+func (o *object) elapsed() string {
+	if o.Ready && o.State == o.Desired {
+		return o.Elapsed
+	}
+	since, err := time.Parse(time.RFC3339, o.Annotations[annotationStateSince])
+	if err != nil {
+		return ""
+	}
+	return time.Since(since).Truncate(time.Second).String()
 }
 
 // word makes text fit one word of a status line.

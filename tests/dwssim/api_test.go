@@ -131,7 +131,7 @@ func TestAPITier(t *testing.T) {
 	t.Run("refusals are 403 from the webhook, in the words of DWS", func(t *testing.T) {
 		_, err := wlm.create(t.Context(), "refused", false, "#DW jobdw type=xfs")
 		require.True(t, apierrors.IsForbidden(err), "%v", err)
-		assert.EqualError(t, err, `admission webhook "vworkflow.kb.io" denied the request: missing required argument 'capacity' in directive '#DW jobdw type=xfs'`)
+		assert.EqualError(t, err, `admission webhook "vworkflow.kb.io" denied the request: missing required argument '^capacity$'`)
 		err = wlm.desire(t.Context(), "versions", PreRun)
 		require.True(t, apierrors.IsForbidden(err), "%v", err)
 		assert.ErrorContains(t, err, "states cannot be skipped")

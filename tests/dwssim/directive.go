@@ -89,7 +89,7 @@ func parseDirective(text string) (*directive, error) {
 	for _, word := range words[2:] {
 		key, value, _ := strings.Cut(word, "=")
 		if _, repeated := parsed.args[key]; repeated {
-			return nil, fmt.Errorf("repeated argument '%s' in directive '%s'", key, text)
+			return nil, fmt.Errorf("repeated argument '%s'", key)
 		}
 		parsed.args[key] = value
 	}
@@ -105,22 +105,22 @@ func (d *directive) check() error {
 	for _, key := range sortedKeys(d.args) {
 		argument, supported := rule.args[key]
 		if !supported {
-			return fmt.Errorf("unsupported argument '%s' in directive '%s'", key, d.text)
+			return fmt.Errorf("unsupported argument '%s'", key)
 		}
 		value := d.args[key]
 		if value == "" {
-			return fmt.Errorf("argument '%s' requires value in directive '%s'", key, d.text)
+			return fmt.Errorf("argument '%s' requires value", key)
 		}
 		if argument.check == nil {
 			continue
 		}
 		if err := argument.check(value); err != nil {
-			return fmt.Errorf("argument '%s' has invalid value '%s' in directive '%s': %w", key, value, d.text, err)
+			return fmt.Errorf("argument '%s' has invalid value '%s': %w", key, value, err)
 		}
 	}
 	for _, key := range sortedKeys(rule.args) {
 		if _, given := d.args[key]; rule.args[key].required && !given {
-			return fmt.Errorf("missing required argument '%s' in directive '%s'", key, d.text)
+			return fmt.Errorf("missing required argument '^%s$'", key)
 		}
 	}
 	return nil
