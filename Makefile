@@ -1,8 +1,8 @@
 # slurmk8s: `make help` lists what there is to make.
 #
 # Installed layout, below PREFIX: bin/slurmk8s, lib/libslurmk8s.so,
-# lib/slurmk8s_lua.so, share/job_submit.lua and, where Slurm's headers are,
-# lib/slurmk8s_spank.so; and burst_buffer.lua and slurmk8s.toml in SYSCONFDIR.
+# lib/slurmk8s_lua.so, share/burst_buffer.lua, share/job_submit.lua and, where Slurm's headers
+# are, lib/slurmk8s_spank.so; and slurmk8s.toml and a link to burst_buffer.lua in SYSCONFDIR.
 
 PREFIX     ?= /opt/slurmk8s
 BINDIR     ?= $(PREFIX)/bin
@@ -99,8 +99,8 @@ install: all $(INSTALLED_SPANK)
 	install -m 0755 $(B)/bin/slurmk8s $(DESTDIR)$(BINDIR)/
 	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(INSTALLED_SPANK) $(INSTALLED_SPANK:_spank.so=_nodes_spank.so) $(DESTDIR)$(LIBDIR)/
 	@$(if $(INSTALLED_SPANK),,echo "No $(SLURM_INCLUDE)/slurm/spank.h: the SPANK plugin (--k8s-register) was not built")
-	install -m 0644 $(B)/etc/job_submit.lua $(DESTDIR)$(SHAREDIR)/
-	install -m 0644 $(B)/etc/burst_buffer.lua $(DESTDIR)$(SYSCONFDIR)/burst_buffer.lua
+	install -m 0644 $(B)/etc/job_submit.lua $(B)/etc/burst_buffer.lua $(DESTDIR)$(SHAREDIR)/
+	@packaging/link-script.sh $(SHAREDIR)/burst_buffer.lua $(DESTDIR)$(SYSCONFDIR)/burst_buffer.lua
 	test -e $(DESTDIR)$(SYSCONFDIR)/slurmk8s.toml || install -m 0644 packaging/slurmk8s.toml $(DESTDIR)$(SYSCONFDIR)/
 	@echo "Next: the state directory, owned by SlurmUser: install -d -o slurm -m 0700 $(STATEDIR)"
 

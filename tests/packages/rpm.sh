@@ -53,11 +53,21 @@ root sh -c "rpm -i --force-debian --nodeps /packages/slurmk8s-$VERSION-1.*.rpm /
 	/packages/slurmk8s-client-*+slurm${SLURM_RELEASES%% *}-1.*.rpm /packages/slurmk8s-node-*.rpm /packages/slurmk8s-doc-*.rpm" >/dev/null
 [ "$(root slurmk8s --version)" = "slurmk8s $VERSION" ] || fail "$(root slurmk8s --version)"
 root rpm -V --nodeps slurmk8s slurmk8s-controller slurmk8s-client slurmk8s-node slurmk8s-doc || fail "rpm -V"
-for file in /etc/slurm/slurmk8s.toml /etc/slurm/burst_buffer.lua /etc/slurm/plugstack.conf.d/slurmk8s.conf; do
+for file in /etc/slurm/slurmk8s.toml /etc/slurm/plugstack.conf.d/slurmk8s.conf; do
 	root rpm -qca | grep -xF "$file" >/dev/null || fail "$file is no configuration file"
 done
 [ "$(root stat -c %U:%a /var/spool/slurmk8s)" = slurm:700 ] || fail "/var/spool/slurmk8s"
+[ "$(root readlink /etc/slurm/burst_buffer.lua)" = /usr/share/slurmk8s/burst_buffer.lua ] || fail "burst_buffer.lua is not linked"
 echo "ok - rpm: installs, with the state directory for SlurmUser"
+
+root rpm -e --nodeps slurmk8s-controller
+! root test -L /etc/slurm/burst_buffer.lua || fail "the link to burst_buffer.lua is left"
+root sh -c 'echo "-- the site" >/etc/slurm/burst_buffer.lua'
+said=$(root sh -c "rpm -i --force-debian --nodeps /packages/slurmk8s-controller-*.rpm")
+[ "$(root cat /etc/slurm/burst_buffer.lua)" = "-- the site" ] || fail "the site's own burst_buffer.lua was replaced"
+[[ $said = *"kept the site's own /etc/slurm/burst_buffer.lua"* ]] || fail "nobody said that burst_buffer.lua was kept: $said"
+root rm /etc/slurm/burst_buffer.lua
+echo "ok - rpm: a site's own burst_buffer.lua is kept"
 
 root sh -c 'echo "# ours" >>/etc/slurm/slurmk8s.toml'
 root sh -c "rpm -U --force-debian --nodeps --replacepkgs /packages/slurmk8s-$VERSION-1.*.rpm" >/dev/null
