@@ -1,19 +1,70 @@
 #!/usr/bin/env bash
-# Makes the image with Slurm of a Debian release (bookworm, trixie, forky), and prints its tag.
+# slurm-image.sh [RELEASE|DIRECTORY]: makes the image with a Slurm, and prints its tag: of a
+# Debian release (bookworm, trixie, forky), or the one in DIRECTORY, an absolute path that was
+# Slurm's --prefix. Such a Slurm runs on SLURM_BASE (default: bookworm), with SLURM_LIBRARIES,
+# the packages of the libraries that it was linked with. Its etc is not taken: it gets the test
+# cluster's configuration.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 release=${1:-$SLURM_RELEASE}
-tag=slurmk8s-slurm:$release-$(hash_of "$here/slurm-image"/*)
-exec {lock}>"$CACHE/slurm-image-$release.lock"
+definition=$here/slurm-image
+
+# contents DIRECTORY: what tells two builds in it apart.
+contents() {
+	find "$1" -type f -printf '%P %s %T@\n' | sort
+	echo "${SLURM_BASE:-} ${SLURM_LIBRARIES:-}"
+}
+
+# with_packages NAME BASE [PACKAGES]: the image of the definition.
+with_packages() {
+	local log=$CACHE/slurm-image-$1.log
+	docker build --force-rm --build-arg BASE="$2" ${3:+--build-arg PACKAGES="$3"} --tag "$tag" "$definition" >"$log" 2>&1 ||
+		die "cannot make the Slurm image. Look at: $log"
+}
+
+# with_directory NAME: adds the Slurm in $release to what is in $tag.
+with_directory() {
+	local log=$CACHE/slurm-image-$1.log context status=0
+	context=$(mktemp -d "$CACHE/slurm-image.XXXXXX")
+	cat >"$context/Dockerfile" <<-END
+		FROM $tag
+		COPY slurm $release
+		RUN rm -rf $release/etc && ln -s /etc/slurm $release/etc \
+		 && ln -s $release/bin/* /usr/bin/ && ln -s $release/sbin/* /usr/sbin/ \
+		 && useradd --system --shell /usr/sbin/nologin --no-create-home slurm
+		RUN ! ldd $release/bin/* $release/sbin/* $release/lib/slurm/*.so 2>/dev/null | grep 'not found'
+	END
+	cp -r "$release" "$context/slurm"
+	docker build --force-rm --tag "$tag" "$context" >"$log" 2>&1 || status=1
+	rm -rf "$context"
+	[ "$status" = 0 ] || die "cannot make the Slurm image: a base with its glibc (SLURM_BASE) or libraries (SLURM_LIBRARIES) may be missing. Look at: $log"
+}
+
+case $release in
+/*)
+	[ -x "$release/sbin/slurmctld" ] || die "$release has no sbin/slurmctld"
+	name=$(basename "$release" | tr -c 'a-z0-9.\n' -)
+	tag=slurmk8s-slurm:$name-$({ cat "$definition"/* "${BASH_SOURCE[0]}"; contents "$release"; } | hash_of -)
+	;;
+*)
+	name=$release
+	tag=slurmk8s-slurm:$name-$(hash_of "$definition"/*)
+	;;
+esac
+exec {lock}>"$CACHE/slurm-image-$name.lock"
 flock "$lock"
 if ! has_image "$tag"; then
-	base=$("$here/base-image.sh" "$release")
 	say "making $tag" >&2
-	log=$CACHE/slurm-image-$release.log
-	docker build --force-rm --build-arg BASE="$base" --tag "$tag" "$here/slurm-image" >"$log" 2>&1 ||
-		die "cannot make the Slurm image. Look at: $log"
-	forget_older "$tag" "slurmk8s-slurm:$release-"
+	case $release in
+	/*)
+		with_packages "$name" "${SLURM_BASE:-$("$here/base-image.sh" bookworm)}" \
+			"${SLURM_LIBRARIES:-liblua5.1-0 liblua5.3-0 liblua5.4-0 libhwloc15 libjson-c5 libyaml-0-2 libdbus-1-3 libmunge2}"
+		with_directory "$name"
+		;;
+	*) with_packages "$name" "$("$here/base-image.sh" "$release")" ;;
+	esac
+	forget_older "$tag" "slurmk8s-slurm:$name-"
 fi
 echo "$tag"

@@ -17,8 +17,8 @@ configure() {
 	install -d -m 755 -o slurm -g slurm /var/log/slurm /run/slurm /var/spool/slurm
 	install -d -m 755 /var/spool/slurmd
 	install -d -m 700 -o alice -g alice /home/alice
-	# Slurm of 23.02 and later looks for cgroups even if it needs none.
-	if [ "$(printf '%s\n' 23.02 "$version" | sort -V | head -n1)" = 23.02 ]; then
+	# Slurm looks for cgroups even if it needs none, and can be told not to from 24.05 on.
+	if [ "$(printf '%s\n' 24.05 "$version" | sort -V | head -n1)" = 24.05 ]; then
 		echo CgroupPlugin=disabled >/etc/slurm/cgroup.conf
 	fi
 	cat >/etc/slurm/slurm.conf <<-END
