@@ -18,8 +18,8 @@ type way struct {
 	commands string // a regexp of whole commands
 	in       place
 	// before makes true what the reader has by then: files, and what JOBID and the like stand for.
-	before func(*reader)
-	after  func(*reader)
+	before func(*docsRun)
+	after  func(*docsRun)
 	// instead is put behind a command that would take the test's own ground away, so that it only
 	// says what it would do.
 	instead string
@@ -29,36 +29,36 @@ type way struct {
 // ways come first to last: the first that matches a command counts.
 var ways = []way{
 	{commands: `cat \S+`, in: login},
-	{commands: `sbatch job\.sh`, in: login, before: (*reader).holdJobs, after: (*reader).adoptSubmitted},
-	{commands: `sbatch --k8s-register=jupyter:8888 notebook\.sh`, in: login, before: (*reader).holdJobs, after: (*reader).isService},
-	{commands: `srun .*\./simulate`, in: login, before: (*reader).letJobsGo},
-	{commands: `salloc .*\./simulate`, in: login, before: (*reader).letJobsGo},
-	{commands: `scontrol show bbstat workflow 42`, in: login, after: (*reader).letJobsGo},
-	{commands: `scontrol show bbstat workflow JOBID`, in: login, before: (*reader).storageJob},
+	{commands: `sbatch job\.sh`, in: login, before: (*docsRun).holdJobs, after: (*docsRun).adoptSubmitted},
+	{commands: `sbatch --k8s-register=jupyter:8888 notebook\.sh`, in: login, before: (*docsRun).holdJobs, after: (*docsRun).isService},
+	{commands: `srun .*\./simulate`, in: login, before: (*docsRun).letJobsGo},
+	{commands: `salloc .*\./simulate`, in: login, before: (*docsRun).letJobsGo},
+	{commands: `scontrol show bbstat workflow 42`, in: login, after: (*docsRun).letJobsGo},
+	{commands: `scontrol show bbstat workflow JOBID`, in: login, before: (*docsRun).storageJob},
 	{commands: `scontrol show job`, in: login},
-	{commands: `scancel --hurry JOBID`, in: login, before: (*reader).storageJob},
-	{commands: `scontrol release JOBID`, in: controller, before: (*reader).heldJob},
-	{commands: `scontrol requeue JOBID`, in: controller, before: (*reader).runningJob, after: (*reader).cancel},
+	{commands: `scancel --hurry JOBID`, in: login, before: (*docsRun).storageJob},
+	{commands: `scontrol release JOBID`, in: controller, before: (*docsRun).heldJob},
+	{commands: `scontrol requeue JOBID`, in: controller, before: (*docsRun).runningJob, after: (*docsRun).cancel},
 
 	// 1: doctor has warnings for the test cluster. Its timer is the page's own line for cron.
-	{commands: `slurmk8s doctor( --json)?`, in: controller, before: (*reader).hasCron, mayEnd: []int{1}},
-	{commands: `slurmk8s status`, in: controller, before: (*reader).storageAndService},
+	{commands: `slurmk8s doctor( --json)?`, in: controller, before: (*docsRun).hasCron, mayEnd: []int{1}},
+	{commands: `slurmk8s status`, in: controller, before: (*docsRun).storageAndService},
 	{commands: `slurmk8s status --json`, in: controller},
-	{commands: `slurmk8s status \[?JOBID\]?`, in: controller, before: (*reader).storageJob},
-	{commands: `slurmk8s cleanup (--dry-run )?JOBID`, in: controller, before: (*reader).overJob},
+	{commands: `slurmk8s status \[?JOBID\]?`, in: controller, before: (*docsRun).storageJob},
+	{commands: `slurmk8s cleanup (--dry-run )?JOBID`, in: controller, before: (*docsRun).overJob},
 	{commands: `(/opt/slurmk8s/bin/)?slurmk8s reconcile( --dry-run)?`, in: slurmUser},
 	{commands: `slurmk8s setup --renew`, in: controller},
 	{commands: `slurmk8s setup --kubeconfig admin\.conf --dry-run`, in: controller},
-	{commands: `slurmk8s setup --renew --kubeconfig admin\.conf --output DIR`, in: controller, before: (*reader).keepCredential},
+	{commands: `slurmk8s setup --renew --kubeconfig admin\.conf --output DIR`, in: controller, before: (*docsRun).keepCredential},
 	{commands: `sudo -u slurm slurmk8s hook slurm_bb_job_process SCRIPT=job\.sh .*`, in: slurmUser},
 
 	{commands: `kubectl apply -f packaging/manifests/\S+\.yaml`, in: administrator},
-	{commands: `kubectl uncordon NODE; kubectl cordon NODE`, in: administrator, after: (*reader).uncordon},
+	{commands: `kubectl uncordon NODE; kubectl cordon NODE`, in: administrator, after: (*docsRun).uncordon},
 	{commands: `kubectl (get|describe) node NODE( -o yaml)?`, in: administrator},
-	{commands: `kubectl label namespace NS \S+`, in: administrator, before: (*reader).openNamespace},
+	{commands: `kubectl label namespace NS \S+`, in: administrator, before: (*docsRun).openNamespace},
 	{commands: `kubectl -n slurm delete serviceaccount slurmk8s-controller`, in: administrator, instead: "--dry-run=server"},
 
-	{commands: `(make( all)? && sudo )?make install`, in: administrator, after: (*reader).isInstalled},
+	{commands: `(make( all)? && sudo )?make install`, in: administrator, after: (*docsRun).isInstalled},
 	{commands: `make help`, in: administrator},
 	{commands: `make cluster-down`, in: nowhere},
 	{commands: `make test-api KUBERNETES=1\.33`, in: administrator, instead: "--dry-run"},
@@ -143,7 +143,7 @@ func TestNoCommandOfTheDocumentationIsUntested(t *testing.T) {
 // It is alone: jobs take whole nodes, and slurmk8s status shows all that there is.
 func TestCommandsOfTheDocumentationWork(t *testing.T) {
 	shareNodes(t)
-	r := newReader(t)
+	r := newDocsRun(t)
 	done := map[string]bool{}
 	for _, page := range r.pages {
 		t.Run(page.Name, func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestCommandsOfTheDocumentationWork(t *testing.T) {
 }
 
 // try runs a command and compares what it says with what the page shows.
-func (r *reader) try(c docs.Command, w *way) {
+func (r *docsRun) try(c docs.Command, w *way) {
 	r.t.Helper()
 	if file, isFile := strings.CutPrefix(c.Text, "cat "); isFile {
 		r.file(file, c.Output) // the page shows what is in it

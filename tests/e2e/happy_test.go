@@ -52,7 +52,7 @@ func TestEachStateWaitsForItsDriver(t *testing.T) {
 	j.gone()
 	output := strings.Split(j.output(), "\n")
 	require.Contains(t, output, "DW_WORKFLOW_NAME="+j.workflow)
-	require.Contains(t, output, "DW_WORKFLOW_NAMESPACE="+bed.Namespace)
+	require.Contains(t, output, "DW_WORKFLOW_NAMESPACE="+cluster.Namespace)
 	require.Contains(t, output, "E2E_EARLY=known", "a variable that DWS gives in Setup")
 	require.Contains(t, output, "E2E_LATE=known", "one that it gives in PreRun, which the node asks for")
 }

@@ -65,7 +65,7 @@ func sbatch(ctx context.Context, t *testing.T, s script) (testbed.Result, error)
 	}, t.Name())
 	command := append(append([]string{"env"}, s.env...), "sbatch", "--parsable", "--job-name="+name)
 	command = append(command, s.options...)
-	return bed.As(ctx, user, s.text(), command...)
+	return cluster.As(ctx, user, s.text(), command...)
 }
 
 // parseID reads the answer of sbatch --parsable.
@@ -141,7 +141,7 @@ func (j *job) reaches(state string) *dwssim.Workflow {
 // awaitWorkflow waits for what DWS shows of the job's Workflow.
 func (j *job) awaitWorkflow(what string, holds func(*dwssim.Workflow) bool) *dwssim.Workflow {
 	j.t.Helper()
-	w, err := dwssim.WaitFor(deadline(j.t, patience), bed.Kube, bed.Namespace, j.workflow, what, holds)
+	w, err := dwssim.WaitFor(deadline(j.t, patience), cluster.Kube, cluster.Namespace, j.workflow, what, holds)
 	require.NoError(j.t, err)
 	return w
 }
@@ -149,7 +149,7 @@ func (j *job) awaitWorkflow(what string, holds func(*dwssim.Workflow) bool) *dws
 // complete plays the driver of a state, from outside.
 func (j *job) complete(state string) {
 	j.t.Helper()
-	require.NoError(j.t, dwssim.Complete(deadline(j.t, patience), bed.Kube, bed.Namespace, j.workflow, state))
+	require.NoError(j.t, dwssim.Complete(deadline(j.t, patience), cluster.Kube, cluster.Namespace, j.workflow, state))
 }
 
 // awaitBuffer waits until Slurm shows the state of the job's burst buffer.
@@ -201,7 +201,7 @@ func (j *job) gone() {
 
 // read returns the Workflow; nil when there is none.
 func (j *job) read(ctx context.Context) (*dwssim.Workflow, error) {
-	resource := bed.Kube.Resource(dwssim.WorkflowsResource(dwsVersion)).Namespace(bed.Namespace)
+	resource := cluster.Kube.Resource(dwssim.WorkflowsResource(dwsVersion)).Namespace(cluster.Namespace)
 	object, err := resource.Get(ctx, j.workflow, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -281,7 +281,7 @@ func (j *job) evidence() string {
 		}
 	}
 	section("faults of job "+id, "", nil)
-	text, err := bed.Root(ctx, "scontrol", "show", "job", id)
+	text, err := cluster.Root(ctx, "scontrol", "show", "job", id)
 	section("scontrol show job "+id, text, err)
 	w, err := j.read(ctx)
 	text = "there is none"
@@ -290,17 +290,17 @@ func (j *job) evidence() string {
 		raw, _ := yaml.Marshal(w)
 		text = string(raw)
 	}
-	section("workflow "+bed.Namespace+"/"+j.workflow, text, err)
-	text, err = bed.Root(ctx, "bash", "-c", fmt.Sprintf(`grep -E "JobId=%s\b|bb%s\b" /var/log/slurm/slurmctld.log | tail -n 40`, id, id))
+	section("workflow "+cluster.Namespace+"/"+j.workflow, text, err)
+	text, err = cluster.Root(ctx, "bash", "-c", fmt.Sprintf(`grep -E "JobId=%s\b|bb%s\b" /var/log/slurm/slurmctld.log | tail -n 40`, id, id))
 	section("slurmctld.log of the job", text, err)
-	text, err = bed.Root(ctx, "bash", "-c", fmt.Sprintf(`grep -E "job=%s\b|reconcile" /var/log/slurm/slurmk8s.log | tail -n 40`, id))
+	text, err = cluster.Root(ctx, "bash", "-c", fmt.Sprintf(`grep -E "job=%s\b|reconcile" /var/log/slurm/slurmk8s.log | tail -n 40`, id))
 	section("slurmk8s.log of the job", text, err)
 	left, err := j.objects(ctx)
 	section("objects of services", strings.Join(left, "\n"), err)
 	section("logs of the nodes", j.nodeLog(ctx), nil)
-	text, err = bed.Root(ctx, "bash", "-c", fmt.Sprintf("tail -n 30 /home/%s/slurm-%s.out", user, id))
+	text, err = cluster.Root(ctx, "bash", "-c", fmt.Sprintf("tail -n 30 /home/%s/slurm-%s.out", user, id))
 	section("the job's output", text, err)
-	text, err = bed.Root(ctx, "tail", "-n", "15", "/var/log/slurm/slurmctld.log")
+	text, err = cluster.Root(ctx, "tail", "-n", "15", "/var/log/slurm/slurmctld.log")
 	section("slurmctld.log, its end", text, err)
 	return b.String()
 }
@@ -309,11 +309,11 @@ func (j *job) evidence() string {
 func (j *job) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_, _ = bed.Root(ctx, "scancel", "--hurry", j.number())
+	_, _ = cluster.Root(ctx, "scancel", "--hurry", j.number())
 	time.Sleep(time.Second)
 	if w, err := j.read(ctx); err == nil && w != nil {
 		completing, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		_ = dwssim.Complete(completing, bed.Kube, bed.Namespace, j.workflow, dwssim.Teardown)
+		_ = dwssim.Complete(completing, cluster.Kube, cluster.Namespace, j.workflow, dwssim.Teardown)
 	}
 }

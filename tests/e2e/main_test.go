@@ -23,7 +23,7 @@ const (
 
 // What all tests share.
 var (
-	bed     *testbed.Bed
+	cluster *testbed.Cluster
 	jobs    *testbed.Jobs
 	prober  *testbed.Prober
 	release int // of Slurm: 2205, 2411, 2605
@@ -60,7 +60,7 @@ func explicit(name string) bool {
 }
 
 func begin(ctx context.Context) (err error) {
-	if bed, err = testbed.FromEnv(); err != nil {
+	if cluster, err = testbed.FromEnv(); err != nil {
 		return err
 	}
 	if os.Getenv("E2E_DEPLOY") != "no" {
@@ -70,14 +70,14 @@ func begin(ctx context.Context) (err error) {
 	}
 	starting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if release, err = bed.Release(starting); err != nil {
+	if release, err = cluster.Release(starting); err != nil {
 		return fmt.Errorf("slurm does not answer: %w (bring it up: make cluster)", err)
 	}
 	if err := freshSlurmctld(starting); err != nil {
 		return err
 	}
-	jobs = bed.WatchJobs(ctx)
-	prober = bed.Probe(ctx)
+	jobs = cluster.WatchJobs(ctx)
+	prober = cluster.Probe(ctx)
 	return nil
 }
 
@@ -93,7 +93,7 @@ func freshSlurmctld(ctx context.Context) error {
 	const restart = `old=$(cat /run/slurm/slurmctld.pid); kill -TERM "$old"
 		while [ -e "/proc/$old" ]; do sleep 0.1; done
 		until sinfo >/dev/null 2>&1; do sleep 0.2; done`
-	_, err := bed.Root(ctx, "bash", "-c", restart)
+	_, err := cluster.Root(ctx, "bash", "-c", restart)
 	return err
 }
 
@@ -117,9 +117,9 @@ func hooksLeft() string {
 	deadline := time.Now().Add(patience)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		left, err := bed.Root(ctx, "bash", "-c", list)
-		for _, n := range bed.Nodes {
-			programs, failed := bed.On(ctx, n, "bash", "-c", "pgrep -a -x slurmk8s; true")
+		left, err := cluster.Root(ctx, "bash", "-c", list)
+		for _, n := range cluster.Nodes {
+			programs, failed := cluster.On(ctx, n, "bash", "-c", "pgrep -a -x slurmk8s; true")
 			left, err = left+programs, errors.Join(err, failed)
 		}
 		cancel()
@@ -171,7 +171,7 @@ func deadline(t *testing.T, limit time.Duration) context.Context {
 // admin runs a command as root in slurmctld's container.
 func admin(t *testing.T, command ...string) string {
 	t.Helper()
-	out, err := bed.Root(deadline(t, patience), command...)
+	out, err := cluster.Root(deadline(t, patience), command...)
 	require.NoError(t, err)
 	return out
 }
@@ -179,7 +179,7 @@ func admin(t *testing.T, command ...string) string {
 // as runs a command as a user.
 func as(t *testing.T, who string, command ...string) testbed.Result {
 	t.Helper()
-	result, err := bed.As(deadline(t, patience), who, "", command...)
+	result, err := cluster.As(deadline(t, patience), who, "", command...)
 	require.NoError(t, err)
 	return result
 }

@@ -46,7 +46,7 @@ func TestFiftyJobsAtOnce(t *testing.T) {
 	s := script{directives: waitNowhere(), body: "env | grep ^DW_WORKFLOW_NAME="}
 	loop := fmt.Sprintf("script=$(cat); for i in $(seq %d); do sbatch --parsable --job-name=fifty <<<\"$script\" || exit; done", count)
 	began := time.Now()
-	result, err := bed.As(deadline(t, patience), user, s.text(), "bash", "-c", loop)
+	result, err := cluster.As(deadline(t, patience), user, s.text(), "bash", "-c", loop)
 	require.NoError(t, err)
 	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
 	t.Logf("%d submissions took %v", count, time.Since(began).Round(time.Millisecond))

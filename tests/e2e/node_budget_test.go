@@ -18,7 +18,7 @@ import (
 
 func TestABudgetThatAllowsNothing(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[:1]
+	n := cluster.Nodes[:1]
 	deploy(t, "held", 2, podSpec(t, onNode(n[0].Name), 1, "idle"))
 	budget(t, "held", 0)
 	pods := evictables(t, n[0].Name)
@@ -44,7 +44,7 @@ func TestABudgetThatAllowsNothing(t *testing.T) {
 
 func TestABudgetIsNeverExceeded(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[1]
+	n := cluster.Nodes[1]
 	deploy(t, "web", 3, podSpec(t, preferring(n.Name), 1, "idle"))
 	require.Len(t, evictables(t, n.Name), 3)
 	budget(t, "web", 1)
@@ -69,7 +69,7 @@ func watchReady(t *testing.T, deployment string, now int) (worst func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	w, err := bed.Kube.Resource(node.Pods).Namespace(shared).Watch(ctx, metav1.ListOptions{LabelSelector: "app=" + deployment})
+	w, err := cluster.Kube.Resource(node.Pods).Namespace(shared).Watch(ctx, metav1.ListOptions{LabelSelector: "app=" + deployment})
 	require.NoError(t, err)
 	lowest := make(chan int, 1)
 	lowest <- now
@@ -106,7 +106,7 @@ func isReady(pod *unstructured.Unstructured) bool {
 // A pod that wants an hour to end has as long as the job gives it.
 func TestAPodThatDoesNotEndHasItsBudget(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[:1]
+	n := cluster.Nodes[:1]
 	deploy(t, "stubborn", 1, podSpec(t, onNode(n[0].Name), 3600, "stubborn"))
 	const grace = 3 * time.Second
 	submitted := time.Now()

@@ -11,7 +11,7 @@ import (
 
 func TestTwoJobsShareANode(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[:1]
+	n := cluster.Nodes[:1]
 	first, second := reclaiming(t, n), reclaiming(t, n)
 	first.runsNow()
 	second.runsNow()
@@ -27,7 +27,7 @@ func TestTwoJobsShareANode(t *testing.T) {
 
 func TestAnAdministratorsCordonStays(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[0]
+	n := cluster.Nodes[0]
 	for _, c := range []struct {
 		when     string
 		before   func()
@@ -75,10 +75,10 @@ ls /run/slurmk8s/nodes`
 func TestTheSameNodeIsTakenAgainAndAgain(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	byHand, n := bed.Nodes[0], bed.Nodes[1]
+	byHand, n := cluster.Nodes[0], cluster.Nodes[1]
 	done := make(chan error, 1)
 	go func() {
-		left, err := bed.On(deadline(t, patience), byHand, "bash", "-c", fmt.Sprintf(fiftyTimes, byHand.Name))
+		left, err := cluster.On(deadline(t, patience), byHand, "bash", "-c", fmt.Sprintf(fiftyTimes, byHand.Name))
 		if err == nil && left != "" {
 			err = fmt.Errorf("local files are left: %s", left)
 		}

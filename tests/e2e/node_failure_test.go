@@ -31,14 +31,14 @@ func stuck(t *testing.T, n testbed.Node, timeout string) *job {
 
 func kill9(t *testing.T, n testbed.Node, command string) {
 	t.Helper()
-	_, err := bed.On(deadline(t, patience), n, "pkill", "-KILL", "-f", command)
+	_, err := cluster.On(deadline(t, patience), n, "pkill", "-KILL", "-f", command)
 	require.NoError(t, err)
 }
 
 func TestAJobIsCancelledInItsProlog(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	j := stuck(t, bed.Nodes[0], "20:fail")
+	j := stuck(t, cluster.Nodes[0], "20:fail")
 	j.scancel()
 	j.ends("CANCELLED")
 	requireNodes(t, before) // without a reconcile
@@ -48,9 +48,9 @@ func TestAJobIsCancelledInItsProlog(t *testing.T) {
 func TestSlurmdIsKilledInAProlog(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	j := stuck(t, bed.Nodes[0], "20:fail")
-	kill9(t, bed.Nodes[0], "^slurmd -D")
-	awaitNode(t, bed.Nodes[0].Name, "to be given back", func(s nodeState) bool { return s.holders() == "" })
+	j := stuck(t, cluster.Nodes[0], "20:fail")
+	kill9(t, cluster.Nodes[0], "^slurmd -D")
+	awaitNode(t, cluster.Nodes[0].Name, "to be given back", func(s nodeState) bool { return s.holders() == "" })
 	givenBack(t, before)
 	removeWorkloads(t)
 	j.launchAgain()
@@ -71,12 +71,12 @@ func (j *job) launchAgain() {
 
 func TestSlurmdIsKilledWhileAJobHasItsNode(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[0]
+	n := cluster.Nodes[0]
 	j := reclaiming(t, []testbed.Node{n})
 	j.runsNow()
 	kill9(t, n, "^slurmd -D")
 	eventually.True(t, "slurmd runs again", func() bool {
-		_, err := bed.On(deadline(t, patience), n, "pgrep", "-f", "^slurmd -D")
+		_, err := cluster.On(deadline(t, patience), n, "pgrep", "-f", "^slurmd -D")
 		return err == nil
 	})
 	healthCheck(t)
@@ -88,8 +88,8 @@ func TestSlurmdIsKilledWhileAJobHasItsNode(t *testing.T) {
 func apiAway(t *testing.T) (back func()) {
 	t.Helper()
 	var addresses []string
-	for _, n := range bed.Nodes {
-		out, err := bed.On(deadline(t, patience), n, "hostname", "--ip-address")
+	for _, n := range cluster.Nodes {
+		out, err := cluster.On(deadline(t, patience), n, "hostname", "--ip-address")
 		require.NoError(t, err)
 		addresses = append(addresses, strings.Fields(out)...)
 	}
@@ -107,7 +107,7 @@ func apiAway(t *testing.T) (back func()) {
 
 func TestTheAPIServerIsAwayWhenAJobBegins(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[0]
+	n := cluster.Nodes[0]
 	back := apiAway(t)
 	j := reclaiming(t, []testbed.Node{n})
 	seen := j.await("to be requeued", func(seen testbed.Job) bool {
@@ -125,7 +125,7 @@ func TestTheAPIServerIsAwayWhenAJobBegins(t *testing.T) {
 func TestTheAPIServerGoesAwayInAProlog(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	j := stuck(t, bed.Nodes[0], "30:delete")
+	j := stuck(t, cluster.Nodes[0], "30:delete")
 	back := apiAway(t)
 	seen := j.await("to be requeued", func(seen testbed.Job) bool {
 		return seen.State() == "PENDING" && seen["Restarts"] == "1"
@@ -134,17 +134,17 @@ func TestTheAPIServerGoesAwayInAProlog(t *testing.T) {
 	back()
 	givenBack(t, before)
 	// The kubelet, too, takes its time until it asks the API server again.
-	deploy(t, "answering", 1, podSpec(t, onNode(bed.Nodes[0].Name), 1, "idle"))
+	deploy(t, "answering", 1, podSpec(t, onNode(cluster.Nodes[0].Name), 1, "idle"))
 	j.startNow()
 	j.runsNow()
-	require.Empty(t, evictables(t, bed.Nodes[0].Name))
+	require.Empty(t, evictables(t, cluster.Nodes[0].Name))
 	j.tells()
 }
 
 func TestTheAPIServerIsAwayWhenAJobEnds(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	j := reclaiming(t, bed.Nodes)
+	j := reclaiming(t, cluster.Nodes)
 	j.runsNow()
 	back := apiAway(t)
 	j.tells()
@@ -152,7 +152,7 @@ func TestTheAPIServerIsAwayWhenAJobEnds(t *testing.T) {
 		return !strings.Contains(admin(t, "sinfo", "--noheader", "--format=%T"), "completing")
 	})
 	back()
-	require.True(t, stateOf(t, bed.Nodes[0].Name).Unschedulable, "somebody gave it back without Kubernetes")
+	require.True(t, stateOf(t, cluster.Nodes[0].Name).Unschedulable, "somebody gave it back without Kubernetes")
 	givenBack(t, before)
 }
 
@@ -161,18 +161,18 @@ func TestTheAPIServerIsAwayWhenAJobEnds(t *testing.T) {
 func TestAWorkerIsRestartedUnderAJob(t *testing.T) {
 	shareNodes(t)
 	before := nodesNow(t)
-	n := bed.Nodes[1]
+	n := cluster.Nodes[1]
 	j := reclaiming(t, []testbed.Node{n})
 	j.runsNow()
-	_, err := bed.On(deadline(t, patience), n, "rm", "-r", "/run/slurmk8s")
+	_, err := cluster.On(deadline(t, patience), n, "rm", "-r", "/run/slurmk8s")
 	require.NoError(t, err)
 	for _, command := range [][]string{{"stop", "--time", "2", n.Container}, {"restart", "--time", "5", n.Name}} {
-		_, err := bed.Docker(deadline(t, patience), command...)
+		_, err := cluster.Docker(deadline(t, patience), command...)
 		require.NoError(t, err)
 	}
 	j.comes("PENDING") // requeued, once Slurm takes the node for down
 	require.True(t, stateOf(t, n.Name).Unschedulable, "the node's object has kept what was changed")
-	_, err = bed.Docker(deadline(t, patience), "start", n.Container)
+	_, err = cluster.Docker(deadline(t, patience), "start", n.Container)
 	require.NoError(t, err)
 	eventually.Equal(t, "idle", func() string {
 		return strings.TrimSpace(admin(t, "sinfo", "--noheader", "--nodes="+n.Name, "--partition=main", "--format=%T"))
@@ -185,7 +185,7 @@ func TestAWorkerIsRestartedUnderAJob(t *testing.T) {
 // The last of them: for a minute after it no reconcile decides anything.
 func TestSlurmctldIsKilledInAProlog(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[0]
+	n := cluster.Nodes[0]
 	j := stuck(t, n, "30:delete")
 	j.isSaved()
 	killSlurmctld(t)

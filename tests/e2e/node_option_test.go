@@ -14,7 +14,7 @@ import (
 // Who takes nodes: tests/cluster/slurm/slurmk8s.toml.
 func TestWhichJobsTakeTheirNodes(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[0]
+	n := cluster.Nodes[0]
 	deploy(t, "web", 1, podSpec(t, onNode(n.Name), 1, "idle"))
 	for _, c := range []struct {
 		options []string
@@ -38,7 +38,7 @@ func TestWhichJobsTakeTheirNodes(t *testing.T) {
 // A job that is a placeholder for pods: they stay, and find the node by its label.
 func TestALentNodeIsMarkedForPods(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[0]
+	n := cluster.Nodes[0]
 	j := submit(t, script{options: []string{"--k8s-nodes=lend", "--nodelist=" + n.Name}, body: untilTold})
 	j.runsNow()
 	require.Equal(t, "true", stateOf(t, n.Name).Labels[node.LabelLent])
@@ -51,7 +51,7 @@ func TestALentNodeIsMarkedForPods(t *testing.T) {
 // A pod that nothing makes anew is not lost without the administrator's word.
 func TestAPodWithoutAnOwnerIsNotEvicted(t *testing.T) {
 	shareNodes(t)
-	n := bed.Nodes[0]
+	n := cluster.Nodes[0]
 	bare := podSpec(t, onNode(n.Name), 1, "idle")
 	createShared(t, node.Pods, map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "bare"}, "spec": bare})
 	eventually.Equal(t, []string{"shared/bare"}, func() []string { return evictables(t, n.Name) })

@@ -35,30 +35,30 @@ func TestAJobHasItsNodesToItself(t *testing.T) {
 	ended := make(chan testbed.Result, 1)
 	name := "reclaim." + strconv.FormatInt(submitted.UnixNano(), 36)
 	go func() {
-		result, _ := bed.As(deadline(t, patience), user, "", "srun", "--job-name="+name, "--nodes=2", "--ntasks-per-node=1",
+		result, _ := cluster.As(deadline(t, patience), user, "", "srun", "--job-name="+name, "--nodes=2", "--ntasks-per-node=1",
 			"--k8s-nodes=reclaim", "bash", "-c", living)
 		ended <- result
 	}()
 	j := adopt(t, jobNamed(t, name))
 	first := map[string]time.Time{}
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		first[n.Name] = firstAlive(t, j, n)
 		t.Logf("%s: the first task began %.2f s after srun", n.Name, first[n.Name].Sub(submitted).Seconds())
 	}
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		require.Equal(t, fmt.Sprintf("test/%d/0=reclaim", j.id), stateOf(t, n.Name).holders())
 	}
 	available(t, "web", 4)
-	require.NotContains(t, podsOf(t, "web"), bed.Nodes[0].Name)
+	require.NotContains(t, podsOf(t, "web"), cluster.Nodes[0].Name)
 	require.Equal(t, []string{"", "", "", ""}, podsOf(t, "batch"), "they wait for a worker")
-	require.Empty(t, evictables(t, bed.Nodes[0].Name))
+	require.Empty(t, evictables(t, cluster.Nodes[0].Name))
 	time.Sleep(time.Second)
 	j.scancel()
 	<-ended
 	j.ends("CANCELLED")
 	available(t, "batch", 4) // on the workers: they may be nowhere else
 	back := time.Now()
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		last := lastAlive(t, j, n)
 		require.Greater(t, last.Sub(first[n.Name]), time.Second)
 		require.Empty(t, pods.between(n.Name, first[n.Name], last), "pods on %s while the job had it, %s to %s",
@@ -116,7 +116,7 @@ func lastAlive(t *testing.T, j *job, n testbed.Node) time.Time {
 // eventsOf are the Events on pods that name the job.
 func eventsOf(t *testing.T, j *job) (found []string) {
 	t.Helper()
-	list, err := bed.Kube.Resource(node.Pods.GroupVersion().WithResource("events")).Namespace(shared).
+	list, err := cluster.Kube.Resource(node.Pods.GroupVersion().WithResource("events")).Namespace(shared).
 		List(deadline(t, patience), metav1.ListOptions{})
 	require.NoError(t, err)
 	for _, e := range list.Items {

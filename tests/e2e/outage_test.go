@@ -33,11 +33,11 @@ func TestAPIServerHangs(t *testing.T) {
 func pauseAPIServer(t *testing.T) (unpause func()) {
 	t.Helper()
 	eventually.True(t, "the control plane stands still (a busy kernel refuses: unable to freeze)", func() bool {
-		_, err := bed.Docker(deadline(t, patience), "pause", bed.ControlPlane)
+		_, err := cluster.Docker(deadline(t, patience), "pause", cluster.ControlPlane)
 		return err == nil
 	})
 	unpause = sync.OnceFunc(func() {
-		_, err := bed.Docker(deadline(t, patience), "unpause", bed.ControlPlane)
+		_, err := cluster.Docker(deadline(t, patience), "unpause", cluster.ControlPlane)
 		require.NoError(t, err)
 	})
 	t.Cleanup(unpause)
@@ -58,7 +58,7 @@ func refuseConnections(t *testing.T, operation string, addresses []string) {
 		if strings.Contains(address, ":") {
 			table = "ip6tables"
 		}
-		_, err := bed.Docker(deadline(t, patience), "exec", bed.ControlPlane, table, operation, "INPUT",
+		_, err := cluster.Docker(deadline(t, patience), "exec", cluster.ControlPlane, table, operation, "INPUT",
 			"--source", address, "--protocol", "tcp", "--dport", "6443", "--jump", "REJECT", "--reject-with", "tcp-reset")
 		require.NoError(t, err)
 	}
@@ -69,7 +69,7 @@ func refuseConnections(t *testing.T, operation string, addresses []string) {
 func TestDWSIsDown(t *testing.T) {
 	alone(t)
 	t.Cleanup(func() { awaitJudgement(t) })
-	deployments := bed.Kube.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace("dws-system")
+	deployments := cluster.Kube.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace("dws-system")
 	scale := func(replicas int) {
 		_, err := deployments.Patch(deadline(t, patience), "dwssim", types.MergePatchType,
 			fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas), metav1.PatchOptions{})

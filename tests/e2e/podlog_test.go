@@ -34,7 +34,7 @@ func watchPods(t *testing.T) *podLog {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	w, err := bed.Kube.Resource(node.Pods).Watch(ctx, metav1.ListOptions{})
+	w, err := cluster.Kube.Resource(node.Pods).Watch(ctx, metav1.ListOptions{})
 	require.NoError(t, err)
 	l := &podLog{pods: map[types.UID]*stay{}}
 	go func() {

@@ -33,7 +33,7 @@ func TestBadDirectiveIsRefusedAtSubmission(t *testing.T) {
 // workflowsWith returns the Workflows that hold a directive.
 func workflowsWith(t *testing.T, directive string) []string {
 	t.Helper()
-	list, err := bed.Kube.Resource(dwssim.WorkflowsResource(dwsVersion)).Namespace(bed.Namespace).
+	list, err := cluster.Kube.Resource(dwssim.WorkflowsResource(dwsVersion)).Namespace(cluster.Namespace).
 		List(context.Background(), metav1.ListOptions{})
 	require.NoError(t, err)
 	var found []string

@@ -18,8 +18,8 @@ func killSlurmctld(t *testing.T) {
 	defer answered()
 	// By its pid file, and only when that names it.
 	admin(t, "bash", "-c", `pid=$(cat /run/slurm/slurmctld.pid) && [ "$(cat /proc/$pid/comm)" = slurmctld ] && kill -KILL "$pid"`)
-	eventually.True(t, "slurmctld is back (docker logs "+bed.Slurmctld+")", func() bool {
-		result, err := bed.As(deadline(t, patience), "root", "", "sinfo", "--noheader")
+	eventually.True(t, "slurmctld is back (docker logs "+cluster.Slurmctld+")", func() bool {
+		result, err := cluster.As(deadline(t, patience), "root", "", "sinfo", "--noheader")
 		return err == nil && result.Status == 0
 	})
 }
@@ -99,7 +99,7 @@ func TestSlurmctldKilledRightAfterSubmission(t *testing.T) {
 	}
 	killSlurmctld(t)
 	for _, j := range young {
-		_, _ = bed.As(deadline(t, patience), "root", "", "scancel", "--hurry", j.number()) // it may be unknown
+		_, _ = cluster.As(deadline(t, patience), "root", "", "scancel", "--hurry", j.number()) // it may be unknown
 	}
 	time.Sleep(5 * time.Second)
 	for _, j := range young {

@@ -72,7 +72,7 @@ func objectsIn(t *testing.T, namespace, prefix string) map[string]any {
 	t.Helper()
 	found := map[string]any{}
 	for _, gvr := range []schema.GroupVersionResource{service.Services, service.Endpoints, service.EndpointSlices} {
-		list, err := bed.Kube.Resource(gvr).Namespace(namespace).List(deadline(t, patience), metav1.ListOptions{})
+		list, err := cluster.Kube.Resource(gvr).Namespace(namespace).List(deadline(t, patience), metav1.ListOptions{})
 		require.NoError(t, err)
 		for i := range list.Items {
 			if u := &list.Items[i]; strings.HasPrefix(u.GetName(), prefix) {

@@ -38,7 +38,7 @@ func TestOfTwoJobsWithOneNameTheSecondIsToldOfTheFirst(t *testing.T) {
 func create(t *testing.T, gvr schema.GroupVersionResource, object map[string]any) *unstructured.Unstructured {
 	t.Helper()
 	u := &unstructured.Unstructured{Object: object}
-	resource := bed.Kube.Resource(gvr).Namespace(u.GetNamespace())
+	resource := cluster.Kube.Resource(gvr).Namespace(u.GetNamespace())
 	made, err := resource.Create(deadline(t, patience), u, metav1.CreateOptions{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = resource.Delete(deadline(t, patience), u.GetName(), metav1.DeleteOptions{}) })
@@ -60,7 +60,7 @@ func TestAServiceThatIsNotOursIsLeftAlone(t *testing.T) {
 	j := register(t, name, freePort())
 	j.ends("FAILED")
 	require.Equal(t, "slurmk8s: service slurm-jobs/"+name+" exists and is not of slurmk8s: choose another name\n", j.output())
-	now, err := bed.Kube.Resource(service.Services).Namespace(jobsNamespace).Get(deadline(t, patience), name, metav1.GetOptions{})
+	now, err := cluster.Kube.Resource(service.Services).Namespace(jobsNamespace).Get(deadline(t, patience), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Equal(t, foreign, now)
 	require.Empty(t, endpoints(t, jobsNamespace, name))
@@ -100,11 +100,11 @@ func TestReconcileLeavesARunningJobAndForeignObjectsAlone(t *testing.T) {
 	j := register(t, name, freePort())
 	j.serves(jobsNamespace, name)
 	reconcile(t)
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		reconcileNode(t, n)
 	}
 	j.serves(jobsNamespace, name)
-	now, err := bed.Kube.Resource(service.Services).Namespace(jobsNamespace).Get(deadline(t, patience), foreign.GetName(), metav1.GetOptions{})
+	now, err := cluster.Kube.Resource(service.Services).Namespace(jobsNamespace).Get(deadline(t, patience), foreign.GetName(), metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Equal(t, foreign, now)
 	j.tell()

@@ -48,9 +48,9 @@ func TestEveryEndOfAJobEndsItsServices(t *testing.T) {
 // killStepProgram kills it as the kernel's OOM killer would.
 func (j *job) killStepProgram() {
 	j.t.Helper()
-	node, err := bed.Node(j.node())
+	node, err := cluster.Node(j.node())
 	require.NoError(j.t, err)
-	_, err = bed.On(deadline(j.t, patience), node, "bash", "-c",
+	_, err = cluster.On(deadline(j.t, patience), node, "bash", "-c",
 		"read -r pid _ </run/slurmk8s/job."+j.number()+` && [ "$(cat /proc/$pid/comm)" = slurmk8s ] && kill -KILL "$pid"`)
 	require.NoError(j.t, err)
 }
@@ -61,9 +61,9 @@ func TestAKilledSlurmstepdEndsItsServices(t *testing.T) {
 	name, port := unique("no-stepd"), freePort()
 	j := register(t, name, port)
 	j.serves(jobsNamespace, name)
-	node, err := bed.Node(j.node())
+	node, err := cluster.Node(j.node())
 	require.NoError(t, err)
-	_, err = bed.On(deadline(t, patience), node, "pkill", "-KILL", "-f", `slurmstepd: \[`+j.number()+`\.batch\]`)
+	_, err = cluster.On(deadline(t, patience), node, "pkill", "-KILL", "-f", `slurmstepd: \[`+j.number()+`\.batch\]`)
 	require.NoError(t, err)
 	j.unregistered()
 	j.tell() // the script, which lives on
@@ -89,7 +89,7 @@ func TestARequeuedJobRegistersAgain(t *testing.T) {
 func TestAPreemptedJobIsNoService(t *testing.T) {
 	parallel(t)
 	const mostOfANode = "--cpus-per-task=33"
-	node := bed.Nodes[1].Name
+	node := cluster.Nodes[1].Name
 	name, port := unique("preempted"), freePort()
 	j := register(t, name, port, "--partition=spare", "--nodelist="+node, mostOfANode)
 	j.serves(jobsNamespace, name)

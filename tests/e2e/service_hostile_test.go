@@ -103,9 +103,9 @@ head -c1 "/proc/$pid/mem" && echo TRACED
 	output := j.output()
 	require.Regexp(t, `program \d+`, output)
 	require.NotRegexp(t, "KILLED|READ|LISTED|TRACED", output)
-	node, err := bed.Node(j.node())
+	node, err := cluster.Node(j.node())
 	require.NoError(t, err)
-	environment, err := bed.On(deadline(t, patience), node, "bash", "-c", "read -r pid _ </run/slurmk8s/job."+j.number()+` && tr '\0' '\n' <"/proc/$pid/environ" | sort`)
+	environment, err := cluster.On(deadline(t, patience), node, "bash", "-c", "read -r pid _ </run/slurmk8s/job."+j.number()+` && tr '\0' '\n' <"/proc/$pid/environ" | sort`)
 	require.NoError(t, err)
 	require.Equal(t, "LANG=C\nPATH=/usr/bin:/bin\n", environment, "of the step program")
 	j.tell()
@@ -116,10 +116,10 @@ head -c1 "/proc/$pid/mem" && echo TRACED
 // Who has a node's credential publishes that node's address in the open namespaces, and nothing else.
 func TestAStolenCredentialPublishesItsNodeAndNothingElse(t *testing.T) {
 	parallel(t)
-	thief, victim := bed.Nodes[0], bed.Nodes[1]
-	credential, err := bed.On(deadline(t, patience), thief, "cat", "/etc/slurm/slurmk8s-node.kubeconfig")
+	thief, victim := cluster.Nodes[0], cluster.Nodes[1]
+	credential, err := cluster.On(deadline(t, patience), thief, "cat", "/etc/slurm/slurmk8s-node.kubeconfig")
 	require.NoError(t, err)
-	stolen, err := bed.With([]byte(credential))
+	stolen, err := cluster.With([]byte(credential))
 	require.NoError(t, err)
 	publish := func(namespace, name, address string) error {
 		u := &unstructured.Unstructured{Object: map[string]any{
@@ -131,7 +131,7 @@ func TestAStolenCredentialPublishesItsNodeAndNothingElse(t *testing.T) {
 		}}
 		_, err := stolen.Resource(service.EndpointSlices).Namespace(namespace).Create(deadline(t, patience), u, metav1.CreateOptions{})
 		t.Cleanup(func() {
-			_ = bed.Kube.Resource(service.EndpointSlices).Namespace(namespace).Delete(deadline(t, patience), u.GetName(), metav1.DeleteOptions{})
+			_ = cluster.Kube.Resource(service.EndpointSlices).Namespace(namespace).Delete(deadline(t, patience), u.GetName(), metav1.DeleteOptions{})
 		})
 		return err
 	}
@@ -139,7 +139,7 @@ func TestAStolenCredentialPublishesItsNodeAndNothingElse(t *testing.T) {
 	err = publish(jobsNamespace, "victim", addressOf(t, victim.Name))
 	require.True(t, isDenied(err), "another node's address: %v", err)
 	require.Contains(t, err.Error(), `does not give to node "`+thief.Name+`"`)
-	err = publish(jobsNamespace, "api-server", addressOf(t, bed.ControlPlane))
+	err = publish(jobsNamespace, "api-server", addressOf(t, cluster.ControlPlane))
 	require.True(t, isDenied(err), "the API server's address: %v", err)
 	err = publish("default", "closed", addressOf(t, thief.Name))
 	require.True(t, isDenied(err), "a namespace that is not open: %v", err)

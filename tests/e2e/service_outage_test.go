@@ -25,7 +25,7 @@ func serveOn(t *testing.T, node testbed.Node, options ...string) *job {
 // it, a job that cannot be registered fails and says why, and one reconcile later nothing is left.
 func TestAPIServerHangsWhenServicesEnd(t *testing.T) {
 	alone(t)
-	first, second := bed.Nodes[0], bed.Nodes[1]
+	first, second := cluster.Nodes[0], cluster.Nodes[1]
 	exits, cancelled, lives := serveOn(t, first), serveOn(t, second), serveOn(t, second)
 	unpause := pauseAPIServer(t)
 	exits.tell()
@@ -60,17 +60,17 @@ func TestAPIServerHangsWhenServicesEnd(t *testing.T) {
 // the job has left. slurmctld and slurmd are killed meanwhile, which no job notices.
 func TestDaemonsAndANodeKilledWhileServicesRun(t *testing.T) {
 	alone(t)
-	healthy, dies := bed.Nodes[0], bed.Nodes[1]
+	healthy, dies := cluster.Nodes[0], cluster.Nodes[1]
 	bereft := serveOn(t, dies, "--no-requeue")
 	old := serveOn(t, healthy)
 	younger := serveOn(t, healthy)
 
-	_, err := bed.On(deadline(t, patience), healthy, "pkill", "-KILL", "-x", "slurmd")
+	_, err := cluster.On(deadline(t, patience), healthy, "pkill", "-KILL", "-x", "slurmd")
 	require.NoError(t, err)
-	_, err = bed.Docker(deadline(t, patience), "kill", dies.Container)
+	_, err = cluster.Docker(deadline(t, patience), "kill", dies.Container)
 	require.NoError(t, err)
 	back := sync.OnceFunc(func() {
-		_, err := bed.Docker(deadline(t, patience), "start", dies.Container)
+		_, err := cluster.Docker(deadline(t, patience), "start", dies.Container)
 		require.NoError(t, err)
 		admin(t, "scontrol", "update", "NodeName="+dies.Name, "State=RESUME")
 		eventually.True(t, "node "+dies.Name+" takes jobs again", func() bool { return as(t, user, "srun", "--nodelist="+dies.Name, "true").Status == 0 })

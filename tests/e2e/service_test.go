@@ -40,7 +40,7 @@ func TestAServiceIsNotReadyBeforeItsPortListens(t *testing.T) {
 	eventually.Equal(t, unready, func() []string { return endpoints(t, jobsNamespace, name) })
 	time.Sleep(3 * time.Second)
 	require.Equal(t, unready, endpoints(t, jobsNamespace, name), "nothing listens")
-	_, err := bed.Visit(deadline(t, patience), j.node(), fmt.Sprintf("http://%s.slurm-jobs.svc:%d/", name, port))
+	_, err := cluster.Visit(deadline(t, patience), j.node(), fmt.Sprintf("http://%s.slurm-jobs.svc:%d/", name, port))
 	require.Error(t, err)
 	j.tell()
 	j.serves(jobsNamespace, name)
@@ -126,7 +126,7 @@ func TestSrunAndSallocRegisterTheirSteps(t *testing.T) {
 func TestOfAHeterogeneousJobOnlyTheComponentThatAsksIsRegistered(t *testing.T) {
 	parallel(t)
 	name, port := unique("part"), freePort()
-	nodes := bed.Nodes
+	nodes := cluster.Nodes
 	text := strings.Join([]string{
 		"#!/bin/bash",
 		"#SBATCH --ntasks=1 --time=10 --job-name=het-service --nodelist=" + nodes[0].Name,
@@ -135,7 +135,7 @@ func TestOfAHeterogeneousJobOnlyTheComponentThatAsksIsRegistered(t *testing.T) {
 		fmt.Sprintf("cat >step.$SLURM_JOB_ID <<'EOF'\n%sexec sleep 600\nEOF", serving(port)),
 		fmt.Sprintf("srun --het-group=1 --k8s-register=%s:%d bash step.$SLURM_JOB_ID", name, port),
 	}, "\n") + "\n"
-	result, err := bed.As(deadline(t, patience), user, text, "sbatch", "--parsable")
+	result, err := cluster.As(deadline(t, patience), user, text, "sbatch", "--parsable")
 	require.NoError(t, err)
 	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
 	leader := adopt(t, parseID(t, result.Stdout))
@@ -161,9 +161,9 @@ func TestAllNodesOfAJobAreEndpointsOfAHeadlessService(t *testing.T) {
 		found := endpoints(t, jobsNamespace, name)
 		return len(found) == 2 && strings.HasSuffix(found[0], " ready") && strings.HasSuffix(found[1], " ready")
 	})
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		require.Equal(t, fmt.Sprintf("port %d of job %d on %s", port, j.id, n.Name),
-			pageFrom(t, bed.Nodes[0].Name, fmt.Sprintf("http://%s.%s.slurm-jobs.svc:%d/", n.Name, name, port)), "each node has a name of its own")
+			pageFrom(t, cluster.Nodes[0].Name, fmt.Sprintf("http://%s.%s.slurm-jobs.svc:%d/", n.Name, name, port)), "each node has a name of its own")
 	}
 	j.tell()
 	j.ends("COMPLETED")
@@ -199,7 +199,7 @@ func variableOf(name string) string { return "SLURMK8S_SERVICE_" + service.Varia
 func TestAJobWithoutOptionsStartsNothing(t *testing.T) {
 	parallel(t)
 	j := submit(t, script{body: untilTold})
-	node, err := bed.Node(j.node())
+	node, err := cluster.Node(j.node())
 	require.NoError(t, err)
 	look := fmt.Sprintf(`for _ in $(seq 600); do
 			pid=$(pgrep -f '[s]lurmstepd: \[%s\.batch\]') && grep -q slurmk8s "/proc/$pid/maps" && break
@@ -207,7 +207,7 @@ func TestAJobWithoutOptionsStartsNothing(t *testing.T) {
 		done
 		grep -o '/[^ ]*/slurmk8s[^ ]*\.so' "/proc/$pid/maps" | sort -u
 		pgrep -a -P "$pid" slurmk8s || true`, j.number())
-	out, err := bed.On(deadline(t, patience), node, "bash", "-c", look)
+	out, err := cluster.On(deadline(t, patience), node, "bash", "-c", look)
 	require.NoError(t, err)
 	require.Regexp(t, `^\S+/slurmk8s_nodes_spank\.so\n$`, out)
 	require.Empty(t, j.marks())

@@ -72,7 +72,7 @@ func (j *job) node() string { return j.comes("RUNNING")["BatchHost"] }
 
 func addressOf(t *testing.T, node string) string {
 	t.Helper()
-	u, err := bed.Kube.Resource(schema.GroupVersionResource{Version: "v1", Resource: "nodes"}).Get(deadline(t, patience), node, metav1.GetOptions{})
+	u, err := cluster.Kube.Resource(schema.GroupVersionResource{Version: "v1", Resource: "nodes"}).Get(deadline(t, patience), node, metav1.GetOptions{})
 	require.NoError(t, err)
 	addresses, _, _ := unstructured.NestedSlice(u.Object, "status", "addresses")
 	for _, a := range addresses {
@@ -87,7 +87,7 @@ func addressOf(t *testing.T, node string) string {
 // endpoints are the addresses behind a Service, by readiness: "172.18.0.4 ready".
 func endpoints(t *testing.T, namespace, name string) []string {
 	t.Helper()
-	list, err := bed.Kube.Resource(service.EndpointSlices).Namespace(namespace).
+	list, err := cluster.Kube.Resource(service.EndpointSlices).Namespace(namespace).
 		List(deadline(t, patience), metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + name})
 	require.NoError(t, err)
 	var found []string
@@ -129,7 +129,7 @@ func pageFrom(t *testing.T, node, url string) string {
 	var page string
 	var err error
 	eventually.Equal(t, nil, func() error {
-		page, err = bed.Visit(deadline(t, patience), node, url)
+		page, err = cluster.Visit(deadline(t, patience), node, url)
 		return err
 	})
 	return strings.TrimSpace(page)
@@ -138,7 +138,7 @@ func pageFrom(t *testing.T, node, url string) string {
 // otherThan is a worker that is not the one named: its pods reach the job over the network.
 func otherThan(t *testing.T, node string) string {
 	t.Helper()
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		if n.Name != node {
 			return n.Name
 		}
@@ -154,7 +154,7 @@ var serviceResources = []schema.GroupVersionResource{service.Services, service.E
 func (j *job) objects(ctx context.Context) ([]string, error) {
 	var found []string
 	for _, gvr := range serviceResources {
-		list, err := bed.Kube.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: anchor.LabelJobID + "=" + j.number()})
+		list, err := cluster.Kube.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: anchor.LabelJobID + "=" + j.number()})
 		if err != nil {
 			return nil, err
 		}
@@ -179,8 +179,8 @@ func (j *job) unregistered() {
 func (j *job) marks() []string {
 	j.t.Helper()
 	var found []string
-	for _, n := range bed.Nodes {
-		files, err := bed.On(deadline(j.t, patience), n, "find", "/run/slurmk8s", "-name", "*."+j.number())
+	for _, n := range cluster.Nodes {
+		files, err := cluster.On(deadline(j.t, patience), n, "find", "/run/slurmk8s", "-name", "*."+j.number())
 		if err != nil && strings.Contains(err.Error(), "No such file") {
 			continue // no job had a service there
 		}
@@ -195,8 +195,8 @@ func (j *job) marks() []string {
 // nodeLog is what the nodes logged about the job.
 func (j *job) nodeLog(ctx context.Context) string {
 	var b strings.Builder
-	for _, n := range bed.Nodes {
-		text, err := bed.On(ctx, n, "bash", "-c", fmt.Sprintf(`grep -h -E 'job=%[1]d\b' /var/log/slurm/slurmk8s.log; grep -h -E '\[%[1]d\..*(slurmk8s: |error: )|slurmk8s: job %[1]d:' /var/log/slurm/slurmd.log; true`, j.id))
+	for _, n := range cluster.Nodes {
+		text, err := cluster.On(ctx, n, "bash", "-c", fmt.Sprintf(`grep -h -E 'job=%[1]d\b' /var/log/slurm/slurmk8s.log; grep -h -E '\[%[1]d\..*(slurmk8s: |error: )|slurmk8s: job %[1]d:' /var/log/slurm/slurmd.log; true`, j.id))
 		if err != nil {
 			text += err.Error()
 		}
@@ -209,6 +209,6 @@ func (j *job) nodeLog(ctx context.Context) string {
 func reconcileNode(t *testing.T, n testbed.Node) {
 	t.Helper()
 	awaitGrownSlurmctld(t)
-	_, err := bed.On(deadline(t, patience), n, "env", "SLURMD_NODENAME="+n.Name, "/opt/slurmk8s/bin/slurmk8s", "reconcile", "--limit=20s")
+	_, err := cluster.On(deadline(t, patience), n, "env", "SLURMD_NODENAME="+n.Name, "/opt/slurmk8s/bin/slurmk8s", "reconcile", "--limit=20s")
 	require.NoError(t, err)
 }

@@ -40,7 +40,7 @@ type nodeState struct {
 // after it, and is left out.
 func stateOf(t *testing.T, name string) nodeState {
 	t.Helper()
-	object, err := bed.Kube.Resource(node.Nodes).Get(deadline(t, patience), name, metav1.GetOptions{})
+	object, err := cluster.Kube.Resource(node.Nodes).Get(deadline(t, patience), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	var state nodeState
 	state.Labels, state.Annotations = object.GetLabels(), object.GetAnnotations()
@@ -59,7 +59,7 @@ func stateOf(t *testing.T, name string) nodeState {
 func nodesNow(t *testing.T) map[string]nodeState {
 	t.Helper()
 	states := map[string]nodeState{}
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		states[n.Name] = stateOf(t, n.Name)
 	}
 	return states
@@ -91,7 +91,7 @@ func shareNodes(t *testing.T) {
 func cleanAfterInterruption(t *testing.T) {
 	t.Helper()
 	removeWorkloads(t)
-	if slices.ContainsFunc(bed.Nodes, func(n testbed.Node) bool { return stateOf(t, n.Name).holders() != "" }) {
+	if slices.ContainsFunc(cluster.Nodes, func(n testbed.Node) bool { return stateOf(t, n.Name).holders() != "" }) {
 		healthCheck(t)
 	}
 }
@@ -99,7 +99,7 @@ func cleanAfterInterruption(t *testing.T) {
 // requireNodes waits until the nodes are as they were.
 func requireNodes(t *testing.T, before map[string]nodeState) {
 	t.Helper()
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		eventually.Equal(t, before[n.Name], func() nodeState { return stateOf(t, n.Name) }, "node %s is not as it was", n.Name)
 	}
 }
@@ -115,19 +115,19 @@ func (s nodeState) equals(other nodeState) bool {
 func freeNodes(t *testing.T) {
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:null,%q:null},"labels":{%q:null,%q:null}},"spec":{"unschedulable":null}}`,
 		node.AnnotationHolders, node.AnnotationChanged, node.LabelHeldBy, node.LabelLent)
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		t.Logf("node %s at the failure: %+v", n.Name, stateOf(t, n.Name))
-		if log, err := bed.On(deadline(t, patience), n, "tail", "-n", "25", "/var/log/slurm/slurmk8s.log"); err == nil {
+		if log, err := cluster.On(deadline(t, patience), n, "tail", "-n", "25", "/var/log/slurm/slurmk8s.log"); err == nil {
 			t.Logf("slurmk8s.log of %s:\n%s", n.Name, log)
 		}
-		_, _ = bed.Kube.Resource(node.Nodes).Patch(deadline(t, patience), n.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		_, _ = cluster.Kube.Resource(node.Nodes).Patch(deadline(t, patience), n.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	}
 }
 
 // cordon is what the administrator does with kubectl.
 func cordon(t *testing.T, name string, on bool) {
 	t.Helper()
-	_, err := bed.Kube.Resource(node.Nodes).Patch(deadline(t, patience), name, types.StrategicMergePatchType,
+	_, err := cluster.Kube.Resource(node.Nodes).Patch(deadline(t, patience), name, types.StrategicMergePatchType,
 		fmt.Appendf(nil, `{"spec":{"unschedulable":%t}}`, on), metav1.PatchOptions{FieldManager: "kubectl"})
 	require.NoError(t, err)
 }
@@ -155,7 +155,7 @@ func podSpec(t *testing.T, placement string, graceSeconds int, arguments ...stri
 	t.Helper()
 	spec := map[string]any{}
 	require.NoError(t, json.Unmarshal([]byte(placement), &spec))
-	template, err := bed.Kube.Resource(deploymentsResource).Namespace(shared).Get(deadline(t, patience), "workload", metav1.GetOptions{})
+	template, err := cluster.Kube.Resource(deploymentsResource).Namespace(shared).Get(deadline(t, patience), "workload", metav1.GetOptions{})
 	require.NoError(t, err)
 	containers, _, err := unstructured.NestedSlice(template.Object, "spec", "template", "spec", "containers")
 	require.NoError(t, err)
@@ -182,7 +182,7 @@ func createShared(t *testing.T, resource schema.GroupVersionResource, object map
 	require.NoError(t, err)
 	var clean map[string]any
 	require.NoError(t, yaml.Unmarshal(text, &clean))
-	made, err := bed.Kube.Resource(resource).Namespace(shared).Create(deadline(t, patience),
+	made, err := cluster.Kube.Resource(resource).Namespace(shared).Create(deadline(t, patience),
 		&unstructured.Unstructured{Object: clean}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	return made
@@ -203,7 +203,7 @@ func deploy(t *testing.T, name string, replicas int, spec map[string]any) {
 func available(t *testing.T, name string, replicas int) {
 	t.Helper()
 	eventually.Equal(t, int64(replicas), func() int64 {
-		object, err := bed.Kube.Resource(deploymentsResource).Namespace(shared).Get(deadline(t, patience), name, metav1.GetOptions{})
+		object, err := cluster.Kube.Resource(deploymentsResource).Namespace(shared).Get(deadline(t, patience), name, metav1.GetOptions{})
 		require.NoError(t, err)
 		number, _, _ := unstructured.NestedInt64(object.Object, "status", "availableReplicas")
 		return min(number, int64(replicas))
@@ -220,7 +220,7 @@ func budget(t *testing.T, deployment string, maxUnavailable int) {
 	})
 	// Until its controller has counted the pods nothing may be evicted.
 	eventually.True(t, "the pods of "+deployment+"'s budget are counted", func() bool {
-		object, err := bed.Kube.Resource(budgetsResource).Namespace(shared).Get(deadline(t, patience), deployment, metav1.GetOptions{})
+		object, err := cluster.Kube.Resource(budgetsResource).Namespace(shared).Get(deadline(t, patience), deployment, metav1.GetOptions{})
 		require.NoError(t, err)
 		healthy, _, _ := unstructured.NestedInt64(object.Object, "status", "currentHealthy")
 		return healthy > 0
@@ -231,9 +231,9 @@ func budget(t *testing.T, deployment string, maxUnavailable int) {
 func removeWorkloads(t *testing.T) {
 	t.Helper()
 	now := int64(0)
-	pods := bed.Kube.Resource(node.Pods).Namespace(shared)
-	require.NoError(t, bed.Kube.Resource(budgetsResource).Namespace(shared).DeleteCollection(deadline(t, patience), metav1.DeleteOptions{}, metav1.ListOptions{}))
-	require.NoError(t, bed.Kube.Resource(deploymentsResource).Namespace(shared).DeleteCollection(deadline(t, patience), metav1.DeleteOptions{},
+	pods := cluster.Kube.Resource(node.Pods).Namespace(shared)
+	require.NoError(t, cluster.Kube.Resource(budgetsResource).Namespace(shared).DeleteCollection(deadline(t, patience), metav1.DeleteOptions{}, metav1.ListOptions{}))
+	require.NoError(t, cluster.Kube.Resource(deploymentsResource).Namespace(shared).DeleteCollection(deadline(t, patience), metav1.DeleteOptions{},
 		metav1.ListOptions{FieldSelector: "metadata.name!=workload"}))
 	eventually.True(t, "the pods of namespace "+shared+" are gone", func() bool {
 		list, err := pods.List(deadline(t, patience), metav1.ListOptions{})
@@ -248,7 +248,7 @@ func removeWorkloads(t *testing.T) {
 // evictables are the pods of a node that a job which takes the node evicts.
 func evictables(t *testing.T, name string) []string {
 	t.Helper()
-	list, err := bed.Kube.Resource(node.Pods).List(deadline(t, patience), metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
+	list, err := cluster.Kube.Resource(node.Pods).List(deadline(t, patience), metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
 	require.NoError(t, err)
 	var found []string
 	for _, p := range list.Items {
@@ -269,7 +269,7 @@ func isEvictable(p *unstructured.Unstructured) bool {
 // podsOf are the nodes that the pods of a Deployment are bound to: "" for one that waits.
 func podsOf(t *testing.T, deployment string) (nodes []string) {
 	t.Helper()
-	list, err := bed.Kube.Resource(node.Pods).Namespace(shared).List(deadline(t, patience), metav1.ListOptions{LabelSelector: "app=" + deployment})
+	list, err := cluster.Kube.Resource(node.Pods).Namespace(shared).List(deadline(t, patience), metav1.ListOptions{LabelSelector: "app=" + deployment})
 	require.NoError(t, err)
 	for _, p := range list.Items {
 		if p.GetDeletionTimestamp() == nil {
@@ -283,7 +283,7 @@ func podsOf(t *testing.T, deployment string) (nodes []string) {
 // onEachNode requires that the Deployment has pods on both workers.
 func onEachNode(t *testing.T, deployment string) {
 	t.Helper()
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		require.Contains(t, podsOf(t, deployment), n.Name, "%s has no pod there to begin with", deployment)
 	}
 }
@@ -332,7 +332,7 @@ func (j *job) startNow() {
 // healthCheck does what HealthCheckProgram does, once on each node: it finds what epilogs left.
 func healthCheck(t *testing.T) {
 	t.Helper()
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		reconcileNode(t, n)
 	}
 }

@@ -47,7 +47,7 @@ func spark(t *testing.T, executors, tasks int) *application {
 }
 
 func (a *application) runningExecutors() int {
-	list, err := bed.Kube.Resource(node.Pods).Namespace(shared).List(deadline(a.t, patience),
+	list, err := cluster.Kube.Resource(node.Pods).Namespace(shared).List(deadline(a.t, patience),
 		metav1.ListOptions{LabelSelector: "driver=" + driverName, FieldSelector: "status.phase=Running"})
 	require.NoError(a.t, err)
 	return len(list.Items)
@@ -57,7 +57,7 @@ func (a *application) runningExecutors() int {
 func (a *application) succeeds() {
 	a.t.Helper()
 	for until := time.Now().Add(patience); ; time.Sleep(lookAgain) {
-		pod, err := bed.Kube.Resource(node.Pods).Namespace(shared).Get(deadline(a.t, patience), driverName, metav1.GetOptions{})
+		pod, err := cluster.Kube.Resource(node.Pods).Namespace(shared).Get(deadline(a.t, patience), driverName, metav1.GetOptions{})
 		require.NoError(a.t, err, "the driver is gone")
 		phase, _, _ := unstructured.NestedString(pod.Object, "status", "phase")
 		require.NotEqual(a.t, "Failed", phase, "the application failed")

@@ -21,7 +21,7 @@ func TestStatusOfAJob(t *testing.T) {
 		require.Len(t, own, 3, "more than the three words for an asker who may be anybody")
 		require.Len(t, j.status(another), 3)
 	} else {
-		require.Equal(t, bed.Namespace+"/"+j.workflow, own["workflow"])
+		require.Equal(t, cluster.Namespace+"/"+j.workflow, own["workflow"])
 		require.Contains(t, j.bbstat(another), "Error running slurm_bb_get_status")
 		require.NotContains(t, j.bbstat(another), "DataIn", "another user's job")
 		require.Equal(t, own["workflow"], j.status("root")["workflow"])

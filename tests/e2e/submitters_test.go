@@ -59,7 +59,7 @@ func TestSallocKilledWhileItWaits(t *testing.T) {
 	name := "salloc-killed"
 	go func() {
 		defer close(ended)
-		_, _ = bed.As(ctx, user, "", "salloc", "--job-name="+name, "--ntasks=1", "--bb=#DW DataIn action=wait", "true")
+		_, _ = cluster.As(ctx, user, "", "salloc", "--job-name="+name, "--ntasks=1", "--bb=#DW DataIn action=wait", "true")
 	}()
 	var j *job
 	eventually.True(t, "salloc's job is there", func() bool {
@@ -96,7 +96,7 @@ func TestHeterogeneousJobWithOneStorageComponent(t *testing.T) {
 		"#SBATCH --ntasks=1",
 		"env",
 	}, "\n") + "\n"
-	result, err := bed.As(deadline(t, patience), user, text, "sbatch", "--parsable")
+	result, err := cluster.As(deadline(t, patience), user, text, "sbatch", "--parsable")
 	require.NoError(t, err)
 	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
 	leader := adopt(t, parseID(t, result.Stdout))

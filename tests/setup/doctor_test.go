@@ -29,18 +29,18 @@ var (
 	workflows    = gvr("dataworkflowservices.github.io", "v1alpha7", "workflows")
 )
 
-// patient is a host that slurmk8s was set up on, by slurmk8s setup: controller and
+// site is a host that slurmk8s was set up on, by slurmk8s setup: controller and
 // node c1. Files that need no API are tested in bridge/doctor.
-type patient struct {
+type site struct {
 	*world
 	namespace string
 	o         doctor.Options
 }
 
-// newPatient is all right as far as Kubernetes goes. Each has a namespace of its own.
-func newPatient(t *testing.T) *patient {
+// newSite is all right as far as Kubernetes goes. Each has a namespace of its own.
+func newSite(t *testing.T) *site {
 	w := newWorld(t)
-	p := &patient{world: w, namespace: fmt.Sprintf("doctor-%d", time.Now().UnixNano()%1e9)}
+	p := &site{world: w, namespace: fmt.Sprintf("doctor-%d", time.Now().UnixNano()%1e9)}
 	w.write("burst_buffer.lua", "", 0o644) // workflows are wanted
 	kubelet, err := w.server.UserKubeconfig("system:node:c1", "system:nodes")
 	require.NoError(t, err)
@@ -60,7 +60,7 @@ func newPatient(t *testing.T) *patient {
 }
 
 // results are those of the checks that ask Kubernetes.
-func (p *patient) results() []doctor.Result {
+func (p *site) results() []doctor.Result {
 	var results []doctor.Result
 	for _, r := range doctor.Run(p.t.Context(), p.o) {
 		switch r.Check {
@@ -73,7 +73,7 @@ func (p *patient) results() []doctor.Result {
 
 // find waits until a result is there: authorizer and admission learn of a change a
 // moment after it was made.
-func (p *patient) find(check string, status doctor.Status, says, do string) {
+func (p *site) find(check string, status doctor.Status, says, do string) {
 	p.t.Helper()
 	eventually.Equal(p.t, "", func() string {
 		all := p.results()
@@ -87,7 +87,7 @@ func (p *patient) find(check string, status doctor.Status, says, do string) {
 }
 
 // well waits until nothing is wrong.
-func (p *patient) well() {
+func (p *site) well() {
 	p.t.Helper()
 	eventually.Equal(p.t, nil, func() (wrong []doctor.Result) {
 		for _, r := range p.results() {
@@ -99,25 +99,25 @@ func (p *patient) well() {
 	})
 }
 
-func (p *patient) change(resource schema.GroupVersionResource, namespace, name, patch string) {
+func (p *site) change(resource schema.GroupVersionResource, namespace, name, patch string) {
 	p.t.Helper()
 	_, err := p.admin.Resource(resource).Namespace(namespace).Patch(p.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	require.NoError(p.t, err)
 }
 
-func (p *patient) delete(resource schema.GroupVersionResource, namespace, name string) {
+func (p *site) delete(resource schema.GroupVersionResource, namespace, name string) {
 	p.t.Helper()
 	require.NoError(p.t, p.admin.Resource(resource).Namespace(namespace).Delete(p.t.Context(), name, metav1.DeleteOptions{}))
 }
 
-func (p *patient) replace(file, old, new string) {
+func (p *site) replace(file, old, new string) {
 	p.t.Helper()
 	text := p.read(file)
 	require.Contains(p.t, text, old)
 	p.write(file, strings.Replace(text, old, new, 1), 0o600)
 }
 
-func (p *patient) in(d time.Duration) { p.o.Now = func() time.Time { return time.Now().Add(d) } }
+func (p *site) in(d time.Duration) { p.o.Now = func() time.Time { return time.Now().Add(d) } }
 
 func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 	if testing.Short() {
@@ -131,75 +131,75 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 	day := 24 * time.Hour
 	for _, c := range []struct {
 		name   string
-		broken func(*patient)
+		broken func(*site)
 		check  string
 		status doctor.Status
 		says   string
 		do     string
 	}{
-		{"no credential", func(p *patient) { require.NoError(t, os.Remove(p.path("slurmk8s.kubeconfig"))) }, "controller credential", doctor.Failed, "no such file", "slurmk8s setup"},
-		{"a credential that others read", func(p *patient) { require.NoError(t, os.Chmod(p.path("state/controller.token"), 0o644)) }, "controller credential", doctor.Failed, "open to others", ""},
-		{"TLS verification off", func(p *patient) {
+		{"no credential", func(p *site) { require.NoError(t, os.Remove(p.path("slurmk8s.kubeconfig"))) }, "controller credential", doctor.Failed, "no such file", "slurmk8s setup"},
+		{"a credential that others read", func(p *site) { require.NoError(t, os.Chmod(p.path("state/controller.token"), 0o644)) }, "controller credential", doctor.Failed, "open to others", ""},
+		{"TLS verification off", func(p *site) {
 			p.replace("slurmk8s.kubeconfig", "    server:", "    insecure-skip-tls-verify: true\n    server:")
 		}, "controller credential", doctor.Failed, "insecure-skip-tls-verify is not allowed", ""},
-		{"another authority", func(p *patient) {
+		{"another authority", func(p *site) {
 			p.replace("slurmk8s.kubeconfig", "certificate-authority-data: "+between(p.read("slurmk8s.kubeconfig"), "certificate-authority-data: ", "\n"), "certificate-authority: "+p.path("other.crt"))
 			p.write("other.crt", otherAuthority(t), 0o644)
 		}, "controller credential", doctor.Failed, "signed by unknown authority", "its address and authority"},
-		{"an API server that is not there", func(p *patient) {
+		{"an API server that is not there", func(p *site) {
 			p.replace("slurmk8s.kubeconfig", p.server.URL, "https://127.0.0.1:1")
 		}, "controller credential", doctor.Failed, "connection refused", "look whether the API server runs"},
-		{"a token that is not accepted", func(p *patient) {
+		{"a token that is not accepted", func(p *site) {
 			p.write("state/controller.token", p.agedToken(p.read("state/controller.token"))+"x", 0o600)
 		}, "controller credential", doctor.Failed, "HTTP 401", ""},
-		{"a token near its end", func(p *patient) { p.in(70 * day) }, "controller credential", doctor.Warning, "days only, until", "--renew"},
-		{"a token that is over", func(p *patient) { p.in(100 * day) }, "controller credential", doctor.Failed, "slurmk8s.kubeconfig ended", "--renew"},
-		{"a certificate near its end", func(p *patient) { p.in(70 * day) }, "node credential", doctor.Warning, "(slurmk8s:node:c1)", "--output DIR"},
-		{"a clock that is off", func(p *patient) { p.in(40 * time.Second) }, "controller credential", doctor.Warning, "clock:", "synchronize"},
-		{"a clock that is far off", func(p *patient) { p.in(-10 * time.Minute) }, "controller credential", doctor.Failed, "clock:", "synchronize"},
-		{"one right of the controller", func(p *patient) {
+		{"a token near its end", func(p *site) { p.in(70 * day) }, "controller credential", doctor.Warning, "days only, until", "--renew"},
+		{"a token that is over", func(p *site) { p.in(100 * day) }, "controller credential", doctor.Failed, "slurmk8s.kubeconfig ended", "--renew"},
+		{"a certificate near its end", func(p *site) { p.in(70 * day) }, "node credential", doctor.Warning, "(slurmk8s:node:c1)", "--output DIR"},
+		{"a clock that is off", func(p *site) { p.in(40 * time.Second) }, "controller credential", doctor.Warning, "clock:", "synchronize"},
+		{"a clock that is far off", func(p *site) { p.in(-10 * time.Minute) }, "controller credential", doctor.Failed, "clock:", "synchronize"},
+		{"one right of the controller", func(p *site) {
 			p.change(someRoles, "slurm", "slurmk8s-controller", `{"rules":[{"apiGroups":["dataworkflowservices.github.io"],"resources":["workflows"],"verbs":["get","list","watch","create","patch"]},{"apiGroups":["dataworkflowservices.github.io"],"resources":["computes"],"verbs":["patch"]}]}`)
 		}, "controller credential", doctor.Failed, "rights in namespace slurm: may not delete workflows", "slurmk8s setup"},
-		{"the right to renew its token", func(p *patient) { p.delete(roleBindings, "slurm", "slurmk8s-controller-token") }, "controller credential", doctor.Warning, "may not create serviceaccounts/token slurmk8s-controller", ""},
-		{"the right of reconcile", func(p *patient) { p.delete(roleBindings, p.namespace, "slurmk8s-reconcile") }, "controller credential", doctor.Failed, "may not list services, delete services", "slurmk8s-reconcile"},
-		{"the rights of nodes", func(p *patient) { p.delete(roleBindings, p.namespace, "slurmk8s-node") }, "node credential", doctor.Failed, "create leases", "slurmk8s-node"},
-		{"a site without the old Endpoints", func(p *patient) { p.withoutRule("endpoints") }, "node credential", doctor.Warning, "may not get endpoints", "unless that is intended"},
-		{"a node that may not tell", func(p *patient) { p.withoutRule("events") }, "node credential", doctor.Warning, "may not create events", "unless that is intended"},
-		{"a controller that may not tell", func(p *patient) {
+		{"the right to renew its token", func(p *site) { p.delete(roleBindings, "slurm", "slurmk8s-controller-token") }, "controller credential", doctor.Warning, "may not create serviceaccounts/token slurmk8s-controller", ""},
+		{"the right of reconcile", func(p *site) { p.delete(roleBindings, p.namespace, "slurmk8s-reconcile") }, "controller credential", doctor.Failed, "may not list services, delete services", "slurmk8s-reconcile"},
+		{"the rights of nodes", func(p *site) { p.delete(roleBindings, p.namespace, "slurmk8s-node") }, "node credential", doctor.Failed, "create leases", "slurmk8s-node"},
+		{"a site without the old Endpoints", func(p *site) { p.withoutRule("endpoints") }, "node credential", doctor.Warning, "may not get endpoints", "unless that is intended"},
+		{"a node that may not tell", func(p *site) { p.withoutRule("events") }, "node credential", doctor.Warning, "may not create events", "unless that is intended"},
+		{"a controller that may not tell", func(p *site) {
 			p.change(someRoles, "slurm", "slurmk8s-controller", `{"rules":[{"apiGroups":["dataworkflowservices.github.io"],"resources":["workflows"],"verbs":["get","list","watch","create","patch","delete"]},{"apiGroups":["dataworkflowservices.github.io"],"resources":["computes"],"verbs":["patch"]}]}`)
 		}, "controller credential", doctor.Warning, "rights in namespace slurm: may not create events", "unless that is intended"},
-		{"an address that is not in the list", func(p *patient) {
+		{"an address that is not in the list", func(p *site) {
 			p.change(configMaps, "slurm", "slurmk8s-nodes", `{"data":{"c1":"10.1.0.77"}}`)
 		}, "admission policy", doctor.Failed, "node c1 may not publish its own address 10.1.0.1", "slurmk8s-nodes"},
-		{"a namespace that is not open", func(p *patient) {
+		{"a namespace that is not open", func(p *site) {
 			p.change(namespaces, "", p.namespace, `{"metadata":{"labels":{"slurmk8s.io/services":null}}}`)
 		}, "admission policy", doctor.Failed, "is not open to slurmk8s", "--open"},
-		{"a policy that is not in force", func(p *patient) { p.delete(policies, "", "slurmk8s-nodes") }, "admission policy", doctor.Failed, "could publish any address", "slurmk8s setup"},
-		{"a node without a usable address", func(p *patient) {
+		{"a policy that is not in force", func(p *site) { p.delete(policies, "", "slurmk8s-nodes") }, "admission policy", doctor.Failed, "could publish any address", "slurmk8s setup"},
+		{"a node without a usable address", func(p *site) {
 			p.o.Addresses.Interfaces = func() ([]nodeaddr.Interface, error) { return nil, nil }
 		}, "admission policy", doctor.Failed, "of which pods can reach none here", "NodeAddr"},
-		{"another node's kubelet credential", func(p *patient) {
+		{"another node's kubelet credential", func(p *site) {
 			other, err := p.server.UserKubeconfig("system:node:c9", "system:nodes")
 			require.NoError(t, err)
 			p.replace("slurmk8s.toml", between(p.read("slurmk8s.toml"), "reclaim = \"all\"\nkubeconfig = \"", "\""), other)
 			p.write("slurmk8s.toml", p.read("slurmk8s.toml"), 0o644)
 		}, "kubelet credential", doctor.Failed, "is not allowed to modify node", "nodes.kubeconfig"},
-		{"a controller that may not take nodes", func(p *patient) {
+		{"a controller that may not take nodes", func(p *site) {
 			p.write("prolog.sh", "#!/bin/sh\nexec /usr/bin/slurmk8s prolog-slurmctld\n", 0o755)
 			p.write("slurm.conf", p.read("slurm.conf")+"PrologSlurmctld="+p.path("prolog.sh")+"\n", 0o644)
 		}, "controller credential", doctor.Failed, "rights in the whole cluster: may not get nodes, list nodes, patch nodes", "slurmk8s-node-reclaim"},
-		{"a controller that may not take nodes, with slurmk8s itself in slurm.conf", func(p *patient) {
+		{"a controller that may not take nodes, with slurmk8s itself in slurm.conf", func(p *site) {
 			p.write("slurmk8s", "\x7fELF\x00", 0o755)
 			p.write("slurm.conf", p.read("slurm.conf")+"PrologSlurmctld="+p.path("slurmk8s")+"\nEpilogSlurmctld="+p.path("slurmk8s")+"\n", 0o644)
 		}, "controller credential", doctor.Failed, "rights in the whole cluster: may not get nodes, list nodes, patch nodes", "slurmk8s-node-reclaim"},
-		{"a node that may not read workflows", func(p *patient) {
+		{"a node that may not read workflows", func(p *site) {
 			p.write("plugstack.conf", "optional /opt/slurmk8s/lib/slurmk8s_spank.so workflows=on\n", 0o644)
 			p.delete(roleBindings, "slurm", "slurmk8s-node-workflows")
 		}, "node credential", doctor.Failed, "rights in namespace slurm: may not get workflows", "slurmk8s-node-workflows"},
-		{"DWS's webhook is down", func(*patient) { sim.SetWebhookDown(true) }, "DWS", doctor.Failed, "webhook", "kubectl get pods"},
+		{"DWS's webhook is down", func(*site) { sim.SetWebhookDown(true) }, "DWS", doctor.Failed, "webhook", "kubectl get pods"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPatient(t)
+			p := newSite(t)
 			p.well()
 			defer func() {
 				sim.SetWebhookDown(false)
@@ -211,7 +211,7 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 	}
 
 	t.Run("a Workflow that DWS does not take up", func(t *testing.T) {
-		p := newPatient(t)
+		p := newSite(t)
 		p.well()
 		defer func() {
 			_ = p.admin.Resource(workflows).Namespace("slurm").Delete(t.Context(), "bb7", metav1.DeleteOptions{})
@@ -231,7 +231,7 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 	})
 
 	t.Run("DWS is not installed", func(t *testing.T) {
-		p := newPatient(t)
+		p := newSite(t)
 		crds := gvr("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 		list, err := p.admin.Resource(crds).List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
@@ -243,7 +243,7 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 }
 
 // withoutRule takes a rule from the nodes' role.
-func (p *patient) withoutRule(resource string) {
+func (p *site) withoutRule(resource string) {
 	role := p.get(roles, "", "slurmk8s-node")
 	rules, _, err := unstructured.NestedSlice(role.Object, "rules")
 	require.NoError(p.t, err)
@@ -259,7 +259,7 @@ func (p *patient) withoutRule(resource string) {
 	require.NoError(p.t, err)
 }
 
-func webhookName(t *testing.T, p *patient, kind string) string {
+func webhookName(t *testing.T, p *site, kind string) string {
 	list, err := p.admin.Resource(gvr("admissionregistration.k8s.io", "v1", kind)).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1)

@@ -22,7 +22,7 @@ func (j Job) State() string { return j["JobState"] }
 // Jobs sees all of Slurm's jobs, a few times a second: many tests wait for many jobs, and a
 // command for each would be all that the machine does.
 type Jobs struct {
-	bed *Bed
+	cluster *Cluster
 
 	mu      sync.Mutex
 	known   map[uint32]Job
@@ -36,8 +36,8 @@ const watchScript = `while read -r _; do scontrol show job 2>&1; echo "@end $?";
 const lookInterval = 250 * time.Millisecond
 
 // WatchJobs begins to look, until ctx ends.
-func (b *Bed) WatchJobs(ctx context.Context) *Jobs {
-	jobs := &Jobs{bed: b, known: map[uint32]Job{}, changed: make(chan struct{})}
+func (b *Cluster) WatchJobs(ctx context.Context) *Jobs {
+	jobs := &Jobs{cluster: b, known: map[uint32]Job{}, changed: make(chan struct{})}
 	go func() {
 		for ctx.Err() == nil {
 			_ = jobs.look(ctx) // the container was restarted: look again
@@ -51,7 +51,7 @@ func (b *Bed) WatchJobs(ctx context.Context) *Jobs {
 }
 
 func (j *Jobs) look(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "docker", "exec", "-i", j.bed.Slurmctld, "bash", "-c", watchScript)
+	cmd := exec.CommandContext(ctx, "docker", "exec", "-i", j.cluster.Slurmctld, "bash", "-c", watchScript)
 	ask, err := cmd.StdinPipe()
 	if err != nil {
 		return err

@@ -26,12 +26,12 @@ func nodesOf(text string) ([]Node, error) {
 }
 
 // On runs a command of the administrator on a compute node; it must succeed.
-func (b *Bed) On(ctx context.Context, node Node, command ...string) (string, error) {
+func (b *Cluster) On(ctx context.Context, node Node, command ...string) (string, error) {
 	return b.Docker(ctx, append([]string{"exec", node.Container}, command...)...)
 }
 
 // Node returns the node of a name.
-func (b *Bed) Node(name string) (Node, error) {
+func (b *Cluster) Node(name string) (Node, error) {
 	for _, n := range b.Nodes {
 		if n.Name == name {
 			return n, nil

@@ -42,7 +42,7 @@ while read -r _; do
 done`
 
 // Probe begins to ask, every 200 ms, until ctx ends.
-func (b *Bed) Probe(ctx context.Context) *Prober {
+func (b *Cluster) Probe(ctx context.Context) *Prober {
 	p := &Prober{}
 	go func() {
 		for ctx.Err() == nil {
@@ -56,7 +56,7 @@ func (b *Bed) Probe(ctx context.Context) *Prober {
 	return p
 }
 
-func (p *Prober) ask(ctx context.Context, b *Bed) error {
+func (p *Prober) ask(ctx context.Context, b *Cluster) error {
 	cmd := exec.CommandContext(ctx, "docker", "exec", "-i", b.Slurmctld, "bash", "-c", probeScript)
 	ask, err := cmd.StdinPipe()
 	if err != nil {

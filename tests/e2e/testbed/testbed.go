@@ -20,8 +20,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Bed is a cluster under test.
-type Bed struct {
+// Cluster is a cluster under test.
+type Cluster struct {
 	Kubeconfig   string // administrator's
 	Slurmctld    string // container
 	ControlPlane string // container of the API server
@@ -35,10 +35,10 @@ type Bed struct {
 
 // FromEnv reads E2E_KUBECONFIG, E2E_SLURMCTLD, E2E_CONTROL_PLANE, E2E_NAMESPACE and E2E_NODES
 // (NODE=CONTAINER,...); what is not set is as tests/cluster makes it.
-func FromEnv() (*Bed, error) {
+func FromEnv() (*Cluster, error) {
 	cluster := env("CLUSTER", "slurmk8s")
 	cache := env("SLURMK8S_CACHE", filepath.Join(env("XDG_CACHE_HOME", filepath.Join(os.Getenv("HOME"), ".cache")), "slurmk8s"))
-	b := &Bed{
+	b := &Cluster{
 		Kubeconfig:   env("E2E_KUBECONFIG", filepath.Join(cache, "cluster", "kubeconfig")),
 		Slurmctld:    env("E2E_SLURMCTLD", cluster+"-slurmctld"),
 		ControlPlane: env("E2E_CONTROL_PLANE", cluster+"-control-plane"),
@@ -65,7 +65,7 @@ func FromEnv() (*Bed, error) {
 }
 
 // With reaches the same API server with the credential of another kubeconfig.
-func (b *Bed) With(kubeconfig []byte) (dynamic.Interface, error) {
+func (b *Cluster) With(kubeconfig []byte) (dynamic.Interface, error) {
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ type Result struct {
 
 // As runs a command as a user in the controller's container, in the user's home. The error is
 // for a command that could not be run or did not end in time; any exit status is a Result.
-func (b *Bed) As(ctx context.Context, user, stdin string, command ...string) (Result, error) {
+func (b *Cluster) As(ctx context.Context, user, stdin string, command ...string) (Result, error) {
 	home := "/home/" + user
 	if user == "root" || user == "slurm" {
 		home = "/"
@@ -103,7 +103,7 @@ func (b *Bed) As(ctx context.Context, user, stdin string, command ...string) (Re
 }
 
 // Root runs a command of the administrator, which must succeed, and returns what it printed.
-func (b *Bed) Root(ctx context.Context, command ...string) (string, error) {
+func (b *Cluster) Root(ctx context.Context, command ...string) (string, error) {
 	result, err := b.As(ctx, "root", "", command...)
 	if err == nil && result.Status != 0 {
 		err = fmt.Errorf("%s: exit status %d: %s", strings.Join(command, " "), result.Status, strings.TrimSpace(result.Stderr))
@@ -112,7 +112,7 @@ func (b *Bed) Root(ctx context.Context, command ...string) (string, error) {
 }
 
 // Docker runs docker itself, to disturb a container.
-func (b *Bed) Docker(ctx context.Context, arguments ...string) (string, error) {
+func (b *Cluster) Docker(ctx context.Context, arguments ...string) (string, error) {
 	result, err := run(ctx, "", append([]string{"docker"}, arguments...)...)
 	if err == nil && result.Status != 0 {
 		err = fmt.Errorf("docker %s: exit status %d: %s", strings.Join(arguments, " "), result.Status, strings.TrimSpace(result.Stderr))
@@ -138,7 +138,7 @@ func run(ctx context.Context, stdin string, words ...string) (Result, error) {
 }
 
 // Release is Slurm's version as major and minor number: 2205, 2411, 2605.
-func (b *Bed) Release(ctx context.Context) (int, error) {
+func (b *Cluster) Release(ctx context.Context) (int, error) {
 	text, err := b.Root(ctx, "scontrol", "--version")
 	if err != nil {
 		return 0, err

@@ -14,7 +14,7 @@ import (
 const visitorNamespace = "e2e" // as tests/e2e/visitor/deploy.yaml has it
 
 // Visit has a pod on a node fetch a page, and returns it.
-func (b *Bed) Visit(ctx context.Context, node, page string) (string, error) {
+func (b *Cluster) Visit(ctx context.Context, node, page string) (string, error) {
 	pods, err := b.Kube.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace(visitorNamespace).
 		List(ctx, metav1.ListOptions{LabelSelector: "app=visitor", FieldSelector: "spec.nodeName=" + node + ",status.phase=Running"})
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
-// reader does what the documentation says.
-type reader struct {
+// docsRun does what the documentation says.
+type docsRun struct {
 	t      *testing.T // of the page
 	pages  []docs.Page
 	names  map[string]string // what JOBID and the like stand for
@@ -33,11 +33,11 @@ type reader struct {
 }
 
 const (
-	usersFolder = "/home/" + user + "/docs"
-	rootsFolder = "/root/docs" // with admin.conf
-	slurmFolder = "/tmp/slurmk8s-docs"
-	cronFile    = "/etc/cron.d/slurmk8s-docs"
-	readersOpen = "docs-open" // a namespace
+	usersFolder   = "/home/" + user + "/docs"
+	rootsFolder   = "/root/docs" // with admin.conf
+	slurmFolder   = "/tmp/slurmk8s-docs"
+	cronFile      = "/etc/cron.d/slurmk8s-docs"
+	docsNamespace = "docs-open" // a namespace
 )
 
 // The user's programs, as the pages name them. Each goes on while the file "hold" is there.
@@ -52,11 +52,11 @@ trap "kill $!" EXIT
 `
 )
 
-func newReader(t *testing.T) *reader {
+func newDocsRun(t *testing.T) *docsRun {
 	t.Helper()
-	r := &reader{t: t, pages: documentation(t), dest: t.TempDir(), names: map[string]string{
-		"NODE": bed.Nodes[1].Name,
-		"NS":   readersOpen,
+	r := &docsRun{t: t, pages: documentation(t), dest: t.TempDir(), names: map[string]string{
+		"NODE": cluster.Nodes[1].Name,
+		"NS":   docsNamespace,
 		"DIR":  rootsFolder + "/out",
 	}}
 	t.Cleanup(func() {
@@ -82,28 +82,28 @@ func newReader(t *testing.T) *reader {
 			}
 		}
 	}
-	conf, err := os.ReadFile(bed.Kubeconfig)
+	conf, err := os.ReadFile(cluster.Kubeconfig)
 	require.NoError(t, err)
-	inside := regexp.MustCompile(`server: .*`).ReplaceAllString(string(conf), "server: https://"+bed.ControlPlane+":6443")
+	inside := regexp.MustCompile(`server: .*`).ReplaceAllString(string(conf), "server: https://"+cluster.ControlPlane+":6443")
 	r.write("root", rootsFolder+"/admin.conf", inside)
 	return r
 }
 
 // file writes a file of the user's.
-func (r *reader) file(name, text string) {
+func (r *docsRun) file(name, text string) {
 	r.t.Helper()
 	r.write(user, usersFolder+"/"+name, text)
 }
 
-func (r *reader) write(who, path, text string) {
+func (r *docsRun) write(who, path, text string) {
 	r.t.Helper()
-	result, err := bed.As(deadline(r.t, patience), who, text, "sh", "-c", `umask 077; mkdir -p "$(dirname "$0")" && cat >"$0" && chmod u+x "$0"`, path)
+	result, err := cluster.As(deadline(r.t, patience), who, text, "sh", "-c", `umask 077; mkdir -p "$(dirname "$0")" && cat >"$0" && chmod u+x "$0"`, path)
 	require.NoError(r.t, err)
 	require.Zero(r.t, result.Status, "%s: %s", path, result.Stderr)
 }
 
 // fill puts in what the placeholders of a page stand for.
-func (r *reader) fill(text string) string {
+func (r *docsRun) fill(text string) string {
 	return placeholder.ReplaceAllStringFunc(text, func(found string) string {
 		if value, isName := r.names[strings.Trim(found, "[]")]; isName {
 			return value
@@ -116,36 +116,36 @@ func (r *reader) fill(text string) string {
 var placeholder = regexp.MustCompile(`\[?\b[A-Za-z0-9]+\b\]?`)
 
 // place is where a command is typed, and by whom.
-type place func(*reader, string) testbed.Result
+type place func(*docsRun, string) testbed.Result
 
-func login(r *reader, command string) testbed.Result { return r.slurmHost(user, usersFolder, command) }
+func login(r *docsRun, command string) testbed.Result { return r.slurmHost(user, usersFolder, command) }
 
-func controller(r *reader, command string) testbed.Result {
+func controller(r *docsRun, command string) testbed.Result {
 	return r.slurmHost("root", rootsFolder, command)
 }
 
-func slurmUser(r *reader, command string) testbed.Result {
+func slurmUser(r *docsRun, command string) testbed.Result {
 	return r.slurmHost("slurm", slurmFolder, command)
 }
 
-func (r *reader) slurmHost(who, folder, command string) testbed.Result {
+func (r *docsRun) slurmHost(who, folder, command string) testbed.Result {
 	r.t.Helper()
 	return as(r.t, who, "bash", "-c", "cd "+folder+" && PATH="+usersFolder+"/bin:$PATH:/opt/slurmk8s/bin\n"+command)
 }
 
 // administrator is at the repository's top, on the machine of the tests.
-func administrator(r *reader, command string) testbed.Result {
+func administrator(r *docsRun, command string) testbed.Result {
 	r.t.Helper()
-	return r.shell(". tests/cluster/lib.sh\n"+command, "KUBECONFIG="+bed.Kubeconfig, "DESTDIR="+r.dest)
+	return r.shell(". tests/cluster/lib.sh\n"+command, "KUBECONFIG="+cluster.Kubeconfig, "DESTDIR="+r.dest)
 }
 
 // nowhere is the same, with the name and the files of a cluster that does not exist.
-func nowhere(r *reader, command string) testbed.Result {
+func nowhere(r *docsRun, command string) testbed.Result {
 	r.t.Helper()
 	return r.shell(command, "CLUSTER=slurmk8s-docs", "SLURMK8S_CACHE="+r.t.TempDir())
 }
 
-func (r *reader) shell(command string, environment ...string) testbed.Result {
+func (r *docsRun) shell(command string, environment ...string) testbed.Result {
 	r.t.Helper()
 	cmd := exec.CommandContext(deadline(r.t, patience), "bash", "-c", command)
 	cmd.Dir = "../.."
@@ -156,31 +156,31 @@ func (r *reader) shell(command string, environment ...string) testbed.Result {
 }
 
 // byHand is a host of Slurm that has what make install copies, and nothing else of ours.
-func byHand(r *reader, command string) testbed.Result {
+func byHand(r *docsRun, command string) testbed.Result {
 	r.t.Helper()
 	ctx := deadline(r.t, patience)
 	if r.box == "" {
 		result := administrator(r, "make --silent install")
 		require.Zero(r.t, result.Status, result.Stdout)
-		image, err := bed.Docker(ctx, "inspect", "--format", "{{.Config.Image}}", bed.Slurmctld)
+		image, err := cluster.Docker(ctx, "inspect", "--format", "{{.Config.Image}}", cluster.Slurmctld)
 		require.NoError(r.t, err)
-		box, err := bed.Docker(ctx, "run", "--detach", "--rm", "--init", "--network", "none", "--entrypoint", "sleep", strings.TrimSpace(image), "600")
+		box, err := cluster.Docker(ctx, "run", "--detach", "--rm", "--init", "--network", "none", "--entrypoint", "sleep", strings.TrimSpace(image), "600")
 		require.NoError(r.t, err)
 		r.box = strings.TrimSpace(box)
 		r.t.Cleanup(func() {
-			_, _ = bed.Docker(context.Background(), "rm", "--force", r.box)
+			_, _ = cluster.Docker(context.Background(), "rm", "--force", r.box)
 			r.box = ""
 		})
-		_, err = bed.Docker(ctx, "cp", r.dest+"/.", r.box+":/")
+		_, err = cluster.Docker(ctx, "cp", r.dest+"/.", r.box+":/")
 		require.NoError(r.t, err)
 	}
 	// A link that leads nowhere is no success.
-	out, err := bed.Docker(ctx, "exec", r.box, "sh", "-ec", command+"; test -e /etc/slurm/slurmk8s.toml; ! find /etc/slurm -xtype l | grep .")
+	out, err := cluster.Docker(ctx, "exec", r.box, "sh", "-ec", command+"; test -e /etc/slurm/slurmk8s.toml; ! find /etc/slurm -xtype l | grep .")
 	require.NoError(r.t, err)
 	return testbed.Result{Stdout: out}
 }
 
-func (r *reader) isInstalled() {
+func (r *docsRun) isInstalled() {
 	for _, file := range []string{"opt/slurmk8s/bin/slurmk8s", "opt/slurmk8s/lib/libslurmk8s.so", "opt/slurmk8s/share/job_submit.lua", "etc/slurm/burst_buffer.lua"} {
 		require.FileExists(r.t, filepath.Join(r.dest, file))
 	}
@@ -188,18 +188,18 @@ func (r *reader) isInstalled() {
 
 // Jobs.
 
-func (r *reader) holdJobs() {
+func (r *docsRun) holdJobs() {
 	r.t.Helper()
 	r.file("hold", "")
 }
 
-func (r *reader) letJobsGo() {
+func (r *docsRun) letJobsGo() {
 	r.t.Helper()
 	admin(r.t, "rm", "-f", usersFolder+"/hold")
 }
 
 // adopt takes on the job that a command submitted, as JOBID.
-func (r *reader) adopt(text string) *job {
+func (r *docsRun) adopt(text string) *job {
 	r.t.Helper()
 	found := number.FindString(text)
 	require.NotEmpty(r.t, found, "a job's number: %q", text)
@@ -211,7 +211,7 @@ func (r *reader) adopt(text string) *job {
 	return j
 }
 
-func (r *reader) sbatch(options string) *job {
+func (r *docsRun) sbatch(options string) *job {
 	r.t.Helper()
 	result := login(r, "sbatch --parsable "+options)
 	require.Zero(r.t, result.Status, result.Stderr)
@@ -219,30 +219,30 @@ func (r *reader) sbatch(options string) *job {
 }
 
 // adoptSubmitted is for what README.md shows of job 42.
-func (r *reader) adoptSubmitted() {
+func (r *docsRun) adoptSubmitted() {
 	j := r.adopt(r.result.Stdout)
 	r.names["42"] = j.number()
 	j.awaitWorkflow("to be there", func(*dwssim.Workflow) bool { return true })
 }
 
-func (r *reader) storageJob() {
+func (r *docsRun) storageJob() {
 	r.holdJobs()
 	r.sbatch("job.sh").comes("RUNNING")
 }
 
-func (r *reader) runningJob() {
+func (r *docsRun) runningJob() {
 	r.holdJobs()
 	r.sbatch("--wrap=./simulate").comes("RUNNING")
 }
 
-func (r *reader) heldJob() { r.sbatch("--hold --wrap=true") }
+func (r *docsRun) heldJob() { r.sbatch("--hold --wrap=true") }
 
-func (r *reader) overJob() { r.sbatch("--wrap=true").ends("COMPLETED") }
+func (r *docsRun) overJob() { r.sbatch("--wrap=true").ends("COMPLETED") }
 
-func (r *reader) cancel() { admin(r.t, "scancel", r.names["JOBID"]) }
+func (r *docsRun) cancel() { admin(r.t, "scancel", r.names["JOBID"]) }
 
 // isService sees the job of README.md served, and end with nothing left.
-func (r *reader) isService() {
+func (r *docsRun) isService() {
 	j := r.adopt(r.result.Stdout)
 	j.serves(jobsNamespace, "jupyter")
 	page := pageFrom(r.t, otherThan(r.t, j.node()), "http://jupyter."+jobsNamespace+".svc:8888/")
@@ -253,7 +253,7 @@ func (r *reader) isService() {
 }
 
 // submitScript runs a job script that a page shows.
-func (r *reader) submitScript(script string) {
+func (r *docsRun) submitScript(script string) {
 	r.t.Helper()
 	r.file("script.sh", script)
 	if !strings.Contains(script, "--k8s-register=") {
@@ -268,7 +268,7 @@ func (r *reader) submitScript(script string) {
 }
 
 // storageAndService is the job that slurmk8s status is shown for: only one job holds anything.
-func (r *reader) storageAndService() {
+func (r *docsRun) storageAndService() {
 	r.holdJobs()
 	r.file("bin/srun", "#!/bin/bash\n"+listening+`/usr/bin/srun "$@"`+"\n") // job.sh serves nothing
 	j := r.sbatch("--k8s-register=jupyter:8888 job.sh")
@@ -285,7 +285,7 @@ func (r *reader) storageAndService() {
 // The administrator's.
 
 // keepCredential is for a renewal of slurmctld's: that of the test cluster comes back.
-func (r *reader) keepCredential() {
+func (r *docsRun) keepCredential() {
 	admin(r.t, "cp", "-p", "/etc/slurm/slurmk8s.kubeconfig", rootsFolder+"/before")
 	r.t.Cleanup(func() {
 		admin(r.t, "sh", "-c", "mv "+rootsFolder+"/before /etc/slurm/slurmk8s.kubeconfig && rm -f /var/spool/slurmk8s/controller.token")
@@ -293,7 +293,7 @@ func (r *reader) keepCredential() {
 }
 
 // hasCron has the line for cron that docs/reconcile.md shows.
-func (r *reader) hasCron() {
+func (r *docsRun) hasCron() {
 	for _, page := range r.pages {
 		for _, b := range page.Blocks {
 			if b.Language == "cron" {
@@ -303,27 +303,27 @@ func (r *reader) hasCron() {
 	}
 }
 
-func (r *reader) uncordon() {
+func (r *docsRun) uncordon() {
 	require.True(r.t, stateOf(r.t, r.names["NODE"]).Unschedulable)
 	require.Zero(r.t, administrator(r, "kubectl uncordon "+r.names["NODE"]).Status)
 }
 
 var namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 
-func (r *reader) openNamespace() {
+func (r *docsRun) openNamespace() {
 	r.closeNamespace()
 	open := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{
-		"name": readersOpen, "labels": map[string]any{"slurmk8s.io/services": "open"},
+		"name": docsNamespace, "labels": map[string]any{"slurmk8s.io/services": "open"},
 	}}}
-	_, err := bed.Kube.Resource(namespaces).Create(deadline(r.t, patience), open, metav1.CreateOptions{})
+	_, err := cluster.Kube.Resource(namespaces).Create(deadline(r.t, patience), open, metav1.CreateOptions{})
 	require.NoError(r.t, err)
 }
 
-func (r *reader) closeNamespace() {
+func (r *docsRun) closeNamespace() {
 	r.t.Helper()
-	_ = bed.Kube.Resource(namespaces).Delete(deadline(r.t, patience), readersOpen, metav1.DeleteOptions{})
-	eventually.True(r.t, "namespace "+readersOpen+" is gone", func() bool {
-		_, err := bed.Kube.Resource(namespaces).Get(deadline(r.t, patience), readersOpen, metav1.GetOptions{})
+	_ = cluster.Kube.Resource(namespaces).Delete(deadline(r.t, patience), docsNamespace, metav1.DeleteOptions{})
+	eventually.True(r.t, "namespace "+docsNamespace+" is gone", func() bool {
+		_, err := cluster.Kube.Resource(namespaces).Get(deadline(r.t, patience), docsNamespace, metav1.GetOptions{})
 		return apierrors.IsNotFound(err)
 	})
 }
