@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"slurmk8s.io/slurmk8s/tests/dwssim"
+	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 func TestBadDirectiveIsRefusedAtSubmission(t *testing.T) {
@@ -21,13 +23,36 @@ func TestBadDirectiveIsRefusedAtSubmission(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			parallel(t)
-			result, err := sbatch(deadline(t, patience), t, script{directives: []string{c.directive}})
-			require.NoError(t, err)
-			require.NotZero(t, result.Status, "sbatch took it: %s", result.Stdout)
-			require.Contains(t, result.Stderr, c.says, "on the user's terminal")
+			refused(t, c.says, func() testbed.Result {
+				result, err := sbatch(deadline(t, patience), t, script{directives: []string{c.directive}})
+				require.NoError(t, err)
+				return result
+			})
 			require.Empty(t, workflowsWith(t, c.directive))
 		})
 	}
+}
+
+// refused requires that a submission is refused, with words on the user's terminal, once DWS is asked: one
+// that comes while the machine is too busy for an answer in time is accepted, and judged when it is staged.
+func refused(t *testing.T, says string, submit func() testbed.Result) {
+	t.Helper()
+	unasked := func() int {
+		return strings.Count(admin(t, "cat", "/var/log/slurm/slurmk8s.log"), "accepted without asking DWS")
+	}
+	eventually.True(t, "the submission is refused", func() bool {
+		before := unasked()
+		result := submit()
+		if result.Status != 0 && strings.Contains(result.Stderr, says) {
+			return true
+		}
+		require.Greater(t, unasked(), before, "DWS was asked: %s%s", result.Stdout, result.Stderr)
+		if result.Status == 0 {
+			admin(t, "scancel", "--hurry", strings.TrimSpace(result.Stdout))
+		}
+		awaitJudgement(t)
+		return false
+	})
 }
 
 // workflowsWith returns the Workflows that hold a directive.

@@ -45,9 +45,9 @@ func TestSrunWithDirectives(t *testing.T) {
 
 func TestSallocWithABadDirectiveIsToldWhy(t *testing.T) {
 	parallel(t)
-	result := as(t, user, "salloc", "--ntasks=1", "--bb=#DW nonsense", "true")
-	require.NotZero(t, result.Status)
-	require.Contains(t, result.Stderr, "invalid directive '#DW nonsense'")
+	refused(t, "invalid directive '#DW nonsense'", func() testbed.Result {
+		return as(t, user, "bash", "-c", "salloc --ntasks=1 --bb='#DW nonsense' false")
+	})
 }
 
 // salloc goes away while its storage is staged: the job ends, and so does its Workflow.
