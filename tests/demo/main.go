@@ -29,13 +29,13 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	bed, err := testbed.FromEnv()
+	cluster, err := testbed.FromEnv()
 	if err != nil {
 		return err
 	}
-	jobs := bed.WatchJobs(ctx)
-	for _, show := range []func(context.Context, *testbed.Bed, *testbed.Jobs) error{showStorage, showService, showNodes} {
-		if err := show(ctx, bed, jobs); err != nil {
+	jobs := cluster.WatchJobs(ctx)
+	for _, show := range []func(context.Context, *testbed.Cluster, *testbed.Jobs) error{showStorage, showService, showNodes} {
+		if err := show(ctx, cluster, jobs); err != nil {
 			return err
 		}
 	}
@@ -43,12 +43,12 @@ func run(ctx context.Context) error {
 }
 
 // submit prints a script, hands it to sbatch, and returns the job's number.
-func submit(ctx context.Context, bed *testbed.Bed, script string) (uint32, error) {
+func submit(ctx context.Context, cluster *testbed.Cluster, script string) (uint32, error) {
 	for line := range strings.Lines(script) {
 		fmt.Print("    | ", line)
 	}
 	fmt.Println()
-	result, err := bed.As(ctx, user, script, "sbatch", "--parsable")
+	result, err := cluster.As(ctx, user, script, "sbatch", "--parsable")
 	if err != nil {
 		return 0, err
 	}

@@ -34,20 +34,20 @@ var deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Reso
 
 // showNodes runs a job that takes its nodes from Kubernetes while pods run on them: the nodes are
 // closed, the pods leave, the job runs alone, and they come back.
-func showNodes(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) error {
+func showNodes(ctx context.Context, cluster *testbed.Cluster, jobs *testbed.Jobs) error {
 	fmt.Printf("  Pods run on the nodes, and %s submits a job that takes them:\n\n", user)
-	if err := deployPods(ctx, bed); err != nil {
+	if err := deployPods(ctx, cluster); err != nil {
 		return err
 	}
-	defer removePods(bed)
-	view := &nodesView{bed: bed, began: time.Now()}
+	defer removePods(cluster)
+	view := &nodesView{cluster: cluster, began: time.Now()}
 	if err := until(ctx, func() (bool, error) {
 		err := view.look(ctx)
 		return view.total() == podsOfDemo && view.onWorkers() > 0, err
 	}); err != nil {
 		return fmt.Errorf("the pods do not run: %w", err)
 	}
-	id, err := submit(ctx, bed, nodesScript)
+	id, err := submit(ctx, cluster, nodesScript)
 	if err != nil {
 		return err
 	}
@@ -86,11 +86,11 @@ func showNodes(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) error 
 
 // nodesView prints what changes: the job on the left, the nodes on the right.
 type nodesView struct {
-	bed   *testbed.Bed
-	began time.Time
-	job   string            // what was said of it last
-	nodes map[string]string // likewise, by node; nil: nothing is printed yet
-	pods  map[string]int    // that run on it
+	cluster *testbed.Cluster
+	began   time.Time
+	job     string            // what was said of it last
+	nodes   map[string]string // likewise, by node; nil: nothing is printed yet
+	pods    map[string]int    // that run on it
 }
 
 func (v *nodesView) begin(id uint32) {
@@ -111,7 +111,7 @@ func (v *nodesView) say(job, node string) {
 }
 
 func (v *nodesView) look(ctx context.Context) error {
-	pods, err := v.bed.Kube.Resource(node.Pods).Namespace(podsNamespace).List(ctx, metav1.ListOptions{LabelSelector: "demo"})
+	pods, err := v.cluster.Kube.Resource(node.Pods).Namespace(podsNamespace).List(ctx, metav1.ListOptions{LabelSelector: "demo"})
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (v *nodesView) look(ctx context.Context) error {
 	if v.nodes == nil {
 		return nil
 	}
-	nodes, err := v.bed.Kube.Resource(node.Nodes).List(ctx, metav1.ListOptions{})
+	nodes, err := v.cluster.Kube.Resource(node.Nodes).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (v *nodesView) total() (count int) {
 }
 
 func (v *nodesView) onWorkers() (count int) {
-	for _, n := range v.bed.Nodes {
+	for _, n := range v.cluster.Nodes {
 		count += v.pods[n.Name]
 	}
 	return count
@@ -161,8 +161,8 @@ func (v *nodesView) closed() bool {
 	return slices.ContainsFunc(slices.Collect(maps.Values(v.nodes)), func(state string) bool { return strings.Contains(state, "closed") })
 }
 
-func deployPods(ctx context.Context, bed *testbed.Bed) error {
-	resource := bed.Kube.Resource(deployments).Namespace(podsNamespace)
+func deployPods(ctx context.Context, cluster *testbed.Cluster) error {
+	resource := cluster.Kube.Resource(deployments).Namespace(podsNamespace)
 	template, err := resource.Get(ctx, "workload", metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -181,10 +181,10 @@ func deployPods(ctx context.Context, bed *testbed.Bed) error {
 	return nil
 }
 
-func removePods(bed *testbed.Bed) {
+func removePods(cluster *testbed.Cluster) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for _, name := range []string{"web", "batch"} {
-		_ = bed.Kube.Resource(deployments).Namespace(podsNamespace).Delete(ctx, name, metav1.DeleteOptions{})
+		_ = cluster.Kube.Resource(deployments).Namespace(podsNamespace).Delete(ctx, name, metav1.DeleteOptions{})
 	}
 }

@@ -23,9 +23,9 @@ const serviceNamespace, serviceName = "slurm-jobs", "notebook"
 
 // showService runs a job that is a Service while it runs, and has a pod on the other node
 // fetch a page from it.
-func showService(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) error {
+func showService(ctx context.Context, cluster *testbed.Cluster, jobs *testbed.Jobs) error {
 	fmt.Printf("  %s submits a job that serves:\n\n", user)
-	id, err := submit(ctx, bed, serviceScript)
+	id, err := submit(ctx, cluster, serviceScript)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func showService(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) erro
 	say("it runs on %s", node)
 	for _, wanted := range []bool{false, true} {
 		err := until(ctx, func() (bool, error) {
-			there, ready, err := endpoint(ctx, bed, id)
+			there, ready, err := endpoint(ctx, cluster, id)
 			return there && ready == wanted, err
 		})
 		if err != nil {
@@ -59,7 +59,7 @@ func showService(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) erro
 	}
 
 	from := ""
-	for _, n := range bed.Nodes {
+	for _, n := range cluster.Nodes {
 		if n.Name != node {
 			from = n.Name
 		}
@@ -67,7 +67,7 @@ func showService(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) erro
 	page := ""
 	err = until(ctx, func() (bool, error) { // kube-proxy needs a moment
 		var visiting error
-		page, visiting = bed.Visit(ctx, from, "http://"+serviceName+"."+serviceNamespace+".svc/")
+		page, visiting = cluster.Visit(ctx, from, "http://"+serviceName+"."+serviceNamespace+".svc/")
 		return visiting == nil, nil
 	})
 	if err != nil {
@@ -77,7 +77,7 @@ func showService(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) erro
 	if want := fmt.Sprintf("hello from job %d", id); !strings.HasPrefix(page, want) {
 		return fmt.Errorf("the page is %q, not %q", page, want)
 	}
-	if _, err := bed.Root(ctx, "touch", "/home/"+user+"/visited"); err != nil {
+	if _, err := cluster.Root(ctx, "touch", "/home/"+user+"/visited"); err != nil {
 		return err
 	}
 	if err := until(ctx, func() (bool, error) { return jobs.Get(id).State() == "COMPLETED", nil }); err != nil {
@@ -90,13 +90,13 @@ func showService(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) erro
 			left func() (*unstructured.UnstructuredList, error)
 		}{
 			{"Service", func() (*unstructured.UnstructuredList, error) {
-				return bed.Kube.Resource(service.Services).Namespace(serviceNamespace).List(ctx, ofJob(id))
+				return cluster.Kube.Resource(service.Services).Namespace(serviceNamespace).List(ctx, ofJob(id))
 			}},
 			{"EndpointSlice", func() (*unstructured.UnstructuredList, error) {
-				return bed.Kube.Resource(service.EndpointSlices).Namespace(serviceNamespace).List(ctx, ofJob(id))
+				return cluster.Kube.Resource(service.EndpointSlices).Namespace(serviceNamespace).List(ctx, ofJob(id))
 			}},
 			{"Lease", func() (*unstructured.UnstructuredList, error) {
-				return bed.Kube.Resource(anchor.Leases).Namespace(serviceNamespace).List(ctx, ofJob(id))
+				return cluster.Kube.Resource(anchor.Leases).Namespace(serviceNamespace).List(ctx, ofJob(id))
 			}},
 		} {
 			left, err := resource.left()
@@ -114,8 +114,8 @@ func ofJob(id uint32) metav1.ListOptions {
 }
 
 // endpoint tells whether the job's endpoint is there, and ready.
-func endpoint(ctx context.Context, bed *testbed.Bed, id uint32) (there, ready bool, err error) {
-	slices, err := bed.Kube.Resource(service.EndpointSlices).Namespace(serviceNamespace).List(ctx, ofJob(id))
+func endpoint(ctx context.Context, cluster *testbed.Cluster, id uint32) (there, ready bool, err error) {
+	slices, err := cluster.Kube.Resource(service.EndpointSlices).Namespace(serviceNamespace).List(ctx, ofJob(id))
 	if err != nil {
 		return false, false, err
 	}

@@ -22,31 +22,31 @@ var storageScript string
 
 // showStorage runs a job with storage: the states of the job, as Slurm tells them, and those of
 // its Workflow, as Kubernetes does, all seven of them.
-func showStorage(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs) error {
+func showStorage(ctx context.Context, cluster *testbed.Cluster, jobs *testbed.Jobs) error {
 	fmt.Printf("\n  %s submits a job that needs storage:\n\n", user)
 	began := time.Now()
-	id, err := submit(ctx, bed, storageScript)
+	id, err := submit(ctx, cluster, storageScript)
 	if err != nil {
 		return err
 	}
 	table := newTimeline(began, id)
-	if err := follow(ctx, bed, jobs, id, table); err != nil {
+	if err := follow(ctx, cluster, jobs, id, table); err != nil {
 		return err
 	}
 	if missing := table.missing(); missing != "" {
 		return fmt.Errorf("not seen: %s", missing)
 	}
-	return showOutput(ctx, bed, id)
+	return showOutput(ctx, cluster, id)
 }
 
 // follow puts all that happens into the timeline, until the job is over and its Workflow gone.
-func follow(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs, id uint32, table *timeline) error {
+func follow(ctx context.Context, cluster *testbed.Cluster, jobs *testbed.Jobs, id uint32, table *timeline) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	workflows := make(chan *dwssim.Workflow, 64)
 	failed := make(chan error, 1)
 	go func() {
-		failed <- watchWorkflow(ctx, bed, fmt.Sprintf("bb%d", id), workflows)
+		failed <- watchWorkflow(ctx, cluster, fmt.Sprintf("bb%d", id), workflows)
 	}()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -69,7 +69,7 @@ func follow(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs, id uint32
 			}
 		case <-ctx.Done():
 			return errors.New("it takes too long: look at `scontrol show job " + strconv.Itoa(int(id)) +
-				"` and /var/log/slurm/slurmk8s.log in " + bed.Slurmctld)
+				"` and /var/log/slurm/slurmk8s.log in " + cluster.Slurmctld)
 		}
 		if workflows == nil && table.jobState == "COMPLETED" {
 			return nil
@@ -81,8 +81,8 @@ func follow(ctx context.Context, bed *testbed.Bed, jobs *testbed.Jobs, id uint32
 }
 
 // showOutput prints what the job wrote, which must hold its variables.
-func showOutput(ctx context.Context, bed *testbed.Bed, id uint32) error {
-	output, err := bed.Root(ctx, "cat", fmt.Sprintf("/home/%s/slurm-%d.out", user, id))
+func showOutput(ctx context.Context, cluster *testbed.Cluster, id uint32) error {
+	output, err := cluster.Root(ctx, "cat", fmt.Sprintf("/home/%s/slurm-%d.out", user, id))
 	if err != nil {
 		return err
 	}
@@ -95,14 +95,14 @@ func showOutput(ctx context.Context, bed *testbed.Bed, id uint32) error {
 			return fmt.Errorf("the job did not see %s", strings.TrimSpace(variable))
 		}
 	}
-	return showNothingLeft(ctx, bed, id)
+	return showNothingLeft(ctx, cluster, id)
 }
 
 // showNothingLeft asks for what a job has in Kubernetes: its Workflow, and DWS's Computes.
-func showNothingLeft(ctx context.Context, bed *testbed.Bed, id uint32) error {
+func showNothingLeft(ctx context.Context, cluster *testbed.Cluster, id uint32) error {
 	version := dwssim.DefaultVersions[len(dwssim.DefaultVersions)-1]
 	for _, resource := range []schema.GroupVersionResource{dwssim.WorkflowsResource(version), dwssim.ComputesResource(version)} {
-		_, err := bed.Kube.Resource(resource).Namespace(bed.Namespace).Get(ctx, fmt.Sprintf("bb%d", id), metav1.GetOptions{})
+		_, err := cluster.Kube.Resource(resource).Namespace(cluster.Namespace).Get(ctx, fmt.Sprintf("bb%d", id), metav1.GetOptions{})
 		if err == nil {
 			return fmt.Errorf("%s bb%d is left", resource.Resource, id)
 		}

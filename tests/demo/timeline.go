@@ -19,9 +19,9 @@ import (
 
 // watchWorkflow hands on each change of a Workflow that does not exist yet, and closes the
 // channel when it is gone.
-func watchWorkflow(ctx context.Context, bed *testbed.Bed, name string, changes chan<- *dwssim.Workflow) error {
+func watchWorkflow(ctx context.Context, cluster *testbed.Cluster, name string, changes chan<- *dwssim.Workflow) error {
 	version := dwssim.DefaultVersions[len(dwssim.DefaultVersions)-1]
-	w, err := bed.Kube.Resource(dwssim.WorkflowsResource(version)).Namespace(bed.Namespace).
+	w, err := cluster.Kube.Resource(dwssim.WorkflowsResource(version)).Namespace(cluster.Namespace).
 		Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})
 	if err != nil {
 		return err
