@@ -35,10 +35,13 @@ stage() {
 	mkdir -p "$STAGE"/{man/man1,man/man5,man/man7,completion,doc/slurmk8s-doc/manifests}
 	cp -r "$root/bin" "$root/lib" "$root/etc" "$STAGE/"
 	find "$STAGE/lib" -name '*.so' -exec strip --strip-unneeded {} +
-	cp packaging/completion/slurmk8s.* "$STAGE/completion/"
+	for file in bash zsh fish; do
+		"$root/bin/slurmk8s" completion "$file" >"$STAGE/completion/slurmk8s.$file"
+	done
 
 	date=$(date -d "@$SOURCE_DATE_EPOCH" +%F)
-	go run ./packaging/man -program "$root/bin/slurmk8s" -config packaging/slurmk8s.toml -date "$date" -out "$STAGE/man"
+	go run -tags man ./bridge/cmd/slurmk8s man "$date" "$STAGE/man"
+	go run ./packaging/man -config packaging/slurmk8s.toml -date "$date" -out "$STAGE/man"
 	sed "s/@DATE@/$date/" packaging/man/slurmk8s.7 >"$STAGE/man/slurmk8s.7"
 	for file in "$STAGE"/man/*.[157]; do
 		mv "$file" "$STAGE/man/man${file##*.}/"

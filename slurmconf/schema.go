@@ -49,13 +49,8 @@ func allKeys(table reflect.Type, prefix toml.Key) []toml.Key {
 // else the most similar one of its own table, else that table's keys.
 func suggest(table reflect.Value, unknown toml.Key) string {
 	name := strings.ToLower(unknown[len(unknown)-1])
-	nearest, best := "", 1+max(2, len(name)/3)
-	for _, known := range tableKeys(table.Type()) {
-		if n := distance(name, known); n < best {
-			nearest, best = known, n
-		}
-	}
-	if best > 0 {
+	nearest := Nearest(name, tableKeys(table.Type()))
+	if nearest != name {
 		for _, key := range allKeys(reflect.TypeFor[Config](), nil) {
 			if len(key) > 1 && key[len(key)-1] == name {
 				return fmt.Sprintf(", did you mean %q in table [%s]?", name, key[:len(key)-1])
@@ -69,6 +64,17 @@ func suggest(table reflect.Value, unknown toml.Key) string {
 		return fmt.Sprintf(", did you mean %q?", nearest)
 	}
 	return ", known here: " + strings.Join(tableKeys(table.Type()), ", ")
+}
+
+// Nearest is the most similar of some known words; "" when none is near.
+func Nearest(word string, known []string) string {
+	nearest, best := "", 1+max(2, len(word)/3)
+	for _, k := range known {
+		if n := distance(word, k); n < best {
+			nearest, best = k, n
+		}
+	}
+	return nearest
 }
 
 // distance is the number of edits (insert, delete, replace) from a to b.

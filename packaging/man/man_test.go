@@ -10,38 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// answers of a program with two commands.
-func fakeProgram(args ...string) (string, error) {
-	return map[string]string{
-		"--help": "prog does things.\n\nUsage:\n  slurmk8s mend [FILE]   mend it\n  slurmk8s put|take ID   put or take\n  slurmk8s --version\n\nAll take --config FILE.\n",
-		"mend --help": "Usage: slurmk8s mend [--limit TIME] [FILE]\n       slurmk8s mend --all\n\nMends it:\n\n  --limit TIME  how long\n                it may take\n  --all         everything\n\nFor instance:\n" +
-			"  slurmk8s mend a'b\\c\n\n.not a macro\n",
-		"put --help": "Usage: slurmk8s put ID\n\nPuts it.\n",
-	}[strings.Join(args, " ")], nil
-}
-
-func TestThePageOfCommandsHasWhatHelpSays(t *testing.T) {
-	page, err := commandPage("2026-11-22", fakeProgram)
-	require.NoError(t, err)
-	for _, want := range []string{
-		".TH SLURMK8S 1 2026-11-22 slurmk8s\n",
-		".SH slurmk8s mend\n.RS 4\n.nf\nslurmk8s mend [\\-\\-limit TIME] [FILE]\nslurmk8s mend \\-\\-all\n.fi\n.RE\n",
-		".PP\nMends it:\n.TP\n\\fB\\-\\-limit TIME\\fR\nhow long\nit may take\n.TP\n\\fB\\-\\-all\\fR\neverything\n",
-		".PP\nFor instance:\n.PP\n.RS 4\n.nf\nslurmk8s mend a\\(aqb\\ec\n.fi\n.RE\n.PP\n\\&.not a macro\n",
-		".SH slurmk8s put, take\n",
-		"All take \\-\\-config FILE.\n",
-	} {
-		assert.Contains(t, page, want)
-	}
-}
-
-func TestHelpWithoutCommandsIsAnError(t *testing.T) {
-	for _, help := range []string{"", "prog does things.\n", "prog.\n\nUsage:\n  prog mend\n"} {
-		_, err := commandPage("2026-11-22", func(...string) (string, error) { return help, nil })
-		assert.Error(t, err, "%q", help)
-	}
-}
-
 func TestThePageOfTheConfigurationTiesCommentsToKeys(t *testing.T) {
 	page := configPage("2026-11-22", `# The configuration.
 

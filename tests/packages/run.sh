@@ -126,9 +126,10 @@ installs() {
 	grep -q 'slurmk8s setup' "$state/packages.log" || fail "nobody said what to do next: $(cat "$state/packages.log")"
 	root srun --help | grep -e --k8s-register >/dev/null || fail "srun has no --k8s-register"
 	# shellcheck disable=SC2016 # for the bash in there
-	root bash -c '. /usr/share/bash-completion/completions/slurmk8s
-		COMP_WORDS=(slurmk8s rec) COMP_CWORD=1; _slurmk8s; [ "${COMPREPLY[*]}" = reconcile ] &&
-		COMP_WORDS=(slurmk8s reconcile --dr) COMP_CWORD=2; _slurmk8s; [ "${COMPREPLY[*]}" = --dry-run ]' || fail "completion"
+	root bash -c '_init_completion() { words=("${COMP_WORDS[@]}") cword=$COMP_CWORD cur=${words[cword]} prev=${words[cword-1]}; }
+		. /usr/share/bash-completion/completions/slurmk8s
+		COMP_WORDS=(slurmk8s rec) COMP_CWORD=1; __start_slurmk8s; [ "${COMPREPLY[*]}" = reconcile ] &&
+		COMP_WORDS=(slurmk8s reconcile --dr) COMP_CWORD=2; __start_slurmk8s; [ "${COMPREPLY[*]}" = --dry-run ]' || fail "completion"
 	root test -e /usr/share/zsh/vendor-completions/_slurmk8s -a -e /usr/share/fish/vendor_completions.d/slurmk8s.fish || fail "completion of zsh, fish"
 }
 

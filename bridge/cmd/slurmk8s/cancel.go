@@ -2,24 +2,18 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
 
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
-
-const cancelHelp = `Usage: slurmk8s cancel-job [--config FILE] [--after-pid PID] JOBID
-
-Cancels a job: of a job array the one task that has this job id. With
---after-pid it first waits until that process, a hook of the job, is over.
-`
 
 // cancelLimit bounds the wait for the hook and the wait for Slurm, each.
 const cancelLimit = 2 * time.Minute
@@ -27,23 +21,39 @@ const cancelLimit = 2 * time.Minute
 // settle is what Slurm gets to take in the answer of a hook that just ended.
 const settle = 500 * time.Millisecond
 
-func runCancel(ctx context.Context, args []string) int {
-	set, config := flags("cancel-job")
-	afterPID := set.Int("after-pid", 0, "")
-	switch err := set.Parse(args); {
-	case err == flag.ErrHelp:
-		fmt.Print(cancelHelp)
-		return exitOK
-	case err != nil:
-		return usage("cancel-job: %v", err)
-	case set.NArg() != 1:
-		return usage("cancel-job takes one job id")
+func cancelCommand() *cobra.Command {
+	var config string
+	var afterPID int
+	cmd := &cobra.Command{
+		Use: "cancel-job JOBID", Short: "cancel a job, of an array one task",
+		Long: "Cancels a job: of a job array the one task that has this job id.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := jobArgument(cmd, args)
+			if err != nil {
+				return err
+			}
+			return end(runCancel(cmd.Context(), config, afterPID, id))
+		},
 	}
-	id, err := strconv.ParseUint(set.Arg(0), 10, 32)
+	withConfig(cmd, &config)
+	cmd.Flags().IntVar(&afterPID, "after-pid", 0, "first wait until process `PID`, a hook of the job, is over")
+	return cmd
+}
+
+// jobArgument is the one job that a command takes.
+func jobArgument(cmd *cobra.Command, args []string) (uint32, error) {
+	if len(args) != 1 {
+		return 0, fmt.Errorf("%s takes one job id", cmd.Name())
+	}
+	id, err := strconv.ParseUint(args[0], 10, 32)
 	if err != nil || id == 0 {
-		return usage("cancel-job: %q is not a job id", set.Arg(0))
+		return 0, fmt.Errorf("%s: %q is not a job id", cmd.Name(), args[0])
 	}
-	cfg, err := slurmconf.Load(*config)
+	return uint32(id), nil
+}
+
+func runCancel(ctx context.Context, config string, afterPID int, id uint32) int {
+	cfg, err := slurmconf.Load(config)
 	if err != nil {
 		return failed(err)
 	}
@@ -53,14 +63,14 @@ func runCancel(ctx context.Context, args []string) int {
 	}
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "cancel-job", "job": id})
-	if *afterPID > 0 {
-		if err := awaitExit(ctx, *afterPID); err != nil {
+	if afterPID > 0 {
+		if err := awaitExit(ctx, afterPID); err != nil {
 			log.Warn(err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelLimit)
 	defer cancel()
-	if err := (slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}).Cancel(ctx, uint32(id)); err != nil {
+	if err := (slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}).Cancel(ctx, id); err != nil {
 		log.Error(err)
 		return failed(err)
 	}

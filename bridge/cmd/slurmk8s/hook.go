@@ -9,40 +9,48 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
-const hookHelp = `Usage: slurmk8s hook [-0] NAME [KEY=VALUE ...]
-
-Runs a hook as Slurm does and prints its reply, a KEY=VALUE a line.
-  -0   read the fields from standard input and print the reply, each ended by a
-       zero byte (for programs)
+func hookCommand() *cobra.Command {
+	var zero bool
+	cmd := &cobra.Command{
+		Use: "hook [-0] NAME [KEY=VALUE ...]", DisableFlagsInUseLine: true,
+		Short: "run a hook as Slurm does",
+		Long: `Runs a hook as Slurm does and prints its reply, a KEY=VALUE a line.
 
 Exit status: 0 done, 1 in progress (ask again), 2 the user's mistake, 3 failed.
 
 Hooks:
-  %s
 
-For instance, what DWS says to the #DW lines of a script:
-  slurmk8s hook slurm_bb_job_process SCRIPT=job.sh JOB_ID=1 UID=1000 GID=1000
-`
+    ` + strings.Join(hook.Names(), "\n    "),
+		Example: `  # what DWS says to the #DW lines of a script
+  slurmk8s hook slurm_bb_job_process SCRIPT=job.sh JOB_ID=1 UID=1000 GID=1000`,
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return hook.Names(), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	cmd.Flags().BoolVarP(&zero, "zero", "0", false, "for programs: read the fields from standard input and print the reply, each ended by a zero byte")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			writeHelp(os.Stderr, cmd)
+			return exit(exitUsage)
+		}
+		return end(runHook(cmd.Context(), zero, args))
+	}
+	return cmd
+}
 
 // maxRequestBytes bounds what a hook is given: paths, names and numbers.
 const maxRequestBytes = 1 << 20
 
-func runHook(ctx context.Context, args []string) int {
-	zero := len(args) > 0 && args[0] == "-0"
-	if zero {
-		args = args[1:]
-	}
-	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" {
-		fmt.Printf(hookHelp, strings.Join(hook.Names(), "\n  "))
-		if len(args) == 0 {
-			return exitUsage
-		}
-		return exitOK
-	}
+func runHook(ctx context.Context, zero bool, args []string) int {
 	name, fields := args[0], args[1:]
 	if zero {
 		input, err := io.ReadAll(io.LimitReader(os.Stdin, maxRequestBytes+1))

@@ -18,27 +18,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/version"
 )
 
-const help = `slurmk8s lets a Slurm cluster and a Kubernetes cluster share storage workflows,
-services and nodes from inside Slurm's hooks.
-
-Usage:
-  slurmk8s hook [-0] NAME [KEY=VALUE ...]   run a hook as Slurm does (slurmk8s hook --help)
-  slurmk8s reconcile [--dry-run]            end what jobs that are over left in Kubernetes
-  slurmk8s prolog-slurmctld|epilog-slurmctld  nodes, for PrologSlurmctld and EpilogSlurmctld
-  slurmk8s cancel-job [--after-pid PID] ID  cancel a job, of an array that one task
-  slurmk8s register|deregister [SPEC]       a service of this host, outside Slurm
-  slurmk8s status [JOBID]                   what is held in Kubernetes, for whom
-  slurmk8s cleanup JOBID                    remove what a job that is over left, now
-  slurmk8s doctor                           check this host and say what to do
-  slurmk8s setup --kubeconfig FILE          rights, credentials and namespaces in Kubernetes
-  slurmk8s step                             what the SPANK plugin starts for a step
-  slurmk8s --version
-  slurmk8s --help
-
-reconcile and cancel-job take --config FILE, hook takes CONFIG=FILE; by default
-it is /etc/slurm/slurmk8s.toml.
-`
-
 // Exit statuses besides a hook's own (goffi/slurmk8s.h).
 const (
 	exitOK       = 0
@@ -73,41 +52,30 @@ func run(ctx context.Context, args []string) (status int) {
 	if command := slurmctldCommand(); len(args) == 0 && command != "" {
 		args = []string{command}
 	}
-	if len(args) == 0 {
-		fmt.Fprint(os.Stderr, help)
-		return exitUsage
+	if status, done := direct(ctx, args); done {
+		return status
 	}
-	switch args[0] {
-	case "--help", "-h", "help":
-		fmt.Print(help)
-		return exitOK
-	case "--version", "version":
+	return execute(ctx, args)
+}
+
+// direct runs what Slurm and its steps start again and again, without making the command
+// line for people, which would cost each of them its time.
+func direct(ctx context.Context, args []string) (status int, done bool) {
+	switch {
+	case len(args) == 0:
+	case args[0] == "hook" && len(args) > 2 && args[1] == "-0":
+		return runHook(ctx, true, args[2:]), true
+	case args[0] == "hook" && len(args) > 1 && !strings.HasPrefix(args[1], "-"):
+		return runHook(ctx, false, args[1:]), true
+	case args[0] == "step" && len(args) == 1:
+		return runStep(), true
+	case args[0] == "await-file":
+		return runAwaitFile(ctx, args[1:]), true
+	case args[0] == "--version", args[0] == "version":
 		fmt.Println("slurmk8s", version.Version)
-		return exitOK
-	case "hook":
-		return runHook(ctx, args[1:])
-	case "reconcile":
-		return runReconcile(ctx, args[1:])
-	case "cancel-job":
-		return runCancel(ctx, args[1:])
-	case "status":
-		return runStatus(ctx, args[1:])
-	case "cleanup":
-		return runCleanup(ctx, args[1:])
-	case "doctor":
-		return runDoctor(ctx, args[1:])
-	case "setup":
-		return runSetup(ctx, args[1:])
-	case "step":
-		return runStep(args[1:])
-	case "register", "deregister":
-		return runRegister(ctx, args[0], args[1:])
-	case "prolog-slurmctld", "epilog-slurmctld":
-		return runSlurmctld(ctx, args[0], args[1:])
-	case "await-file":
-		return runAwaitFile(ctx, args[1:])
+		return exitOK, true
 	}
-	return usage("slurmk8s has no command %q: see slurmk8s --help", args[0])
+	return 0, false
 }
 
 func usage(format string, args ...any) int {

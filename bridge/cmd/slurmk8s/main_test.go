@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
@@ -90,10 +92,11 @@ func TestHelpAndVersion(t *testing.T) {
 		{[]string{"--version"}, 0, "slurmk8s 9.8.7\n", false},
 		{[]string{"version"}, 0, "slurmk8s 9.8.7\n", false},
 		{[]string{"hook", "--help"}, 0, "Usage: slurmk8s hook", false},
-		{[]string{"hook"}, 64, "Usage: slurmk8s hook", false},
+		{[]string{"hook"}, 64, "Usage: slurmk8s hook", true},
 		{[]string{"reconcile", "--help"}, 0, "Usage: slurmk8s reconcile", false},
 		{[]string{"reconcile", "-h"}, 0, "Usage: slurmk8s reconcile", false},
 		{[]string{"cancel-job", "--help"}, 0, "Usage: slurmk8s cancel-job", false},
+		{[]string{"help", "cancel-job"}, 0, "Usage: slurmk8s cancel-job", false},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -113,10 +116,17 @@ func TestHelpAndVersion(t *testing.T) {
 }
 
 func TestEveryCommandAndHookIsInTheHelp(t *testing.T) {
-	for _, name := range []string{"hook", "reconcile", "cancel-job", "--version", "--help"} {
-		assert.Contains(t, call(t, "", "--help").stdout, "slurmk8s "+name)
+	help := call(t, "", "--help").stdout
+	for _, cmd := range newRoot().Commands() {
+		if !cmd.Hidden {
+			assert.Regexp(t, `(?m)^  `+cmd.Name()+` +`+regexp.QuoteMeta(cmd.Short)+`$`, help)
+			assert.NotEmpty(t, cmd.Short, cmd.Name())
+			assert.NotEmpty(t, cmd.Long, cmd.Name())
+		}
 	}
-	assert.Contains(t, call(t, "", "hook", "--help").stdout, "slurm_bb_job_teardown")
+	for _, name := range hook.Names() {
+		assert.Contains(t, call(t, "", "hook", "--help").stdout, "    "+name+"\n")
+	}
 }
 
 func TestANewcomersMistakes(t *testing.T) {
@@ -127,7 +137,21 @@ func TestANewcomersMistakes(t *testing.T) {
 		status int
 		want   string // in standard output and error together
 	}{
-		{"a command that does not exist", []string{"doktor"}, 64, `slurmk8s has no command "doktor": see slurmk8s --help`},
+		{"a command that does not exist", []string{"doktor"}, 64, `slurmk8s has no command "doktor": did you mean "doctor"?`},
+		{"a command that nothing is near to", []string{"frobnicate"}, 64, `slurmk8s has no command "frobnicate": see slurmk8s --help`},
+		{"help for a command that does not exist", []string{"help", "doktor"}, 64, `did you mean "doctor"?`},
+		{"a flag that does not exist", []string{"status", "--jsn"}, 64, `status: unknown flag --jsn: did you mean "--json"?`},
+		{"a flag that nothing is near to", []string{"status", "--frobnicate"}, 64, "status: unknown flag --frobnicate: see slurmk8s status --help"},
+		{"a flag with one dash", []string{"status", "-json"}, 64, `status: unknown flag -json: did you mean "--json"?`},
+		{"a flag of another command, after help was asked for", []string{"status", "--help", "--renew"}, 64, "status: unknown flag --renew"},
+		{"a flag without its value", []string{"doctor", "--role"}, 64, "doctor: flag needs an argument: --role"},
+		{"a number that is none", []string{"setup", "--days", "x"}, 64, `setup: --days takes a number, not "x"`},
+		{"a time without a unit", []string{"doctor", "--limit", "3"}, 64, `doctor: --limit takes a time such as 90s, not "3"`},
+		{"a role that does not exist", []string{"doctor", "--role", "king"}, 64, `--role "king" must be one of controller, node, login`},
+		{"setup without an administrator's access", []string{"setup"}, 64, "setup: give --kubeconfig FILE"},
+		{"two jobs", []string{"status", "1", "2"}, 64, "status takes one job id"},
+		{"two services", []string{"register", "a:1", "b:2"}, 64, `register takes one SPEC, not also "b:2"`},
+		{"a shell that has no completion", []string{"completion", "csh"}, 64, "completion takes one of bash, zsh, fish"},
 		{"a hook that does not exist", []string{"hook", "setup"}, 3, `MESSAGE=slurmk8s has no hook "setup"`},
 		{"a word that is no field", []string{"hook", "slurm_bb_setup", "12"}, 64, `"12" is not KEY=VALUE`},
 		{"another command's option", []string{"hook", "slurm_bb_setup", "--config=" + config}, 64, "such as CONFIG=/etc/slurm/slurmk8s.toml"},

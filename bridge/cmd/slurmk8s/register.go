@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
 
 	"slurmk8s.io/slurmk8s/bridge/baremetal"
 	"slurmk8s.io/slurmk8s/bridge/probe"
@@ -16,87 +16,95 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
-const registerHelp = `Usage: slurmk8s %s [options] [SPEC]
+const registerAbout = `SPEC is what --k8s-register takes (jupyter:8888). Without it these variables count,
+and the service is ready at once:
 
-Registers services of this host in Kubernetes, outside Slurm, or takes them away.
-SPEC is what --k8s-register takes (jupyter:8888); without it these variables count:
+    EXTERNAL_SERVICE_NAME, _PORT (5555), _TARGET_PORT (5555)   the service
+    METRICS_SERVICE_NAME, _PORT (5556), _TARGET_PORT (5556)    that of its metrics
+    NAMESPACE (default)
 
-  EXTERNAL_SERVICE_NAME, _PORT (5555), _TARGET_PORT (5555)   the service
-  METRICS_SERVICE_NAME, _PORT (5556), _TARGET_PORT (5556)    that of its metrics
-  NAMESPACE (default)
+Kubernetes is reached by these, or by --kubeconfig where K8S_HOST is not set:
 
-and the service is ready at once. Kubernetes is reached by
-
-  K8S_HOST                          https://HOST:6443
-  CACERT_FILE                       its authority; its certificate is always verified
-  KEY_FILE, CERT_FILE, KEY_PASSWD   a client certificate, or
-  SSL_TOKEN                         a token
-
-or, where K8S_HOST is not set, by --kubeconfig FILE.
-
-  --address ADDRESS   of this host, by which pods reach it (default: found out)
-  --namespace NS      counts more than NAMESPACE
-  --timeout 10s       how long it may take
+    K8S_HOST                          https://HOST:6443
+    CACERT_FILE                       its authority; its certificate is always verified
+    KEY_FILE, CERT_FILE, KEY_PASSWD   a client certificate, or
+    SSL_TOKEN                         a token
 
 Exit status: 0 done, 7 Kubernetes is not reached, 22 it refuses (the line begins
 with the HTTP status: 401 who are you, 403 not allowed, 404 no such namespace,
 409 somebody else's name, 422 not valid), 36 a key or certificate is not usable,
-1 anything else.
-`
+1 anything else.`
 
-// runRegister is the command register, or deregister.
-func runRegister(ctx context.Context, command string, args []string) int {
-	set := flag.NewFlagSet(command, flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	set.Usage = func() {}
-	kubeconfig := set.String("kubeconfig", "", "")
-	address := set.String("address", "", "")
-	namespace := set.String("namespace", "", "")
-	timeout := set.Duration("timeout", 10*time.Second, "")
-	switch err := set.Parse(args); {
-	case err == flag.ErrHelp:
-		fmt.Printf(registerHelp, command)
-		return exitOK
-	case err != nil:
-		return usage("%s: %v", command, err)
-	case set.NArg() > 1:
-		return usage("%s takes one SPEC, not also %q", command, set.Arg(1))
+func registerCommand() *cobra.Command {
+	return outsideCommand("register", "register services of this host, outside Slurm",
+		"Registers services of this host in Kubernetes, outside Slurm.\n\n"+registerAbout)
+}
+
+func deregisterCommand() *cobra.Command {
+	return outsideCommand("deregister", "take services of this host away, outside Slurm",
+		"Takes services of this host away from Kubernetes, outside Slurm.\n\n"+registerAbout)
+}
+
+// outside is what register and deregister are told.
+type outside struct {
+	command, kubeconfig, address, namespace string
+	timeout                                 time.Duration
+}
+
+func outsideCommand(name, short, long string) *cobra.Command {
+	o := outside{command: name}
+	cmd := &cobra.Command{
+		Use: name + " [SPEC]", Short: short, Long: long,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("%s takes one SPEC, not also %q", name, args[1])
+			}
+			return end(o.run(cmd.Context(), args))
+		},
 	}
+	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `FILE`, where K8S_HOST is not set")
+	cmd.Flags().StringVar(&o.address, "address", "", "`ADDRESS` of this host by which pods reach it (default: found out)")
+	cmd.Flags().StringVar(&o.namespace, "namespace", "", "namespace `NS`, whatever NAMESPACE says")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 10*time.Second, "give up after `TIME`")
+	return cmd
+}
+
+func (o *outside) run(ctx context.Context, args []string) int {
 	spec := "env,ready=none"
-	if set.NArg() == 1 {
-		spec = set.Arg(0)
+	if len(args) == 1 {
+		spec = args[0]
 	}
-	specs, err := bareSpecs(spec, *namespace)
+	specs, err := bareSpecs(spec, o.namespace)
 	if err != nil {
 		return failed(err)
 	}
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	limit, cancel := context.WithTimeout(ctx, *timeout)
+	limit, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	r, err := baremetal.Registrar(limit, baremetal.Options{
-		Kubeconfig: *kubeconfig, Address: *address, Env: os.Getenv, Timeout: min(5*time.Second, *timeout), Log: logrus.NewEntry(logger),
+		Kubeconfig: o.kubeconfig, Address: o.address, Env: os.Getenv, Timeout: min(5*time.Second, o.timeout), Log: logrus.NewEntry(logger),
 	})
 	if err != nil {
-		return bareFailure(command, err)
+		return bareFailure(o.command, err)
 	}
-	if command == "deregister" {
+	if o.command == "deregister" {
 		regs, err := r.Adopt(limit, specs)
 		if err == nil {
 			err = r.Deregister(limit, regs)
 		}
-		return bareFailure(command, err)
+		return bareFailure(o.command, err)
 	}
 	regs, err := r.Register(limit, specs)
 	if err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), *timeout)
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.timeout)
 		defer cancel()
 		_ = r.Deregister(undo, regs) // what was made so far; the first error is the one to tell
-		return bareFailure(command, err)
+		return bareFailure(o.command, err)
 	}
 	for _, reg := range regs {
 		if err := bareReady(ctx, r, reg); err != nil {
-			return bareFailure(command, err)
+			return bareFailure(o.command, err)
 		}
 		fmt.Printf("%s:%d is %s:%d\n", reg.Host(), reg.Ports[0].Port, r.Address, reg.Ports[0].Target)
 	}

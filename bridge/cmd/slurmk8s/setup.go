@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"flag"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
@@ -20,87 +21,54 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-const setupHelp = `Usage: slurmk8s setup --kubeconfig ADMIN.CONF [--open NS,...] [--output DIR]
-       slurmk8s setup --dry-run [--kubeconfig ADMIN.CONF]
-       slurmk8s setup --renew [--kubeconfig ADMIN.CONF] [--output DIR]
-
-Makes what slurmk8s needs in Kubernetes and on this host, on the host of slurmctld and
-as root: least-privilege roles and their bindings, namespaces that are open to
-services, the addresses that each node may publish, and credentials that end. It says
-each thing, and at the end what is left to do. Run again, it changes nothing that is
-as it should be.
-
-  --kubeconfig FILE      an administrator's access to Kubernetes; $KUBECONFIG is not read
-  --dry-run              print the manifests and change nothing; with --kubeconfig, also
-                         say on standard error what would be changed
-  --open NS,...          namespaces to open to services, besides those that
-                         [[services.allow]] of slurmk8s.toml names
-  --output DIR           write the credentials of nodes to DIR/nodes/NODE/
-  --nodes HOSTLIST       of these nodes only (default: all of slurm.conf)
-  --node-credential certificate|token
-                         a client certificate of user slurmk8s:node:NODE (default), or a
-                         token that is bound to the Kubernetes node of the same name
-  --node-addresses FILE  lines "NODE ADDRESS,...", instead of slurm.conf's NodeAddr; an
-                         address may be a subnet
-  --take-nodes           let the controller take nodes from Kubernetes (slurmk8s
-                         prolog-slurmctld), where no credential is kept on nodes
-  --remote               this host is not the controller: its credential goes to
-                         DIR/controller/
-  --server URL           the API server as Slurm's hosts reach it (default: the
-                         administrator's kubeconfig's)
-  --days N               how long credentials last, 1 to 3650 (default 90); the API
-                         server may allow less
-  --renew                renew credentials that have less than a third of their life
-                         left, and nothing else. Without --kubeconfig it renews the
-                         controller's token by its own right, as reconcile does
-  --overwrite            take over what somebody else changed in our objects
-  --write-slurm-conf     append the lines that slurm.conf, burst_buffer.conf and
-                         plugstack.conf lack; a line that is there is never changed
-  --config FILE          slurmk8s.toml (default /etc/slurm/slurmk8s.toml)
-
-Exit status: 0 done, 1 not; run again, it goes on where it ended.
-`
-
 type setupFlags struct {
 	config, kubeconfig, open, output, nodes, credential, addresses, server string
 	dryRun, remote, renew, overwrite, takeNodes, writeSlurmConf            bool
 	days                                                                   int
 }
 
-func runSetup(ctx context.Context, args []string) int {
+func setupCommand() *cobra.Command {
 	var f setupFlags
-	set, config := flags("setup")
-	set.StringVar(&f.kubeconfig, "kubeconfig", "", "")
-	set.StringVar(&f.open, "open", "", "")
-	set.StringVar(&f.output, "output", "", "")
-	set.StringVar(&f.nodes, "nodes", "", "")
-	set.StringVar(&f.credential, "node-credential", setup.Certificate, "")
-	set.StringVar(&f.addresses, "node-addresses", "", "")
-	set.StringVar(&f.server, "server", "", "")
-	set.BoolVar(&f.dryRun, "dry-run", false, "")
-	set.BoolVar(&f.remote, "remote", false, "")
-	set.BoolVar(&f.renew, "renew", false, "")
-	set.BoolVar(&f.overwrite, "overwrite", false, "")
-	set.BoolVar(&f.takeNodes, "take-nodes", false, "")
-	set.BoolVar(&f.writeSlurmConf, "write-slurm-conf", false, "")
-	set.IntVar(&f.days, "days", 90, "")
-	switch err := set.Parse(args); {
-	case err == flag.ErrHelp:
-		fmt.Print(setupHelp)
-		return exitOK
-	case err != nil:
-		return usage("setup: %v", err)
-	case set.NArg() > 0:
-		return usage("setup takes no argument %q", set.Arg(0))
+	cmd := &cobra.Command{
+		Use: "setup --kubeconfig ADMIN.CONF", Short: "make rights, credentials and namespaces in Kubernetes",
+		Long: `Makes what slurmk8s needs in Kubernetes and on this host, on the host of slurmctld and
+as root: least-privilege roles and their bindings, namespaces that are open to
+services, the addresses that each node may publish, and credentials that end. It says
+each thing, and at the end what is left to do. Run again, it changes nothing that is
+as it should be.
+
+Exit status: 0 done, 1 not; run again, it goes on where it ended.`,
+		Example: `  slurmk8s setup --kubeconfig ADMIN.CONF --open physics --output DIR
+  slurmk8s setup --dry-run
+  slurmk8s setup --renew`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if problem := f.check(); problem != "" {
+				return errors.New("setup: " + problem)
+			}
+			if err := f.run(cmd.Context()); err != nil {
+				return end(failed(err))
+			}
+			return nil
+		},
 	}
-	f.config = *config
-	if problem := f.check(); problem != "" {
-		return usage("setup: %s", problem)
-	}
-	if err := f.run(ctx); err != nil {
-		return failed(err)
-	}
-	return exitOK
+	set := cmd.Flags()
+	set.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` with an administrator's access to Kubernetes; $KUBECONFIG is not read")
+	set.BoolVar(&f.dryRun, "dry-run", false, "print the manifests and change nothing; with --kubeconfig, also say on standard error what would be changed")
+	set.StringVar(&f.open, "open", "", "open namespaces `NS,...` to services, besides those that [[services.allow]] of slurmk8s.toml names")
+	set.StringVar(&f.output, "output", "", "write the credentials of nodes to `DIR`/nodes/NODE/")
+	set.StringVar(&f.nodes, "nodes", "", "of nodes `HOSTLIST` only (default: all of slurm.conf)")
+	set.StringVar(&f.credential, "node-credential", setup.Certificate, "`KIND` of the nodes' credentials: certificate, of user slurmk8s:node:NODE, or token, bound to the Kubernetes node of the same name")
+	set.StringVar(&f.addresses, "node-addresses", "", "`FILE` of lines \"NODE ADDRESS,...\", instead of slurm.conf's NodeAddr; an address may be a subnet")
+	set.BoolVar(&f.takeNodes, "take-nodes", false, "let the controller take nodes from Kubernetes (slurmk8s prolog-slurmctld), where no credential is kept on nodes")
+	set.BoolVar(&f.remote, "remote", false, "this host is not the controller: its credential goes to DIR/controller/")
+	set.StringVar(&f.server, "server", "", "`URL` of the API server as Slurm's hosts reach it (default: the administrator's kubeconfig's)")
+	set.IntVar(&f.days, "days", 90, "let credentials last `N` days, 1 to 3650; the API server may allow less")
+	set.BoolVar(&f.renew, "renew", false, "renew credentials that have less than a third of their life left, and nothing else. Without --kubeconfig it renews the controller's token by its own right, as reconcile does")
+	set.BoolVar(&f.overwrite, "overwrite", false, "take over what somebody else changed in our objects")
+	set.BoolVar(&f.writeSlurmConf, "write-slurm-conf", false, "append the lines that slurm.conf, burst_buffer.conf and plugstack.conf lack; a line that is there is never changed")
+	withConfig(cmd, &f.config)
+	return cmd
 }
 
 // check is what is wrong with the flags together.

@@ -3,53 +3,59 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
 
 	"slurmk8s.io/slurmk8s/bridge/hook"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
-const slurmctldHelp = `Usage: slurmk8s prolog-slurmctld|epilog-slurmctld [--config FILE]
+const slurmctldAbout = `For sites that keep no Kubernetes credential on compute nodes: slurm.conf's
+PrologSlurmctld and EpilogSlurmctld run slurmk8s, and slurmctld's host takes all nodes
+of a job from Kubernetes before it starts and gives them back after it. The job is read
+from the environment that Slurm gives them. Slurm runs a program without arguments:
+name slurmk8s itself in both lines of slurm.conf, and it goes by that environment.
 
-For sites that keep no Kubernetes credential on compute nodes: slurm.conf's
-PrologSlurmctld and EpilogSlurmctld run these, and slurmctld's host takes all nodes
-of a job from Kubernetes before it starts and gives them back after it. They read
-the job from the environment that Slurm gives them. Slurm runs a program without
-arguments: name slurmk8s itself in both lines of slurm.conf, and it goes by that
-environment.
-
-When nodes cannot be taken, the prolog ends with status 1, after which Slurm requeues
-a batch job and ends an interactive one. Slurm runs EpilogSlurmctld before the job's
-processes are dead: the epilog gives back each node when Slurm has it back, and leaves
-those that take longer than a minute to "slurmk8s reconcile".
-
-The credential is that of [kubernetes], with the rights of
-packaging/manifests/nodes-controller.yaml.
 `
 
-// slurmctldHooks are the hooks of the two commands.
-var slurmctldHooks = map[string]string{"prolog-slurmctld": "k8s_prolog_slurmctld", "epilog-slurmctld": "k8s_epilog_slurmctld"}
+const slurmctldCredential = `
 
-func runSlurmctld(ctx context.Context, command string, args []string) int {
-	set, config := flags(command)
-	switch err := set.Parse(args); {
-	case err == flag.ErrHelp:
-		fmt.Print(slurmctldHelp)
-		return exitOK
-	case err != nil:
-		return usage("%s: %v", command, err)
-	case set.NArg() > 0:
-		return usage("%s takes no argument %q", command, set.Arg(0))
-	}
+The credential is that of [kubernetes], with the rights of
+packaging/manifests/nodes-controller.yaml.`
+
+func prologSlurmctldCommand() *cobra.Command {
+	return slurmctldHook("prolog-slurmctld", "take a job's nodes from Kubernetes, for PrologSlurmctld", slurmctldAbout+
+		`When nodes cannot be taken, the status is 1. Slurm then requeues a batch job and ends
+an interactive one.`+slurmctldCredential)
+}
+
+func epilogSlurmctldCommand() *cobra.Command {
+	return slurmctldHook("epilog-slurmctld", "give a job's nodes back, for EpilogSlurmctld", slurmctldAbout+
+		`Slurm runs EpilogSlurmctld before the job's processes are dead. Each node is given back
+when Slurm has it back. Those that take longer than a minute are left to "slurmk8s
+reconcile".`+slurmctldCredential)
+}
+
+func slurmctldHook(name, short, long string) *cobra.Command {
+	var config string
+	cmd := &cobra.Command{Use: name, Short: short, Long: long, Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error {
+		return end(runSlurmctld(cmd.Context(), "k8s_"+strings.ReplaceAll(name, "-", "_"), config))
+	}}
+	withConfig(cmd, &config)
+	return cmd
+}
+
+func runSlurmctld(ctx context.Context, name, config string) int {
 	request := slurmctldRequest()
 	if _, err := strconv.ParseUint(request[wire.KeyJobID], 10, 32); err != nil {
 		return failed(fmt.Errorf("SLURM_JOB_ID=%q is not the number of a job: this command is for PrologSlurmctld and EpilogSlurmctld of slurm.conf", request[wire.KeyJobID]))
 	}
-	request[wire.KeyConfig] = *config
-	code, reply := hook.Run(ctx, slurmctldHooks[command], request)
+	request[wire.KeyConfig] = config
+	code, reply := hook.Run(ctx, name, request)
 	if code != wire.OK {
 		return failed(errors.New(reply[wire.KeyMessage]))
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
@@ -20,33 +21,40 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-const statusHelp = `Usage: slurmk8s status [--config FILE] [--json] [JOBID]
+// statusLimit bounds the requests of one look.
+const statusLimit = 30 * time.Second
 
-Shows what slurmk8s holds in Kubernetes for a job, or for all jobs of the cluster:
+func statusCommand() *cobra.Command {
+	var config string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "status [JOBID]", Short: "show what is held in Kubernetes, for whom",
+		Long: `Shows what slurmk8s holds in Kubernetes for a job, or for all jobs of the cluster:
 Workflows, Services, endpoints, Leases and nodes, with their states, ages and errors.
 JOBID is a job's number, of an array's task the one of "squeue --format=%A".
 
 root and SlurmUser, on the controller, see all. Other users see what Slurm tells them
 about their own jobs, since no user's process may read a credential.
 
-Exit status: 0 shown, 1 it could not be.
-`
-
-// statusLimit bounds the requests of one look.
-const statusLimit = 30 * time.Second
-
-func runStatus(ctx context.Context, args []string) int {
-	set, config := flags("status")
-	asJSON := set.Bool("json", false, "")
-	id, help, err := parseJob(set, args, 0)
-	switch {
-	case help:
-		fmt.Print(statusHelp)
-		return exitOK
-	case err != nil:
-		return usage("status: %v", err)
+Exit status: 0 shown, 1 it could not be.`,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			var id uint32 // 0: all
+			if len(args) > 0 {
+				id, err = jobArgument(cmd, args)
+			}
+			if err != nil {
+				return err
+			}
+			return end(runStatus(cmd.Context(), config, asJSON, id))
+		},
 	}
-	cfg, err := slurmconf.Load(*config)
+	withConfig(cmd, &config)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func runStatus(ctx context.Context, config string, asJSON bool, id uint32) int {
+	cfg, err := slurmconf.Load(config)
 	if err != nil {
 		return failed(err)
 	}
@@ -57,7 +65,7 @@ func runStatus(ctx context.Context, args []string) int {
 		return failed(err)
 	}
 	show := status.Print
-	if *asJSON {
+	if asJSON {
 		show = status.PrintJSON
 	}
 	if err := show(os.Stdout, report); err != nil {

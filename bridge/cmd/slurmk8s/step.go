@@ -2,29 +2,26 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
+
+	"github.com/spf13/cobra"
 
 	"slurmk8s.io/slurmk8s/bridge/probe"
 	"slurmk8s.io/slurmk8s/bridge/step"
 )
 
-const stepHelp = `Usage: slurmk8s step
-
-The step program: the SPANK plugin starts it for a step with --k8s-register or
---k8s-import and speaks to it on standard input and output (package bridge/step).
-It is not for a prompt.
-`
+func stepCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "step", Short: "serve a step; the SPANK plugin starts it",
+		Long: `The step program. The SPANK plugin starts it for a step with --k8s-register or
+--k8s-import and speaks to it on standard input and output. It is not for a prompt.`,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error { return end(runStep()) },
+	}
+}
 
 // runStep serves one step of a job. Signals do not end it: it goes by its input.
-func runStep(args []string) int {
-	if len(args) > 0 {
-		if args[0] == "--help" || args[0] == "-h" {
-			fmt.Print(stepHelp)
-			return exitOK
-		}
-		return usage("step takes no argument %q", args[0])
-	}
+func runStep() int {
 	program, err := os.Executable()
 	if err != nil {
 		return failed(err)
