@@ -138,7 +138,7 @@ func TestAStolenCredentialPublishesItsNodeAndNothingElse(t *testing.T) {
 	require.NoError(t, publish(jobsNamespace, "own", addressOf(t, thief.Name)))
 	err = publish(jobsNamespace, "victim", addressOf(t, victim.Name))
 	require.True(t, isDenied(err), "another node's address: %v", err)
-	require.Contains(t, err.Error(), `does not give to node "`+thief.Name+`"`)
+	require.Contains(t, err.Error(), `node "`+thief.Name+`" may not publish`)
 	err = publish(jobsNamespace, "api-server", addressOf(t, cluster.ControlPlane))
 	require.True(t, isDenied(err), "the API server's address: %v", err)
 	err = publish("default", "closed", addressOf(t, thief.Name))

@@ -190,7 +190,7 @@ func TestAStolenCredentialTellsOfServicesOnlyAndInItsOwnName(t *testing.T) {
 			u["involvedObject"].(map[string]any)["apiVersion"], u["involvedObject"].(map[string]any)["kind"] = apiVersion, kind
 		}
 	}
-	const about, by = "is about a Service or an EndpointSlice", `an Event of node "c1" says that it is of slurmk8s there`
+	const about, by = "about a Service or an EndpointSlice", `an Event of node "c1" must name slurmk8s on that node`
 	for _, tt := range []struct {
 		name      string
 		namespace string

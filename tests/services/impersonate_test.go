@@ -164,13 +164,13 @@ func TestAStolenCredentialGainsNothingByImpersonating(t *testing.T) {
 		want   string // "": allowed
 	}{
 		{"its own address", rest.ImpersonationConfig{UserName: kubeAlice, Extra: node("c1")}, slice("10.1.0.1"), ""},
-		{"another node's address", rest.ImpersonationConfig{UserName: kubeAlice, Extra: node("c1")}, slice("10.2.0.7"), `does not give to node "c1": 10.2.0.7`},
+		{"another node's address", rest.ImpersonationConfig{UserName: kubeAlice, Extra: node("c1")}, slice("10.2.0.7"), `node "c1" may not publish an address that ConfigMap slurm/slurmk8s-nodes does not list for it: 10.2.0.7`},
 		{"as another node", rest.ImpersonationConfig{UserName: kubeAlice, Extra: node("c2")}, slice("10.2.0.7"), "cannot impersonate resource"},
 		{"as two nodes", rest.ImpersonationConfig{UserName: kubeAlice, Extra: node("c2", "c1")}, slice("10.2.0.7"), "cannot impersonate resource"},
-		{"as no node", rest.ImpersonationConfig{UserName: kubeAlice}, slice("10.1.0.1"), `does not give to node ""`},
+		{"as no node", rest.ImpersonationConfig{UserName: kubeAlice}, slice("10.1.0.1"), `node "" may not publish`},
 		{"a Service of its own", rest.ImpersonationConfig{UserName: kubeAlice, Extra: node("c1")}, ours, ""},
-		{"a Service without labels", rest.ImpersonationConfig{UserName: kubeAlice, Extra: node("c1")}, plainService("x"), "an object of slurmk8s has its labels"},
-		{"a Service without labels, as no node", rest.ImpersonationConfig{UserName: kubeAlice}, plainService("x"), "an object of slurmk8s has its labels"},
+		{"a Service without labels", rest.ImpersonationConfig{UserName: kubeAlice, Extra: node("c1")}, plainService("x"), "slurmk8s.io/job-id are required"},
+		{"a Service without labels, as no node", rest.ImpersonationConfig{UserName: kubeAlice}, plainService("x"), "slurmk8s.io/job-id are required"},
 		{"a user who may not", rest.ImpersonationConfig{UserName: kubeBob, Extra: node("c1")}, ours, `User "slurmk8s:user:bob" cannot create`},
 		{"a user who is not listed", rest.ImpersonationConfig{UserName: "slurmk8s:user:carol"}, ours, "cannot impersonate resource"},
 		{"a user who logs in", rest.ImpersonationConfig{UserName: "alice"}, ours, "cannot impersonate resource"},
@@ -198,7 +198,7 @@ func TestAStolenCredentialGainsNothingByImpersonating(t *testing.T) {
 	u := w.get(service.Services, "payments")
 	u.SetLabels(labels)
 	_, err := alice.Resource(service.Services).Namespace(w.namespace).Update(t.Context(), u, metav1.UpdateOptions{})
-	require.ErrorContains(t, err, "the object is not of slurmk8s")
+	require.ErrorContains(t, err, "the object was not made by slurmk8s")
 }
 
 func TestTheStepProgramImpersonates(t *testing.T) {

@@ -213,44 +213,44 @@ func TestAStolenCredentialPublishesItsNodeOnly(t *testing.T) {
 		{"its own address in the old form", create(service.Endpoints, open, old("addresses", "10.1.0.1")), ""},
 		{"the lease of a job", create(anchor.Leases, open, lease("slurm-alps-12")), ""},
 
-		{"another node's address", create(service.EndpointSlices, open, slice("IPv4", "10.2.0.7")), `does not give to node "c1": 10.2.0.7`},
-		{"its own and another's", create(service.EndpointSlices, open, slice("IPv4", "10.1.0.1", "10.2.0.7")), "does not give to node"},
+		{"another node's address", create(service.EndpointSlices, open, slice("IPv4", "10.2.0.7")), `node "c1" may not publish an address that ConfigMap slurm/slurmk8s-nodes does not list for it: 10.2.0.7`},
+		{"its own and another's", create(service.EndpointSlices, open, slice("IPv4", "10.1.0.1", "10.2.0.7")), "may not publish an address"},
 		{"the cloud's metadata", create(service.EndpointSlices, open, slice("IPv4", "169.254.169.254")), "link-local"},
 		{"loopback", create(service.EndpointSlices, open, slice("IPv4", "127.0.0.1")), "loopback"},
-		{"an address of IPv6", create(service.EndpointSlices, open, slice("IPv6", "fd00::2")), "does not give to node"},
-		{"a host name", create(service.EndpointSlices, open, slice("FQDN", "evil.example.org")), "an endpoint of slurmk8s is an address"},
-		{"another's in the old form", create(service.Endpoints, open, old("addresses", "10.2.0.7")), "does not give to node"},
-		{"another's in the old form, not ready", create(service.Endpoints, open, old("notReadyAddresses", "10.2.0.7")), "does not give to node"},
+		{"an address of IPv6", create(service.EndpointSlices, open, slice("IPv6", "fd00::2")), "may not publish an address"},
+		{"a host name", create(service.EndpointSlices, open, slice("FQDN", "evil.example.org")), "addressType must be IPv4 or IPv6"},
+		{"another's in the old form", create(service.Endpoints, open, old("addresses", "10.2.0.7")), "may not publish an address"},
+		{"another's in the old form, not ready", create(service.Endpoints, open, old("notReadyAddresses", "10.2.0.7")), "may not publish an address"},
 		{"a namespace that is not open", create(service.Services, closed, mine()), "is not open to slurmk8s: label it"},
 		{"a namespace without a binding", create(service.Services, "default", mine()), "is forbidden"},
 		{"kube-system", create(service.EndpointSlices, "kube-system", slice("IPv4", "10.1.0.1")), "is forbidden"},
-		{"a Service without labels", create(service.Services, open, plainService("x")), "an object of slurmk8s has its labels"},
-		{"a selector", create(service.Services, open, spec("selector", map[string]any{"app": "db"})), "a Service with a selector is not open"},
-		{"externalIPs", create(service.Services, open, spec("externalIPs", []any{"10.0.0.1"})), "externalIPs and externalName"},
-		{"a load balancer", create(service.Services, open, spec("type", "LoadBalancer")), "a Service of type LoadBalancer is not open"},
-		{"a node port", create(service.Services, open, spec("type", "NodePort")), "a Service of type NodePort is not open"},
-		{"a lease of somebody else", create(anchor.Leases, open, lease("kube-controller-manager")), "the lease of a job is named after it"},
+		{"a Service without labels", create(service.Services, open, plainService("x")), "slurmk8s.io/job-id are required"},
+		{"a selector", create(service.Services, open, spec("selector", map[string]any{"app": "db"})), "is not open to Services with a selector"},
+		{"externalIPs", create(service.Services, open, spec("externalIPs", []any{"10.0.0.1"})), "may not set externalIPs"},
+		{"a load balancer", create(service.Services, open, spec("type", "LoadBalancer")), "is not open to Services of type LoadBalancer"},
+		{"a node port", create(service.Services, open, spec("type", "NodePort")), "is not open to Services of type NodePort"},
+		{"a lease of somebody else", create(anchor.Leases, open, lease("kube-controller-manager")), "the name of a job's Lease must be"},
 		{"update of a foreign Service", func() error {
 			u := foreign.DeepCopy()
 			u.SetLabels(mine().GetLabels())
 			_, err := thief.Resource(service.Services).Namespace(open).Update(t.Context(), u, metav1.UpdateOptions{})
 			return err
-		}(), "the object is not of slurmk8s"},
+		}(), "the object was not made by slurmk8s"},
 		{"delete of a foreign Service", thief.Resource(service.Services).Namespace(open).Delete(t.Context(), "payments", metav1.DeleteOptions{}),
-			"the object is not of slurmk8s"},
+			"the object was not made by slurmk8s"},
 		{"another cluster's object", func() error {
 			u := w.get(service.Services, "victim")
 			u.SetLabels(map[string]string{"slurmk8s.io/managed-by": "slurmk8s", "slurmk8s.io/cluster": "other", "slurmk8s.io/job-id": "1"})
 			_, err := thief.Resource(service.Services).Namespace(open).Update(t.Context(), u, metav1.UpdateOptions{})
 			return err
-		}(), "the object is of another Slurm cluster"},
+		}(), "the object belongs to another Slurm cluster"},
 		{"a victim's endpoint moved to the metadata", func() error {
 			u := w.get(service.EndpointSlices, "victim.alps.77.c1")
 			u.Object["endpoints"] = []any{map[string]any{"addresses": []any{"10.9.9.9"}}}
 			u.SetManagedFields(nil)
 			_, err := thief.Resource(service.EndpointSlices).Namespace(open).Apply(t.Context(), u.GetName(), bare(u), metav1.ApplyOptions{FieldManager: "x", Force: true})
 			return err
-		}(), "does not give to node"},
+		}(), "may not publish an address"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -343,5 +343,5 @@ func TestATokenBoundToANodeIsThatNode(t *testing.T) {
 	r := w.registrar(13)
 	r.Kube, r.Address = w.client(w.tokenKubeconfig(token)), netip.MustParseAddr("10.2.0.7")
 	_, err = r.Register(ctx, w.specs("b:1"))
-	require.ErrorContains(t, err, `does not give to node "c1": 10.2.0.7`)
+	require.ErrorContains(t, err, `node "c1" may not publish an address that ConfigMap slurm/slurmk8s-nodes does not list for it: 10.2.0.7`)
 }
