@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -53,28 +52,5 @@ func TestEachKeyOfTheExampleIsInItsPage(t *testing.T) {
 	require.Greater(t, len(keys), 20)
 	for _, key := range keys {
 		assert.Regexp(t, `(?m)^(\\fB)?`+key[1]+`(\\fR)? = `, page)
-	}
-}
-
-// slurmk8s(7) is written by hand; these are the sources of what it lists.
-func TestThePageForUsersListsAllOptionsAndArgumentsOfThePlugin(t *testing.T) {
-	read := func(file string) string {
-		text, err := os.ReadFile(file)
-		require.NoError(t, err)
-		return string(text)
-	}
-	page := strings.ReplaceAll(read("slurmk8s.7"), `\-`, "-")
-	options := regexp.MustCompile(`\{ "(k8s-[a-z-]+)",`).FindAllStringSubmatch(read("../../spank/options.c"), -1)
-	require.NotEmpty(t, options)
-	for _, option := range options {
-		assert.Contains(t, page, "--"+option[1]+"=")
-	}
-	arguments := regexp.MustCompile(`\{ "([a-z_]+)", [A-Z_]+, offsetof`).FindAllStringSubmatch(read("../../spank/config.c"), -1)
-	require.NotEmpty(t, arguments)
-	for _, argument := range arguments {
-		assert.Regexp(t, `(?m)^`+argument[1]+`=`, page)
-	}
-	for _, timeout := range regexp.MustCompile(`\.([a-z_]+_timeout_ms) = (\d+)`).FindAllStringSubmatch(read("../../spank/config.c"), -1) {
-		assert.Contains(t, page, timeout[1]+"="+timeout[2])
 	}
 }
