@@ -67,7 +67,7 @@ $(B)/lib/libslurmk8s.so: $(GO_SOURCES) $(wildcard goffi/*.go goffi/*.c goffi/*.h
 		-o $@ ./goffi
 	@mv $(B)/lib/libslurmk8s.h $(B)/lib/.cgo.h 2>/dev/null; rm -f $(B)/lib/.cgo.h; cp goffi/slurmk8s.h $(B)/include/
 
-$(B)/lib/slurmk8s_lua.so: $(wildcard lua/*.c lua/*.h) goffi/shim/loader.c goffi/shim/bounded_exec.c $(wildcard goffi/shim/*.h) goffi/slurmk8s.h packaging/hardening.sh
+$(B)/lib/slurmk8s_lua.so: $(wildcard lua/*.[ch] goffi/shim/*.[ch]) goffi/slurmk8s.h packaging/hardening.sh
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -I$(LUA_INCLUDE) -shared -Wl,-z,nodelete $(HARDENED_LDFLAGS) -o $@ $(filter %.c,$^) -ldl
 
@@ -82,7 +82,7 @@ $(B)/etc/job_submit.lua: $(wildcard lua/job_submit/*) Makefile $(SETTINGS)
 ## spank: the SPANK plugin, for each Slurm release of the test cluster (needs Slurm's headers)
 spank: $(foreach r,$(SLURM_RELEASES),$(B)/lib/spank-$(r)/slurmk8s_spank.so)
 
-SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh goffi/shim/* goffi/slurmk8s.h packaging/hardening.sh) $(SETTINGS)
+SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/build.sh goffi/shim/*.[ch] goffi/slurmk8s.h packaging/hardening.sh) $(SETTINGS)
 
 $(B)/lib/spank-%/slurmk8s_spank.so: $(SPANK_SOURCES)
 	BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) CC=$(CC) spank/build.sh $(@D) $*

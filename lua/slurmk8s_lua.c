@@ -12,13 +12,13 @@
  *
  * `fields` is a table of [A-Z0-9_]+ to strings or numbers; `reply` is such a
  * table, with strings. `code` is one of slurmk8s.h or bounded_exec.h. On a
- * negative one reply.MESSAGE says why.
+ * negative one reply.MESSAGE says why. exec() tells the program its deadline.
  *
  * Loading this module loads no Go; call() does, and so belongs only in a hook
  * that Slurm runs in a child process.
  *
- * When Lua runs out of memory it jumps out of here, and a request or reply of at
- * most 64 KiB leaks; no descriptor or child is open at that point.
+ * When Lua runs out of memory it jumps out of here, and a request or reply leaks; no
+ * descriptor or child is open at that point.
  */
 #include <lua.h>
 
@@ -31,20 +31,15 @@
 #include <sys/stat.h>
 
 #include "../goffi/shim/bounded_exec.h"
+#include "../goffi/shim/fields.h"
+#include "../goffi/shim/hook_program.h"
 #include "../goffi/shim/loader.h"
 #include "../goffi/slurmk8s.h"
 #include "inherited_pipes.h"
 
-#define REPLY_MAX (64 * 1024)
 #define LINE_MAX_BYTES 1024
 
 #define EXPORT __attribute__((visibility("default")))
-
-/* "KEY=VALUE\0KEY=VALUE\0" */
-struct fields {
-	char *text;
-	size_t size, count;
-};
 
 __attribute__((format(printf, 3, 4)))
 static int push_error(lua_State *L, int code, const char *format, ...)
@@ -72,25 +67,6 @@ static bool is_key(const char *key, size_t size)
 	return size > 0;
 }
 
-static bool append(struct fields *fields, const char *key, size_t key_size,
-		   const char *value, size_t value_size)
-{
-	size_t size = key_size + 1 + value_size + 1;
-	char *text = realloc(fields->text, fields->size + size);
-
-	if (!text)
-		return false;
-	fields->text = text;
-	text += fields->size;
-	memcpy(text, key, key_size);
-	text[key_size] = '=';
-	memcpy(text + key_size + 1, value, value_size);
-	text[size - 1] = '\0';
-	fields->size += size;
-	fields->count++;
-	return true;
-}
-
 /* Read the table at `index`. Returns NULL or what is wrong with it. */
 static const char *read_fields(lua_State *L, int index, struct fields *fields)
 {
@@ -112,37 +88,30 @@ static const char *read_fields(lua_State *L, int index, struct fields *fields)
 		value = lua_tolstring(L, -1, &value_size);
 		if (memchr(value, '\0', value_size))
 			return "a field's value has a NUL byte";
-		if (!append(fields, key, key_size, value, value_size))
-			return "out of memory";
+		fields_add(fields, key, value);
 		lua_settop(L, -2);
 	}
 	return NULL;
 }
 
-/* Add "KEY=VALUE" to the table on top of the stack; changes the text. */
-static bool push_field(lua_State *L, char *field)
+/* Give Lua a hook's answer: its code and a table, to which push_field() adds. */
+static void push_answer(lua_State *L, int code)
 {
-	char *equals = strchr(field, '=');
-
-	if (!equals || !is_key(field, (size_t)(equals - field)))
-		return false;
-	*equals = '\0';
-	lua_pushlstring(L, equals + 1, strlen(equals + 1));
-	lua_setfield(L, -2, field);
-	return true;
+	lua_settop(L, 0);
+	lua_pushnumber(L, code);
+	lua_createtable(L, 0, 2);
 }
 
-/* The strings of `fields` as a vector; free() it. */
-static const char **make_vector(const struct fields *fields)
+/* Add "KEY=VALUE" to the table on top of the stack. */
+static void push_field(lua_State *L, const char *field)
 {
-	const char **vector = calloc(fields->count + 1, sizeof(*vector));
-	const char *text = fields->text;
+	const char *equals = strchr(field, '=');
 
-	for (size_t i = 0; vector && i < fields->count; i++) {
-		vector[i] = text;
-		text += strlen(text) + 1;
-	}
-	return vector;
+	if (!equals)
+		return;
+	lua_pushlstring(L, field, (size_t)(equals - field));
+	lua_pushlstring(L, equals + 1, strlen(equals + 1));
+	lua_settable(L, -3);
 }
 
 /* call(library, hook, fields) -> code, reply */
@@ -150,7 +119,7 @@ static int lua_call_hook(lua_State *L)
 {
 	const char *path = lua_tolstring(L, 1, NULL), *hook = lua_tolstring(L, 2, NULL);
 	const struct slurmk8s_library *lib;
-	struct fields fields = { 0 };
+	struct fields fields = { .text = NULL };
 	const char *wrong = path && hook ? read_fields(L, 3, &fields)
 					 : "call(library, hook, fields)";
 	char err[LINE_MAX_BYTES] = "";
@@ -159,75 +128,26 @@ static int lua_call_hook(lua_State *L)
 	int code;
 
 	if (wrong) {
-		free(fields.text);
+		fields_free(&fields);
 		return push_error(L, SLURMK8S_EINVAL, "slurmk8s: %s", wrong);
 	}
 	close_inherited_pipes();
 	code = slurmk8s_load(path, &lib, err, sizeof(err));
 	if (code == SLURMK8S_OK) {
-		vector = make_vector(&fields);
+		vector = fields_vector(&fields, err, sizeof(err));
 		code = vector ? lib->hook(hook, vector, &reply) : SLURMK8S_ENOMEM;
 		free(vector);
 		if (code < 0)
 			snprintf(err, sizeof(err), "slurmk8s: %s: %s", hook, lib->strerror(code));
 	}
-	free(fields.text);
+	fields_free(&fields);
 	if (code < 0)
 		return push_error(L, code, "%s", err);
 
-	lua_settop(L, 0);
-	lua_pushnumber(L, code);
-	lua_createtable(L, 0, 2);
+	push_answer(L, code);
 	for (char **field = reply; field && *field; field++)
 		push_field(L, *field);
 	lib->free(reply);
-	return 2;
-}
-
-/* Push the NUL-separated fields of a program's reply. False: it is no such list. */
-static bool push_reply(lua_State *L, char *reply, size_t size)
-{
-	bool valid = true;
-
-	reply[size] = '\0'; /* the last field need not be terminated */
-	lua_createtable(L, 0, 2);
-	for (size_t at = 0; at < size && valid; ) {
-		size_t length = strlen(reply + at);
-
-		valid = push_field(L, reply + at);
-		at += length + 1;
-	}
-	return valid;
-}
-
-/* Does the table on top of the stack have a MESSAGE? */
-static bool has_message(lua_State *L)
-{
-	bool found = false;
-
-	lua_pushnil(L);
-	while (lua_next(L, -2)) {
-		found = found || strcmp(lua_tolstring(L, -2, NULL), "MESSAGE") == 0;
-		lua_settop(L, -2);
-	}
-	return found;
-}
-
-/* Give exec()'s result to Lua; `err` is set when code is negative. */
-static int push_result(lua_State *L, const char *program, int code, char *reply,
-		       size_t reply_size, const char *err)
-{
-	if (code < 0)
-		return push_error(L, code, "slurmk8s: %s", err);
-	lua_settop(L, 0);
-	lua_pushnumber(L, code <= SLURMK8S_FAILED ? code : BOUNDED_EXEC_BAD_END);
-	if (!push_reply(L, reply, reply_size))
-		return push_error(L, BOUNDED_EXEC_BAD_END, "slurmk8s: %s: its reply is not a list of fields",
-				  program);
-	/* A program that crashed has a status too (Go's is 2), but no message. */
-	if (code >= SLURMK8S_REFUSED && !has_message(L))
-		return push_error(L, BOUNDED_EXEC_BAD_END, "slurmk8s: %s: ended with status %d and no message",
-				  program, code);
 	return 2;
 }
 
@@ -236,32 +156,30 @@ static int lua_exec_hook(lua_State *L)
 {
 	const char *program = lua_tolstring(L, 1, NULL), *hook = lua_tolstring(L, 2, NULL);
 	const char *timeout = lua_tolstring(L, 4, NULL);
-	const char *argv[] = { program, "hook", "-0", hook, NULL };
-	struct fields fields = { 0 };
+	struct fields fields = { .text = NULL }, reply = { .text = NULL };
 	const char *wrong = program && hook && timeout ? read_fields(L, 3, &fields)
 						       : "exec(program, hook, fields, timeout_ms)";
 	char err[LINE_MAX_BYTES] = "";
-	char *reply = NULL;
-	size_t reply_size = 0;
 	double timeout_ms = timeout ? strtod(timeout, NULL) : 0;
-	int code, pushed;
+	int code;
 
 	if (!wrong && !(timeout_ms >= 1 && timeout_ms <= INT32_MAX))
 		wrong = "the timeout is not a number of milliseconds";
-	if (!wrong && !(reply = malloc(REPLY_MAX + 1)))
-		wrong = "out of memory";
 	if (wrong) {
-		free(reply);
-		free(fields.text);
+		fields_free(&fields);
 		return push_error(L, SLURMK8S_EINVAL, "slurmk8s: %s", wrong);
 	}
-	code = slurmk8s_check_program(program, err, sizeof(err)) == SLURMK8S_OK ?
-		bounded_exec(argv, fields.text, fields.size, (int)timeout_ms, reply,
-			     REPLY_MAX, &reply_size, err, sizeof(err)) : BOUNDED_EXEC_CANNOT_RUN;
-	free(fields.text);
-	pushed = push_result(L, program, code, reply, reply_size, err);
-	free(reply);
-	return pushed;
+	code = hook_program(program, hook, &fields, (int)timeout_ms, &reply, err, sizeof(err));
+	fields_free(&fields);
+	if (code < 0) {
+		fields_free(&reply);
+		return push_error(L, code, "slurmk8s: %s", err);
+	}
+	push_answer(L, code);
+	for (const char *f = NULL; (f = fields_next(&reply, f));)
+		push_field(L, f);
+	fields_free(&reply);
+	return 2;
 }
 
 /* clock() -> milliseconds; Lua has only CPU time and whole seconds */

@@ -93,9 +93,6 @@ type Workflows struct {
 	// Submit says how a submission is judged: SubmitDryRun, SubmitCreate or
 	// SubmitLocal. Default: "dry-run".
 	Submit string `toml:"submit"`
-	// SubmitTimeout bounds the check at submission, during which slurmctld
-	// stands still; 10ms to less than 2s. Default: 1500ms.
-	SubmitTimeout Duration `toml:"submit_timeout"`
 	// OnUnreachable says what becomes of a submission when Kubernetes does not
 	// answer: OnUnreachableAccept or OnUnreachableRefuse. Default: "accept".
 	OnUnreachable string `toml:"on_unreachable"`
@@ -159,7 +156,6 @@ func Default() *Config {
 		Workflows: Workflows{
 			Namespace:      "slurm",
 			Submit:         SubmitDryRun,
-			SubmitTimeout:  Duration(1500 * time.Millisecond),
 			OnUnreachable:  OnUnreachableAccept,
 			Breaker:        Duration(30 * time.Second),
 			BusyWait:       Duration(5 * time.Second),

@@ -55,7 +55,6 @@ file = "/a/log"
 namespace = "ns"
 directive = "BB_LUA"
 submit = "create"
-submit_timeout = "1.999s"
 on_unreachable = "refuse"
 breaker = "0s"
 busy_wait = "1m30s"
@@ -129,7 +128,7 @@ parallel = 3
 		Kubernetes: Kubernetes{Kubeconfig: "/a/kubeconfig", RequestTimeout: Duration(100 * time.Millisecond)},
 		Log:        Log{Level: "debug", File: "/a/log"},
 		Workflows: Workflows{
-			Namespace: "ns", Directive: "BB_LUA", Submit: "create", SubmitTimeout: Duration(1999 * time.Millisecond),
+			Namespace: "ns", Directive: "BB_LUA", Submit: "create",
 			OnUnreachable: "refuse", Breaker: 0, BusyWait: s(90), TransientGrace: s(86400),
 			Operators: []string{"alice", "bob@site"},
 			Timeouts: Timeouts{Proposal: s(1), Setup: s(2), DataIn: s(3), PreRun: s(4), PostRun: s(5), DataOut: s(6),
@@ -184,8 +183,8 @@ func TestLoadTakesTheDirectiveOfBurstBufferConf(t *testing.T) {
 
 func TestLoadNamesWhatIsWrong(t *testing.T) {
 	tests := []struct{ name, text, want string }{
-		{"unknown key, a letter missing", "[workflows]\nsubmit_timout = '1s'",
-			`2: workflows.submit_timout: unknown key, did you mean "submit_timeout"?`},
+		{"unknown key, a letter missing", "[workflows]\nbusy_wit = '1s'",
+			`2: workflows.busy_wit: unknown key, did you mean "busy_wait"?`},
 		{"unknown key in capitals", "Cluster = 'a'", `1: Cluster: unknown key, did you mean "cluster"?`},
 		{"known key in the wrong table", "\nnamespace = 'a'",
 			`2: namespace: unknown key, did you mean "namespace" in table [workflows]?`},
@@ -221,8 +220,6 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"empty path", "[kubernetes]\nkubeconfig = ''", `2: kubernetes.kubeconfig: "" is not an absolute path`},
 		{"unknown choice", "[workflows]\nsubmit = 'dryrun'", `2: workflows.submit: "dryrun" is none of dry-run, create, local`},
 		{"unknown level", "[log]\nlevel = 'warn'", `2: log.level: "warn" is none of error, warning, info, debug`},
-		{"submit_timeout of 2s", "[workflows]\nsubmit_timeout = '2s'",
-			`2: workflows.submit_timeout: 2s is out of range, 10ms to 1.999s`},
 		{"negative duration", "[workflows.timeouts]\nsetup = '-1s'", `2: workflows.timeouts.setup: -1s is out of range`},
 		{"longer than Slurm allows", "workflows.timeouts.setup = '577h'", `1: workflows.timeouts.setup: 577h0m0s is out of range`},
 		{"cluster with underscore", "cluster = 'a_b'", `1: cluster: "a_b" is not a name of at most 40 lower-case letters`},
@@ -433,7 +430,6 @@ func FuzzLoad(f *testing.F) {
 			assert.Regexp(t, `^`+regexp.QuoteMeta(path)+`:[1-9][0-9]*: `, err.Error())
 			return
 		}
-		assert.Less(t, c.Workflows.SubmitTimeout.Std(), 2*time.Second)
 		assert.True(t, filepath.IsAbs(c.StateDir))
 		assert.NotEmpty(t, c.Cluster)
 		assert.NotEmpty(t, c.Workflows.Directive)

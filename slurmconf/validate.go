@@ -105,8 +105,6 @@ func (d *document) checkDurations(c *Config) error {
 		min, max time.Duration
 	}{
 		{"kubernetes.request_timeout", c.Kubernetes.RequestTimeout, 100 * time.Millisecond, 5 * time.Minute},
-		// slurmctld stands still while it waits: less than 2 s is a promise.
-		{"workflows.submit_timeout", w.SubmitTimeout, 10 * time.Millisecond, 1999 * time.Millisecond},
 		{"workflows.breaker", w.Breaker, 0, time.Hour},
 		{"workflows.busy_wait", w.BusyWait, 0, 5 * time.Minute},
 		{"workflows.transient_grace", w.TransientGrace, 0, 24 * time.Hour},

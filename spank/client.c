@@ -7,21 +7,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../goffi/shim/bounded_exec.h"
 #include "../goffi/shim/fields.h"
+#include "../goffi/shim/hook_program.h"
+#include "../goffi/slurmk8s.h"
 #include "options.h"
 #include "plugin.h"
-
-/* The exit status of `slurmk8s hook`, as in goffi/slurmk8s.h. */
-enum { ACCEPTED = 0, REFUSED = 2 };
-
-#define MARGIN_MS 200
 
 static void make_request(struct fields *request, const struct config *config)
 {
 	fields_clear(request);
 	fields_add(request, "CONFIG", config->file);
-	fields_add_number(request, "DEADLINE_MS", (unsigned long)config->check_timeout_ms);
 	options_add_to(request);
 	for (int i = 0; options_want_environment() && options_environment[i]; i++) {
 		const char *value = getenv(options_environment[i]);
@@ -49,25 +44,16 @@ static void refuse(const char *format, ...)
 static void have_judged(const struct config *config)
 {
 	static struct fields request, reply;
-	static char answer[FIELDS_REPLY_MAX_BYTES];
-	const char *const argv[] = { config->program, "hook", "-0", "k8s_check", NULL };
-	char problem[512] = "it gave no reason", message[1024];
-	size_t request_size, size = 0;
-	const char *text;
-	int status = BOUNDED_EXEC_CANNOT_RUN;
+	char problem[512], message[1024];
+	int code;
 
 	make_request(&request, config);
-	text = fields_text(&request, &request_size, problem, sizeof(problem));
-	/* The program keeps its deadline itself; the margin is for one that hangs. */
-	if (text)
-		status = bounded_exec(argv, text, request_size, config->check_timeout_ms + MARGIN_MS,
-				      answer, sizeof(answer), &size, problem, sizeof(problem));
-	if (status == ACCEPTED)
+	code = hook_program(config->program, "k8s_check", &request, config->check_timeout_ms, &reply,
+			    problem, sizeof(problem));
+	if (code == SLURMK8S_OK)
 		return;
-	fields_read(&reply, answer, status > 0 ? size : 0);
-	fields_message(&reply, status > 0 ? "the options are refused, without a reason" : problem,
-		       message, sizeof(message));
-	if (status == REFUSED)
+	fields_message(&reply, problem, message, sizeof(message));
+	if (code == SLURMK8S_REFUSED)
 		refuse("%s", message);
 	slurm_info("slurmk8s: the options could not be checked here, the node will do it: %s",
 		   message);

@@ -204,7 +204,6 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"liblua.so of another version", func(s *site) { s.write("liblua.so", string(compiled(s.t)["liblua.so"]), 0o644) }, "Lua", Warning, "liblua.so is Lua 5.4", "development package"},
 		{"no Lua module", func(s *site) { s.remove("slurmk8s_lua.so") }, "Lua", Failed, "slurmk8s_lua.so: no such file", ""},
 		{"another file as Lua module", func(s *site) { s.write("slurmk8s_lua.so", string(compiled(s.t)["libslurmk8s.so"]), 0o644) }, "Lua", Failed, "is not slurmk8s's Lua module", ""},
-		{"submit_timeout longer than burst_buffer.lua waits", func(s *site) { s.edit("burst_buffer.lua", "submit_timeout_ms = 2000", "submit_timeout_ms = 1000") }, "burst buffer timeouts", Failed, "submit_timeout is 1.5s", "submit_timeout_ms"},
 		{"teardown longer than OtherTimeout", func(s *site) {
 			s.edit("slurmk8s.toml", "[nodes]", "[workflows.timeouts]\nteardown = \"300s\"\n[nodes]")
 		}, "burst buffer timeouts", Failed, "teardown is 5m0s, but Slurm kills the hook after 5m0s (OtherTimeout)", "OtherTimeout"},

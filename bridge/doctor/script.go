@@ -5,15 +5,10 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
-	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/version"
 )
-
-// replyMargin is REPLY_MARGIN_MS of burst_buffer.lua.
-const replyMargin = 200 * time.Millisecond
 
 // script is burst_buffer.lua, as far as it is read without running it.
 type script struct {
@@ -44,14 +39,6 @@ func readScript(path string) (*script, error) {
 		s.settings[m[1]] = m[2] + m[3]
 	}
 	return s, nil
-}
-
-func (s *script) milliseconds(key string, otherwise time.Duration) time.Duration {
-	n, err := strconv.Atoi(s.settings[key])
-	if err != nil {
-		return otherwise
-	}
-	return time.Duration(n) * time.Millisecond
 }
 
 // lookScript checks the script, and what it is told about the rest.

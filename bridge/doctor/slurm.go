@@ -99,16 +99,7 @@ func lookBurstBufferTimeouts(_ context.Context, h *host, r *report) {
 	if bb.OtherTimeout < least {
 		r.warn("raise OtherTimeout in burst_buffer.conf; Slurm's default is 300", "OtherTimeout is %s: a Teardown that takes longer is killed and left to reconcile", bb.OtherTimeout)
 	}
-	s, err := readScript(h.script())
-	if err == nil {
-		if held := s.milliseconds("submit_timeout_ms", 2*time.Second); h.cfg.Workflows.SubmitTimeout.Std()+replyMargin > held {
-			r.fail("lower workflows.submit_timeout in slurmk8s.toml, or raise submit_timeout_ms in "+h.script(),
-				"workflows.submit_timeout is %s, but burst_buffer.lua ends the check after %s, and it needs %s for its answer",
-				h.cfg.Workflows.SubmitTimeout, held, replyMargin)
-		}
-	}
-	r.good("submission %s; OtherTimeout %s, StageInTimeout %s, StageOutTimeout %s", h.cfg.Workflows.SubmitTimeout,
-		bb.OtherTimeout, bb.StageInTimeout, bb.StageOutTimeout)
+	r.good("OtherTimeout %s, StageInTimeout %s, StageOutTimeout %s", bb.OtherTimeout, bb.StageInTimeout, bb.StageOutTimeout)
 }
 
 // prologFlags are those of slurm.conf, in lower case.

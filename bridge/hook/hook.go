@@ -3,6 +3,7 @@
 package hook
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,7 +21,7 @@ type entry struct {
 }
 
 var table = map[string]entry{
-	"slurm_bb_job_process":   {openBurstBuffer, jobProcess, submitLimit},
+	"slurm_bb_job_process":   {openBurstBuffer, jobProcess, callersLimit},
 	"slurm_bb_setup":         {openBurstBuffer, setup, otherLimit},
 	"slurm_bb_data_in":       {openBurstBuffer, stage(workflow.DataIn), stageInLimit},
 	"slurm_bb_test_data_in":  {openBurstBuffer, poll(workflow.DataIn), stageInLimit},
@@ -29,8 +30,8 @@ var table = map[string]entry{
 	"slurm_bb_data_out":      {openBurstBuffer, stage(workflow.DataOut), stageOutLimit},
 	"slurm_bb_test_data_out": {openBurstBuffer, poll(workflow.DataOut), stageOutLimit},
 	"slurm_bb_job_teardown":  {openBurstBuffer, teardown, otherLimit},
-	"slurm_bb_get_status":    {openBurstBuffer, getStatus, statusLimit},
-	"k8s_check":              {openPrompt, check, checkLimit},
+	"slurm_bb_get_status":    {openBurstBuffer, getStatus, callersLimit},
+	"k8s_check":              {openPrompt, check, callersLimit},
 	"k8s_job_prolog":         {openNode, jobProlog, prologLimit},
 	"k8s_job_epilog":         {openNode, jobEpilog, epilogLimit},
 	"k8s_prolog_slurmctld":   {openSlurmctld, prologSlurmctld, prologSlurmctldLimit},
@@ -67,11 +68,12 @@ func stageOutLimit(c *call) time.Duration { return beforeKill(c.burstBuffer.Stag
 
 func beforeKill(limit time.Duration) time.Duration { return max(limit-killMargin, time.Second/2) }
 
-// slurmctld stands still during the check at submission, so the bound is ours.
-func submitLimit(c *call) time.Duration { return c.cfg.Workflows.SubmitTimeout.Std() }
+// byHand is how long a person waits who runs a hook that is bounded by its caller.
+const byHand = 2 * time.Second
 
-// While bbstat is answered, Slurm holds a lock that scheduling needs.
-func statusLimit(*call) time.Duration { return 900 * time.Millisecond }
+// callersLimit is for the hooks during which slurmctld stands still or holds a lock, or a
+// user waits: only the caller says for how long (burst_buffer.lua, plugstack.conf).
+func callersLimit(c *call) time.Duration { return cmp.Or(c.request.Granted(), byHand) }
 
 // Run runs a hook. The reply's MESSAGE, if there is one, is a single line for a
 // person. It never writes to standard output or error, and ends by the hook's

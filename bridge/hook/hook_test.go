@@ -125,9 +125,10 @@ func TestTheDeadlineOfAHook(t *testing.T) {
 		{"a grant that is none", "slurm_bb_setup", "soon", nil, 298 * time.Second},
 		{"a grant of nothing", "slurm_bb_setup", "0", nil, 298 * time.Second},
 		{"a negative grant", "slurm_bb_setup", "-5", nil, 298 * time.Second},
-		{"submission: ours, however short", "slurm_bb_job_process", "",
-			func(c *call) { c.cfg.Workflows.SubmitTimeout = slurmconf.Duration(50 * time.Millisecond) }, 50 * time.Millisecond},
-		{"bbstat", "slurm_bb_get_status", "", nil, 900 * time.Millisecond},
+		{"submission: the caller's, however short", "slurm_bb_job_process", "50", nil, 50 * time.Millisecond},
+		{"submission: the caller's, however long", "4800", nil, 4800 * time.Millisecond},
+		{"bbstat: the caller's", "slurm_bb_get_status", "700", nil, 700 * time.Millisecond},
+		{"a check by hand", "k8s_check", "", nil, 2 * time.Second},
 		{"a limit of Slurm's below the margin", "slurm_bb_setup", "",
 			func(c *call) { c.burstBuffer.OtherTimeout = time.Second }, 500 * time.Millisecond},
 	}

@@ -21,8 +21,6 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-func checkLimit(*call) time.Duration { return 2 * time.Second }
-
 // check judges the options at the prompt, without a request to Kubernetes: their
 // syntax, and the policy as far as it can be known here. The node judges again.
 func check(ctx context.Context, c *call) error {

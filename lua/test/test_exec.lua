@@ -42,14 +42,14 @@ test("fields go in and come back", function()
 	local fields = { A = "x=y", B = "two\nlines", NUMBER = 42, EMPTY = "", _0 = "\1\255" }
 	local code, reply = exec("echo", fields, 5000)
 	equal(code, 0, "code")
-	fields.NUMBER = "42"
+	fields.NUMBER, fields.DEADLINE_MS = "42", "4800"
 	check.same(reply, fields)
 end)
 
-test("no field is an empty request", function()
+test("a request needs no field", function()
 	local code, reply = exec("echo", {}, 5000)
 	equal(code, 0, "code")
-	check.same(reply, {})
+	check.same(reply, { DEADLINE_MS = "4800" })
 end)
 
 test("60 KiB go both ways", function()
@@ -65,9 +65,17 @@ test("exit status and MESSAGE are the answer", function()
 	equal((exec("busy", {}, 5000)), 1, "code")
 end)
 
-test("the last field needs no NUL", function()
-	local _, reply = exec("unterminated", {}, 5000)
-	check.same(reply, { A = "1", B = "2" })
+test("a reply that was cut is no answer", function()
+	local code, reply = exec("unterminated", {}, 5000)
+	equal(code, BAD_END, "code")
+	contains(reply.MESSAGE, "its reply is not a list of fields")
+end)
+
+test("the program gets a little less than its deadline", function()
+	for timeout_ms, deadline_ms in pairs({ [10000] = "9800", [5000.0] = "4800", [300] = "150" }) do
+		local code, reply = exec("echo", {}, timeout_ms)
+		equal(code == TIMED_OUT and timeout_ms < 1000 and deadline_ms or reply.DEADLINE_MS, deadline_ms, "DEADLINE_MS")
+	end
 end)
 
 test("the child has a clean environment, descriptors, signals and group", function()
@@ -149,7 +157,7 @@ test("a crash is not an answer", function()
 	contains(reply.MESSAGE, "its reply is not a list of fields")
 	code, reply = exec("negative code", {}, 5000)
 	equal(code, BAD_END, "code")
-	equal(reply.MESSAGE, "a Go panic")
+	equal(reply.MESSAGE, "slurmk8s: a Go panic")
 end)
 
 test("a program that cannot be run says why", function()
