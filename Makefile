@@ -71,13 +71,9 @@ $(B)/lib/slurmk8s_lua.so: $(wildcard lua/*.[ch] goffi/shim/*.[ch]) goffi/slurmk8
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -I$(LUA_INCLUDE) -shared -Wl,-z,nodelete $(HARDENED_LDFLAGS) -o $@ $(filter %.c,$^) -ldl
 
-$(B)/etc/burst_buffer.lua: lua/burst_buffer.lua.in Makefile $(SETTINGS)
+$(B)/etc/%.lua: lua/%.lua.in Makefile $(SETTINGS)
 	@mkdir -p $(@D)
-	sed -e 's|@BINDIR@|$(BINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; s|@STATEDIR@|$(STATEDIR)|g; s|@VERSION@|$(VERSION)|g' $< > $@
-
-$(B)/etc/job_submit.lua: $(wildcard lua/job_submit/*) Makefile $(SETTINGS)
-	@mkdir -p $(@D)
-	lua/job_submit/build.sh $(SHAREDIR) $(SYSCONFDIR) > $@
+	sed -e 's|@BINDIR@|$(BINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@SHAREDIR@|$(SHAREDIR)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; s|@STATEDIR@|$(STATEDIR)|g; s|@VERSION@|$(VERSION)|g' $< > $@
 
 ## spank: the SPANK plugin, for each Slurm release of the test cluster (needs Slurm's headers)
 spank: $(foreach r,$(SLURM_RELEASES),$(B)/lib/spank-$(r)/slurmk8s_spank.so)

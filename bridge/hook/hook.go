@@ -32,6 +32,7 @@ var table = map[string]entry{
 	"slurm_bb_job_teardown":  {openBurstBuffer, teardown, otherLimit},
 	"slurm_bb_get_status":    {openBurstBuffer, getStatus, callersLimit},
 	"k8s_check":              {openPrompt, check, callersLimit},
+	"k8s_submit":             {openJobSubmit, jobSubmit, callersLimit},
 	"k8s_job_prolog":         {openNode, jobProlog, prologLimit},
 	"k8s_job_epilog":         {openNode, jobEpilog, epilogLimit},
 	"k8s_prolog_slurmctld":   {openSlurmctld, prologSlurmctld, prologSlurmctldLimit},
@@ -72,7 +73,8 @@ func beforeKill(limit time.Duration) time.Duration { return max(limit-killMargin
 const byHand = 2 * time.Second
 
 // callersLimit is for the hooks during which slurmctld stands still or holds a lock, or a
-// user waits: only the caller says for how long (burst_buffer.lua, plugstack.conf).
+// user waits: only the caller says for how long (burst_buffer.lua, job_submit.lua,
+// plugstack.conf).
 func callersLimit(c *call) time.Duration { return cmp.Or(c.request.Granted(), byHand) }
 
 // Run runs a hook. The reply's MESSAGE, if there is one, is a single line for a

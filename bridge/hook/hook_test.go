@@ -27,7 +27,7 @@ func TestAHookThatIsUnknown(t *testing.T) {
 
 func TestNamesAreSlurmsOwnAndInOrder(t *testing.T) {
 	assert.Equal(t, []string{
-		"k8s_check", "k8s_epilog_slurmctld", "k8s_job_epilog", "k8s_job_prolog", "k8s_prolog_slurmctld",
+		"k8s_check", "k8s_epilog_slurmctld", "k8s_job_epilog", "k8s_job_prolog", "k8s_prolog_slurmctld", "k8s_submit",
 		"slurm_bb_data_in", "slurm_bb_data_out", "slurm_bb_get_status", "slurm_bb_job_process", "slurm_bb_job_teardown",
 		"slurm_bb_post_run", "slurm_bb_pre_run", "slurm_bb_setup", "slurm_bb_test_data_in", "slurm_bb_test_data_out",
 	}, Names())
@@ -126,7 +126,7 @@ func TestTheDeadlineOfAHook(t *testing.T) {
 		{"a grant of nothing", "slurm_bb_setup", "0", nil, 298 * time.Second},
 		{"a negative grant", "slurm_bb_setup", "-5", nil, 298 * time.Second},
 		{"submission: the caller's, however short", "slurm_bb_job_process", "50", nil, 50 * time.Millisecond},
-		{"submission: the caller's, however long", "4800", nil, 4800 * time.Millisecond},
+		{"submission: the caller's, however long", "k8s_submit", "4800", nil, 4800 * time.Millisecond},
 		{"bbstat: the caller's", "slurm_bb_get_status", "700", nil, 700 * time.Millisecond},
 		{"a check by hand", "k8s_check", "", nil, 2 * time.Second},
 		{"a limit of Slurm's below the margin", "slurm_bb_setup", "",

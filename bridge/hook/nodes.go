@@ -187,9 +187,9 @@ func (c *call) giveBack(ctx context.Context) error {
 	return bridge.GiveBack(ctx, c.holders(), c.job.ID, c.restarts(node.AnyRun))
 }
 
-// checkNodes judges the options about nodes at the prompt, as far as they are given.
-func (c *call) checkNodes() error {
-	ask := askOf(c.request)
+// checkNodes judges the options about nodes before there is a job, as far as they are given.
+func (c *call) checkNodes(given wire.Fields) error {
+	ask := askOf(given)
 	if ask.Nodes+ask.Grace+ask.Timeout == "" {
 		return nil
 	}
@@ -199,6 +199,9 @@ func (c *call) checkNodes() error {
 	cfg.JobPolicies = []string{slurmconf.EvictDelete, slurmconf.EvictFail, slurmconf.EvictIgnore}
 	if c.cfg != nil {
 		cfg = c.cfg.Nodes
+		if cfg.Reclaim == slurmconf.ReclaimNone && len(cfg.ReclaimPartitions)+len(cfg.ReclaimFeatures) > 0 {
+			cfg.Reclaim = slurmconf.ReclaimRequest // which jobs get that anyway, the prolog knows
+		}
 	}
 	_, err := node.PlanFor(&cfg, ask)
 	return err

@@ -23,8 +23,12 @@ import (
 
 // check judges the options at the prompt, without a request to Kubernetes: their
 // syntax, and the policy as far as it can be known here. The node judges again.
-func check(ctx context.Context, c *call) error {
-	namespace := c.request[wire.KeyNamespace]
+func check(ctx context.Context, c *call) error { return c.judgeOptions(c.request, c.promptRules(ctx)) }
+
+// judgeOptions judges what is given of the options: the syntax, and with rules whether
+// they allow it.
+func (c *call) judgeOptions(given wire.Fields, rules *policy.Policy) error {
+	namespace := given[wire.KeyNamespace]
 	if namespace != "" {
 		if err := service.CheckNamespace(namespace); err != nil {
 			return &service.RefusedError{Text: "--k8s-namespace: " + err.Error(), Err: err}
@@ -33,20 +37,19 @@ func check(ctx context.Context, c *call) error {
 	var specs []service.Spec
 	var imports []service.Import
 	var err error
-	if text, given := c.request[wire.KeyRegister]; given {
-		if specs, err = service.ParseEarly(text, c.request.Env()); err != nil {
+	if text, ok := given[wire.KeyRegister]; ok {
+		if specs, err = service.ParseEarly(text, given.Env()); err != nil {
 			return err
 		}
 	}
-	if text, given := c.request[wire.KeyImport]; given {
+	if text, ok := given[wire.KeyImport]; ok {
 		if imports, err = service.ParseImports(text); err != nil {
 			return err
 		}
 	}
-	if err := c.checkNodes(); err != nil {
+	if err := c.checkNodes(given); err != nil {
 		return err
 	}
-	rules := c.promptRules(ctx)
 	if rules == nil || len(specs)+len(imports) == 0 {
 		return nil
 	}

@@ -62,7 +62,8 @@ func (s *Subject) matches(ctx context.Context, rule slurmconf.ServiceRule) (appl
 		}
 		s.account = &account
 	}
-	return slices.Contains(rule.Accounts, *s.account), true, nil
+	// Slurm's accounts are lower case, whatever a job or a rule says.
+	return slices.ContainsFunc(rule.Accounts, func(a string) bool { return strings.EqualFold(a, *s.account) }), true, nil
 }
 
 // in tells whether the user is in a group. A group that does not exist has nobody.

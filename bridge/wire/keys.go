@@ -12,6 +12,7 @@ const (
 	KeyUID        = "UID"           // job owner; in slurm_bb_get_status the one who asks
 	KeyGID        = "GID"           // as UID
 	KeyUser       = "USER_NAME"     // job owner's name
+	KeyAccount    = "ACCOUNT"       // the account that the job asks for or its user's default; may be absent
 	KeyGroups     = "GIDS"          // the user's groups as Slurm has them, "100,101"; may be absent
 	KeyScript     = "SCRIPT"        // path of the job script
 	KeyHurry      = "HURRY"         // "true" when Slurm skips stage-out (scancel --hurry)

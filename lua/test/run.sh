@@ -50,10 +50,10 @@ gcc "${warnings[@]}" -o "$out/host" "$tests/host.c" -ldl -lpthread
 CGO_ENABLED=1 go build -buildmode=c-shared -trimpath -tags slurmk8s_testhooks \
 	-ldflags "-s -w -extldflags '-Wl,--version-script=$PWD/goffi/slurmk8s.map'" -o "$out/libslurmk8s-test.so" ./goffi
 rm -f "$out/libslurmk8s-test.h"
-sed -e "s,@BINDIR@,/usr/bin,; s,@LIBDIR@,/usr/lib/slurmk8s,; s,@SYSCONFDIR@,/etc/slurm,; s,@STATEDIR@,$state,; s,@VERSION@,0," \
-	lua/burst_buffer.lua.in >"$out/burst_buffer.lua"
-lua/job_submit/build.sh /usr/share/slurmk8s /etc/slurm >"$out/job_submit.lua"
-mkdir -p "$out/job_submit"
+for name in burst_buffer job_submit; do
+	sed -e "s,@BINDIR@,/usr/bin,; s,@LIBDIR@,/usr/lib/slurmk8s,; s,@SHAREDIR@,/usr/share/slurmk8s," \
+		-e "s,@SYSCONFDIR@,/etc/slurm,; s,@STATEDIR@,$state,; s,@VERSION@,0," lua/$name.lua.in >"$out/$name.lua"
+done
 
 # The same binary, whichever version's header it was compiled with?
 same_with_every_header() {
@@ -76,7 +76,7 @@ uses_only_stable_calls() {
 }
 
 lint() {
-	(cd lua && luacheck --quiet --no-color burst_buffer.lua.in "$out/job_submit.lua" test)
+	(cd lua && luacheck --quiet --no-color burst_buffer.lua.in job_submit.lua.in test)
 }
 
 # in_slurmctld VERSION: threads, blocked signals and fresh states, as in slurmctld.
@@ -95,7 +95,7 @@ in_slurmctld() {
 	for version in "${versions[@]}"; do
 		lua=lua$version
 		"$lua" "$tests/test_burst_buffer.lua" "$tests" "$out/burst_buffer.lua" "$state" "$lua" || true
-		"$lua" "$tests/test_job_submit.lua" "$tests" "$out/job_submit.lua" "$out/job_submit" "$lua" || true
+		"$lua" "$tests/test_job_submit.lua" "$tests" "$out/job_submit.lua" "$lua" || true
 		"$lua" "$tests/test_exec.lua" "$tests" "$module" "$out/child" "$lua" || true
 		"$lua" "$tests/test_call.lua" "$tests" "$module" "$out/libslurmk8s-test.so" "$lua" || true
 		(trap '' CHLD; exec "$lua" "$tests/test_lost_child.lua" "$tests" "$module" "$out/child" "$lua") || true

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # slurm_test.sh RELEASE...: job_submit.lua in a real slurmctld of bookworm (22.05), trixie
-# (24.11) or forky (26.05), in a container of its own. The clients have not our SPANK plugin,
-# as slurmrestd's have not. Output: one line a behaviour, then "N passed, M failed".
+# (24.11) or forky (26.05), in a container of its own, which runs the program that this tree
+# makes. The clients have not our SPANK plugin, as slurmrestd's have not. Output: one line a behaviour, then "N passed, M failed".
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -17,7 +17,8 @@ up() {
 	version=$(docker run --rm --entrypoint slurmctld "$image" -V | awk '{ print $2 }' | awk -F. '{ printf "%d,%d,%d", $1, $2, $3 }')
 	mkdir -p "$out"
 	gcc -O2 -Wall -Wextra -Werror -shared -fPIC "-DFOR_SLURM=SLURM_VERSION_NUM($version)" -o "$out/forge.so" "$here/forge.c"
-	"$here/../job_submit/build.sh" /opt/slurmk8s/share /etc/slurm >"$out/job_submit.lua"
+	make -s -C "$top" build/bin/slurmk8s build/lib/slurmk8s_lua.so build/etc/job_submit.lua
+	cp "$top/build/bin/slurmk8s" "$top/build/lib/slurmk8s_lua.so" "$top/build/etc/job_submit.lua" "$out/"
 	policy_of 8000-8999 >"$out/slurmk8s.toml"
 	down
 	docker run --detach --init --hostname localhost --name "$container" --volume "$here:/test:ro" --volume "$out:/build:ro" \
@@ -82,6 +83,7 @@ a_forged_spank_job_env_is_judged() {
 	refuses 'namespace kube-system: user alice may use physics' batch alice "FORGE=${option}k8s_register=name=a,port=8888,ns=kube-system"
 	refuses 'namespace kube-system: user alice may use physics' batch alice "FORGE=${option}k8s_import=kube-system/dns"
 	refuses 'more than 64 services' batch alice "FORGE=${option}k8s_register=$(printf 'a%d:80;' {1..65})z:1"
+	refuses 'k8s-nodes=mine' batch alice "FORGE=${option}k8s_nodes=mine"
 	refuses 'longer than 8 KiB' batch alice "FORGE=${option}k8s_register=$(printf '%010000d' 0)"
 	refuses 'port 22 of the node' as alice "FORGE=${option}k8s_register=a:22" srun true
 	refuses 'port 22 of the node' as alice "FORGE=${option}k8s_register=a:22" salloc --no-shell
@@ -103,7 +105,7 @@ a_policy_that_cannot_be_known_refuses_nothing() {
 	set_policy echo 'x = """'
 	accepts batch alice "FORGE=${option}k8s_register=a:22"
 	accepts batch bob "FORGE=${option}k8s_register=a:22"
-	[ "$(in_log 'is not understood here: line 1: a text of several lines')" = 1 ] || fail "$(in_log 'not understood') times in the log"
+	[ "$(in_log 'judged on the node only: /etc/slurm/slurmk8s.toml:1: ')" = 1 ] || fail "$(in_log 'judged on the node only') times in the log"
 	refuses 'no port: write NAME:PORT' batch alice "FORGE=${option}k8s_register=a"
 	set_policy policy_of 8000-8999
 }
@@ -136,6 +138,22 @@ a_sites_own_script_calls_it() {
 	accepts batch alice "FORGE=${option}k8s_register=a:8888"
 }
 
+# The last one: jobs are judged again only after half a minute.
+a_program_that_hangs_costs_one_deadline() {
+	docker exec --interactive "$container" sh -c 'cat >/opt/slurmk8s/bin/new && chmod 755 /opt/slurmk8s/bin/new &&
+		mv /opt/slurmk8s/bin/new /opt/slurmk8s/bin/slurmk8s' <<-'END'
+		#!/bin/sh
+		echo started >>/tmp/starts
+		sleep 1000
+	END
+	for _ in 1 2 3; do
+		accepts batch alice "FORGE=${option}k8s_register=a:22"
+	done
+	[ "$(in_slurm grep -c started /tmp/starts)" = 1 ] || fail 'the program was asked again'
+	[ "$(in_log 'timed out after 2000 ms')" = 1 ] || fail 'not in the log'
+	! in_slurm pgrep -x sleep || fail 'the program is left behind'
+}
+
 slurmctld_is_well() {
 	[ "$(in_slurm pgrep -c slurmctld)" -ge 1 ] || fail 'slurmctld is gone'
 	! in_slurm grep -E 'error: .*lua' /var/log/slurm/slurmctld.log || fail 'of job_submit.lua'
@@ -148,7 +166,7 @@ for release in "$@"; do
 	up
 	for behaviour in a_job_without_options_is_accepted options_in_the_environment_are_judged a_forged_spank_job_env_is_judged \
 		a_refusal_is_in_the_log a_changed_policy_counts_at_once a_policy_that_cannot_be_known_refuses_nothing \
-		jobs_can_be_changed a_sites_own_script_calls_it slurmctld_is_well; do
+		jobs_can_be_changed a_sites_own_script_calls_it a_program_that_hangs_costs_one_deadline slurmctld_is_well; do
 		if reason=$("$behaviour" 2>&1); then
 			passed=$((passed + 1))
 			echo "ok - $release: ${behaviour//_/ }"

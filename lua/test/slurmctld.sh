@@ -35,4 +35,6 @@ PartitionName=main Nodes=ALL Default=YES State=UP
 END
 echo 'required /build/forge.so' >/etc/slurm/plugstack.conf
 cp /build/job_submit.lua /build/slurmk8s.toml /etc/slurm/
+install -D /build/slurmk8s /opt/slurmk8s/bin/slurmk8s
+install -D /build/slurmk8s_lua.so /opt/slurmk8s/lib/slurmk8s_lua.so
 exec setpriv --reuid slurm --regid slurm --init-groups slurmctld -D

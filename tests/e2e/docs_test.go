@@ -89,7 +89,7 @@ var elsewhere = []string{
 	`systemctl restart slurmctld slurmd`,
 
 	// Slurm, in all tests of jobs
-	`slurmk8s hook( k8s_check)?`,
+	`slurmk8s hook( k8s_(check|submit))?`,
 	`slurmk8s step`,
 
 	`journalctl -t slurmk8s`, // containers have no journal; bridge/logging shows what goes to it

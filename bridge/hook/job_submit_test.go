@@ -1,0 +1,109 @@
+package hook
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"slurmk8s.io/slurmk8s/bridge/wire"
+)
+
+// daemon, uid and gid 1, is on every host.
+const rulesOfDaemon = `
+[services]
+[[services.allow]]
+users = ["daemon"]
+namespaces = ["physics"]
+ports = ["8000-8999"]
+[[services.allow]]
+groups = ["bin"]
+accounts = ["p1"]
+namespaces = ["biology"]
+[nodes]
+reclaim = "request"
+evict_timeout = "1m"
+max_evict_timeout = "1m"
+job_policies = ["fail"]
+`
+
+func TestASubmissionIsJudgedBySyntaxAndRules(t *testing.T) {
+	s := newSite(t, "/nonexistent", rulesOfDaemon)
+	for _, tt := range []struct {
+		name   string
+		fields []string
+		want   string // "": accepted
+	}{
+		{"nothing", nil, ""},
+		{"a service", []string{"K8S_REGISTER=a:8888"}, ""},
+		{"a port", []string{"K8S_REGISTER=a:22"}, "service a: port 22 of the node is not allowed to user daemon"},
+		{"each value of an option", []string{"K8S_REGISTER=a:8888", "K8S_REGISTER_2=a:22"}, "port 22"},
+		{"the last value of an option", []string{"K8S_IMPORT=a", "K8S_IMPORT_4=kube-system/dns"}, "namespace kube-system: user daemon may use physics"},
+		{"in each namespace", []string{"K8S_REGISTER=a:8888", "K8S_NAMESPACE=physics", "K8S_NAMESPACE_2=kube-system"}, "namespace kube-system"},
+		{"a namespace without a service", []string{"K8S_NAMESPACE=../x"}, `--k8s-namespace: namespace "../x"`},
+		{"an empty value", []string{"K8S_REGISTER="}, "--k8s-register: empty"},
+		{"variables that the script may set", []string{"K8S_REGISTER=env"}, ""},
+		{"what nodes are asked for", []string{"K8S_NODES=reclaim", "K8S_EVICT_TIMEOUT=30:fail", "K8S_EVICT_GRACE=30"}, ""},
+		{"an unknown wish about nodes", []string{"K8S_NODES=mine"}, "--k8s-nodes=mine"},
+		{"too long a wait for pods", []string{"K8S_EVICT_TIMEOUT=61"}, "--k8s-evict-timeout=61"},
+		{"another user", []string{"K8S_REGISTER=a:8888", "UID=2", "GID=1"}, "user bin may not have services"},
+		{"a group", []string{"K8S_REGISTER=name=a,port=8888,ns=biology", "UID=2", "GID=2"}, ""},
+		{"an account", []string{"K8S_REGISTER=name=a,port=8888,ns=biology", "UID=1", "GID=1", "ACCOUNT=P1"}, ""},
+		{"another account", []string{"K8S_REGISTER=name=a,port=8888,ns=biology", "UID=1", "GID=1", "ACCOUNT=p2"}, "namespace biology"},
+		{"an account that is not known", []string{"K8S_REGISTER=name=a,port=8888,ns=biology", "UID=1", "GID=1"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fields := wire.Fields{wire.KeyConfig: s.config, wire.KeyUID: "1", wire.KeyGID: "1", wire.KeyAccount: "none"}
+			for _, field := range tt.fields {
+				key, value, _ := strings.Cut(field, "=")
+				fields[key] = value
+			}
+			if strings.HasSuffix(tt.name, "not known") {
+				delete(fields, wire.KeyAccount)
+			}
+			code, reply := Run(t.Context(), "k8s_submit", fields)
+			if tt.want == "" {
+				assert.Equal(t, wire.OK, code, reply[wire.KeyMessage])
+				assert.Empty(t, reply[wire.KeyMessage])
+				return
+			}
+			assert.Equal(t, wire.Refused, code)
+			assert.Contains(t, reply[wire.KeyMessage], tt.want)
+			oneLine(t, reply[wire.KeyMessage])
+		})
+	}
+}
+
+func TestASubmissionOfWhichTheRulesAreNotKnownIsJudgedBySyntaxOnly(t *testing.T) {
+	s := newSite(t, "/nonexistent", rulesOfDaemon)
+	for name, fields := range map[string]wire.Fields{
+		"no configuration":     {wire.KeyConfig: "/nonexistent/slurmk8s.toml", wire.KeyUID: "1", wire.KeyGID: "1"},
+		"a mistake in it":      {wire.KeyConfig: s.write("bad.toml", "x = 1\n"), wire.KeyUID: "1", wire.KeyGID: "1"},
+		"a uid without a name": {wire.KeyConfig: s.config, wire.KeyUID: "4294967294", wire.KeyGID: "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fields[wire.KeyRegister] = "a:22"
+			code, reply := Run(t.Context(), "k8s_submit", fields)
+			assert.Equal(t, wire.OK, code)
+			assert.True(t, strings.HasPrefix(reply[wire.KeyMessage], "judged on the node only: "), reply[wire.KeyMessage])
+			fields[wire.KeyRegister] = "a"
+			code, reply = Run(t.Context(), "k8s_submit", fields)
+			assert.Equal(t, wire.Refused, code)
+			assert.Contains(t, reply[wire.KeyMessage], "no port")
+		})
+	}
+}
+
+func TestASubmissionNamesItsUser(t *testing.T) {
+	s := newSite(t, "/nonexistent", rulesOfDaemon)
+	code, reply := Run(t.Context(), "k8s_submit", wire.Fields{wire.KeyConfig: s.config, wire.KeyRegister: "a:22"})
+	assert.Equal(t, wire.Failed, code)
+	assert.Contains(t, reply[wire.KeyMessage], "without UID")
+}
+
+func TestNodesOfAPartitionMayBeAskedForBeforeThePartitionIsKnown(t *testing.T) {
+	s := newSite(t, "/nonexistent", "[nodes]\nreclaim = \"none\"\nreclaim_partitions = [\"shared\"]\n")
+	fields := wire.Fields{wire.KeyConfig: s.config, wire.KeyUID: "1", wire.KeyGID: "1", wire.KeyNodesOption: "reclaim"}
+	code, reply := Run(t.Context(), "k8s_submit", fields)
+	assert.Equal(t, wire.OK, code, reply[wire.KeyMessage])
+}
