@@ -43,6 +43,7 @@ type Config struct {
 	Workflows  Workflows    `toml:"workflows"`
 	Services   Services     `toml:"services"`
 	Nodes      NodeSettings `toml:"nodes"`
+	Reconcile  Reconcile    `toml:"reconcile"`
 }
 
 // Kubernetes says how the API server is reached.
@@ -67,6 +68,17 @@ type Metrics struct {
 	// Textfile is the absolute path of a file in the directory of node_exporter's
 	// textfile collector, written by `slurmk8s reconcile`. Default: "", none.
 	Textfile string `toml:"textfile"`
+}
+
+// Reconcile bounds what one run of `slurmk8s reconcile` removes.
+type Reconcile struct {
+	// MaxRemovals is how many jobs a run may remove objects of, 1 to 1000000; a run
+	// that comes to more removes nothing, unless the next one comes to the same.
+	// Default: 50.
+	MaxRemovals int `toml:"max_removals"`
+	// MinAge is how long slurmctld must have been up, and an object must have existed,
+	// before the object is removed; 0s to 24h. Default: 1m.
+	MinAge Duration `toml:"min_age"`
 }
 
 // The values of Workflows.Submit.
@@ -161,8 +173,9 @@ func Default() *Config {
 			BusyWait:       Duration(5 * time.Second),
 			TransientGrace: Duration(60 * time.Second),
 		},
-		Services: defaultServices(),
-		Nodes:    defaultNodes(),
+		Services:  defaultServices(),
+		Nodes:     defaultNodes(),
+		Reconcile: Reconcile{MaxRemovals: 50, MinAge: Duration(time.Minute)},
 	}
 }
 

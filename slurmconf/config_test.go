@@ -120,6 +120,9 @@ units = ["kubelet.service"]
 units_timeout = "16s"
 dbus_socket = "/a/bus"
 parallel = 3
+[reconcile]
+max_removals = 7
+min_age = "17s"
 `))
 	require.NoError(t, err)
 	s := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
@@ -156,6 +159,7 @@ parallel = 3
 			Settle: 0, APITimeout: s(15), OnError: "proceed",
 			Kubelet: "stop", Units: []string{"kubelet.service"}, UnitsTimeout: s(16), DBusSocket: "/a/bus", Parallel: 3,
 		},
+		Reconcile: Reconcile{MaxRemovals: 7, MinAge: s(17)},
 	}, c)
 }
 

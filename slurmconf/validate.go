@@ -61,6 +61,9 @@ func (d *document) validate(c *Config) error {
 	if err := d.validateServices(&c.Services); err != nil {
 		return err
 	}
+	if n := c.Reconcile.MaxRemovals; n < 1 || n > 1000000 {
+		return d.invalid("reconcile.max_removals", "%d is out of range, 1 to 1000000", n)
+	}
 	return d.validateNodes(&c.Nodes)
 }
 
@@ -127,6 +130,7 @@ func (d *document) checkDurations(c *Config) error {
 		{"nodes.max_evict_timeout", n.MaxEvictTimeout, 0, 24 * time.Hour},
 		{"nodes.settle", n.Settle, 0, time.Minute},
 		{"nodes.api_timeout", n.APITimeout, time.Second, 5 * time.Minute},
+		{"reconcile.min_age", c.Reconcile.MinAge, 0, 24 * time.Hour},
 		{"nodes.units_timeout", n.UnitsTimeout, time.Second, 10 * time.Minute},
 	} {
 		if v.value.Std() < v.min || v.value.Std() > v.max {

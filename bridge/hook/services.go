@@ -15,6 +15,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/bridge/rundir"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/wire"
@@ -127,7 +128,7 @@ func (c *call) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(marked, c.job.ID) {
+	if !slices.ContainsFunc(marked, func(m rundir.File) bool { return m.ID == c.job.ID }) {
 		return nil // its steps cleaned up, or had nothing
 	}
 	namespaces, err := marks.Namespaces(c.job.ID)

@@ -161,20 +161,7 @@ func (d Dir) Namespaces(job uint32) ([]string, error) {
 }
 
 // Jobs are the jobs that have a mark here.
-func (d Dir) Jobs() ([]uint32, error) {
-	files, err := os.ReadDir(string(d))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var jobs []uint32
-	for _, f := range files {
-		number, ok := strings.CutPrefix(f.Name(), "job.")
-		if id, err := strconv.ParseUint(number, 10, 32); ok && err == nil {
-			jobs = append(jobs, uint32(id))
-		}
-	}
-	return jobs, err
-}
+func (d Dir) Jobs() ([]rundir.File, error) { return rundir.Jobs(string(d), "job.") }
 
 // locked runs f while no other process changes a mark.
 func (d Dir) locked(create bool, f func() error) error {

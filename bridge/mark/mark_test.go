@@ -34,7 +34,8 @@ func TestAMarkLivesAsLongAsItsServices(t *testing.T) {
 	assert.Equal(t, []string{"a", "b"}, names)
 	jobs, err = d.Jobs()
 	require.NoError(t, err)
-	assert.Equal(t, []uint32{12}, jobs)
+	require.Len(t, jobs, 1)
+	assert.Equal(t, uint32(12), jobs[0].ID)
 
 	require.NoError(t, d.Remove(12))
 	assert.NoFileExists(t, filepath.Join(string(d), "job.12"))

@@ -4,11 +4,13 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -17,6 +19,8 @@ type HeldNode struct {
 	Name      string // what Kubernetes calls it
 	SlurmName string // "" when the configuration does not tell
 	Holders   []Holder
+	// Changed is when we last changed the Node object; no holder is younger.
+	Changed time.Time
 }
 
 // Held lists the nodes that are held.
@@ -61,13 +65,22 @@ func (b *Bridge) HeldHere(ctx context.Context, slurmNode string) (HeldNode, erro
 }
 
 func (b *Bridge) held(node *unstructured.Unstructured) HeldNode {
-	h := HeldNode{Name: node.GetName(), SlurmName: b.slurmName(node)}
+	h := HeldNode{Name: node.GetName(), SlurmName: b.slurmName(node), Changed: changed(node)}
 	for _, holder := range readRecord(node).holders {
 		if holder.Cluster == b.Cluster {
 			h.Holders = append(h.Holders, holder)
 		}
 	}
 	return h
+}
+
+func changed(node *unstructured.Unstructured) (last time.Time) {
+	for _, entry := range node.GetManagedFields() {
+		if entry.Manager == kube.FieldManager && entry.Time != nil && entry.Time.After(last) {
+			last = entry.Time.Time
+		}
+	}
+	return last
 }
 
 // slurmName is Name the other way round, as far as that is possible.

@@ -127,11 +127,11 @@ func (l Local) reclaimed(but uint32) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, id := range jobs {
-		if id == but {
+	for _, job := range jobs {
+		if job.ID == but {
 			continue
 		}
-		held, err := l.Get(id)
+		held, err := l.Get(job.ID)
 		if err != nil {
 			return false, err
 		}

@@ -75,26 +75,10 @@ func (l Local) Get(job uint32) (*Held, error) {
 func (l Local) Remove(job uint32) error { return rundir.Remove(l.path(job)) }
 
 // Jobs are those that have a file.
-func (l Local) Jobs() ([]uint32, error) { return numbered(string(l), "holder.") }
+func (l Local) Jobs() ([]rundir.File, error) { return rundir.Jobs(string(l), "holder.") }
 
 // Refused are the jobs whose tasks fail on this node.
-func Refused(runDir string) ([]uint32, error) { return numbered(runDir, "refuse.") }
-
-// numbered are the jobs of which there is a file in a directory.
-func numbered(dir, prefix string) ([]uint32, error) {
-	files, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var jobs []uint32
-	for _, f := range files {
-		number, ok := strings.CutPrefix(f.Name(), prefix)
-		if id, err := strconv.ParseUint(number, 10, 32); ok && err == nil {
-			jobs = append(jobs, uint32(id))
-		}
-	}
-	return jobs, err
-}
+func Refused(runDir string) ([]rundir.File, error) { return rundir.Jobs(runDir, "refuse.") }
 
 // Lock keeps other hooks of this node out, until unlock or the end of the process.
 func (l Local) Lock(ctx context.Context) (unlock func(), err error) {

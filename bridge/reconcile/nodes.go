@@ -5,187 +5,108 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
-	"slurmk8s.io/slurmk8s/bridge/slurm"
+	"slurmk8s.io/slurmk8s/bridge/rundir"
 )
 
-// NodeOptions say where nodes are looked for.
-type NodeOptions struct {
+// Nodes is the duty of nodes that jobs take from Kubernetes, for all nodes.
+type Nodes struct {
 	Bridge *node.Bridge
-	Slurm  slurm.Commands
-	// Confirm is how long after its first answer Slurm is asked again, and Young is how
-	// long after its start slurmctld is not believed that a job is over. Zero: the
-	// defaults.
-	Confirm, Young time.Duration
-	DryRun         bool // only report
-	Log            *logrus.Entry
 }
 
-// The defaults of NodeOptions. A slurmctld that was just started has its jobs from its
-// files, but nodes that did not register yet.
-const (
-	confirmAfter = 2 * time.Second
-	youngFor     = time.Minute
-)
-
-// claim is one job that holds one node.
-type claim struct {
-	node.HeldNode
-	holder node.Holder
-}
-
-// Nodes gives back the nodes of jobs that are not on them any more: the node or slurmd
-// died, so that no epilog ran, or the API server was down during it. When Slurm does
-// not answer, or has just begun to, nothing is touched.
-func Nodes(ctx context.Context, o NodeOptions) ([]Result, error) {
-	// First the nodes, then the jobs: a job has its nodes before it takes them.
-	held, err := o.Bridge.Held(ctx)
-	if err != nil {
-		return nil, err
+// List returns the jobs that hold nodes, on each node.
+func (n Nodes) List(ctx context.Context) ([]Object, error) {
+	held, err := n.Bridge.Held(ctx)
+	if kube.Is(err, kube.Denied) {
+		return nil, fmt.Errorf("nodes are not looked at, each gives itself back by \"slurmk8s reconcile\" there: %w: %w", ErrHidden, err)
 	}
-	var claims []claim
+	var objects []Object
 	for _, h := range held {
 		for _, holder := range h.Holders {
-			claims = append(claims, claim{h, holder})
+			objects = append(objects, nodeObject(h, holder, h.Changed, func(ctx context.Context) error { return drop(ctx, n.Bridge, h.Name, holder) }))
 		}
 	}
-	over, err := o.over(ctx, claims, func() (func(claim) bool, error) {
-		placed, err := o.Slurm.Placement(ctx)
-		return func(c claim) bool {
-			nodes, runs := placed[c.holder.JobID]
-			return runs && (c.SlurmName == "" || on(nodes, c.SlurmName))
-		}, err
-	})
-	return o.release(over, err, func(c claim) error { return o.drop(ctx, c) })
+	return objects, err
 }
 
-// Here does on one node what the epilogs of its jobs could not. It asks Slurm for the
-// jobs that hold the node, and for no others.
-func Here(ctx context.Context, o NodeOptions, local node.Local, runDir, slurmNode string) ([]Result, error) {
-	held, err := o.Bridge.HeldHere(ctx, slurmNode)
+// nodeObject is one job's on one node. The jobs of a node give it back one after
+// another: the last one starts what was stopped for all.
+func nodeObject(h node.HeldNode, holder node.Holder, made time.Time, remove func(context.Context) error) Object {
+	return Object{Name: "hold of node " + cmp.Or(h.Name, h.SlurmName), JobID: holder.JobID, Made: made,
+		Allocation: true, Node: h.SlurmName, Chain: h.Name + " " + h.SlurmName, Remove: remove}
+}
+
+func drop(ctx context.Context, bridge *node.Bridge, name string, holder node.Holder) error {
+	return bridge.Drop(ctx, name, func(h node.Holder) bool { return h == holder })
+}
+
+// ThisNode is the same duty on one node: what the epilogs of its jobs could not do.
+type ThisNode struct {
+	Bridge *node.Bridge
+	RunDir string
+	Node   string // by its name in Slurm
+	Log    *logrus.Entry
+}
+
+// List returns the jobs that hold this node, by its object in Kubernetes or by its own
+// files: a job that was killed before it was a holder, or refused, is to be seen in
+// the files only.
+func (n ThisNode) List(ctx context.Context) ([]Object, error) {
+	held, err := n.Bridge.HeldHere(ctx, n.Node)
 	if err != nil {
 		return nil, err
 	}
-	var claims []claim
-	for _, holder := range held.Holders {
-		claims = append(claims, claim{held, holder})
-	}
+	local := node.LocalIn(n.RunDir)
 	noted, err := local.Jobs()
 	if err != nil {
 		return nil, err
 	}
-	refused, err := node.Refused(runDir)
+	refused, err := node.Refused(n.RunDir)
 	if err != nil {
 		return nil, err
 	}
-	// Noted, but killed before it was a holder, or refused: nothing to see in Kubernetes.
-	for _, id := range append(noted, refused...) {
-		if slices.ContainsFunc(claims, func(c claim) bool { return c.holder.JobID == id }) {
+	files := append(noted, refused...)
+	var objects []Object
+	add := func(holder node.Holder) {
+		since := held.Changed // after a boot, which empties run_dir
+		if at := slices.IndexFunc(files, func(f rundir.File) bool { return f.ID == holder.JobID }); at >= 0 {
+			since = files[at].Made
+		}
+		objects = append(objects, nodeObject(held, holder, since, func(ctx context.Context) error { return n.giveBack(ctx, local, held.Name, holder) }))
+	}
+	for _, holder := range held.Holders {
+		add(holder)
+	}
+	for _, f := range files {
+		if slices.ContainsFunc(objects, func(o Object) bool { return o.JobID == f.ID }) {
 			continue
 		}
-		holder := node.Holder{Cluster: o.Bridge.Cluster, JobID: id}
-		if note, err := local.Get(id); err != nil {
-			o.Log.Warn(err)
+		holder := node.Holder{Cluster: n.Bridge.Cluster, JobID: f.ID}
+		if note, err := local.Get(f.ID); err != nil {
+			n.Log.Warn(err)
 		} else if note != nil {
 			holder = note.Holder
 		}
-		claims = append(claims, claim{held, holder})
+		add(holder)
 	}
-	over, err := o.over(ctx, claims, func() (func(claim) bool, error) {
-		runs := map[uint32]bool{}
-		for _, c := range claims {
-			nodes, err := o.Slurm.NodesOf(ctx, c.holder.JobID)
-			if err != nil {
-				return nil, err
-			}
-			runs[c.holder.JobID] = on(nodes, slurmNode)
-		}
-		return func(c claim) bool { return runs[c.holder.JobID] }, nil
-	})
-	return o.release(over, err, func(c claim) error {
-		// That run of the job and no later one, which may begin here at this moment.
-		if err := o.Bridge.GiveBack(ctx, local, c.holder.JobID, c.holder.Restarts); err != nil {
+	return objects, nil
+}
+
+// giveBack gives back that run of the job and no later one, which may begin here at
+// this moment.
+func (n ThisNode) giveBack(ctx context.Context, local node.Local, name string, holder node.Holder) error {
+	if err := n.Bridge.GiveBack(ctx, local, holder.JobID, holder.Restarts); err != nil {
+		return err
+	}
+	if name != "" {
+		if err := drop(ctx, n.Bridge, name, holder); err != nil {
 			return err
 		}
-		if c.Name != "" {
-			if err := o.drop(ctx, c); err != nil {
-				return err
-			}
-		}
-		return node.Unrefuse(runDir, c.holder.JobID)
-	})
-}
-
-func (o NodeOptions) drop(ctx context.Context, c claim) error {
-	return o.Bridge.Drop(ctx, c.Name, func(h node.Holder) bool { return h == c.holder })
-}
-
-// on compares as Kubernetes writes names: in lower case.
-func on(nodes []string, name string) bool {
-	return slices.ContainsFunc(nodes, func(n string) bool { return strings.EqualFold(n, name) })
-}
-
-// over are the claims whose job does not hold its node, by two answers of a Slurm that
-// has been up for a while.
-func (o NodeOptions) over(ctx context.Context, claims []claim, ask func() (func(claim) bool, error)) ([]claim, error) {
-	for round := range 2 {
-		if len(claims) == 0 {
-			return nil, nil
-		}
-		if round > 0 && pause(ctx, orDefault(o.Confirm, confirmAfter)) != nil {
-			return nil, ctx.Err()
-		}
-		runs, err := ask()
-		if err != nil {
-			return nil, fmt.Errorf("nothing was touched, since Slurm's jobs are unknown: %w", err)
-		}
-		claims = slices.DeleteFunc(slices.Clone(claims), runs)
-		if len(claims) == 0 {
-			return nil, nil
-		}
-		started, err := o.Slurm.Started(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("nothing was touched, since Slurm's jobs are unknown: %w", err)
-		}
-		if young := orDefault(o.Young, youngFor); time.Since(started) < young {
-			o.Log.Infof("slurmctld was started less than %s ago: nothing is decided yet", young)
-			return nil, nil
-		}
 	}
-	return claims, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
-}
-
-func (o NodeOptions) release(over []claim, err error, release func(claim) error) ([]Result, error) {
-	var results []Result
-	for _, c := range over {
-		result := Result{Object: "hold of node " + cmp.Or(c.Name, c.SlurmName), JobID: c.holder.JobID}
-		if !o.DryRun {
-			result.Err = release(c)
-		}
-		results = append(results, result)
-	}
-	return results, err
+	return node.Unrefuse(n.RunDir, holder.JobID)
 }

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -74,6 +76,32 @@ func Remove(path string) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// File is a file of a job: PREFIX<id>.
+type File struct {
+	ID   uint32
+	Made time.Time // when it was last written
+}
+
+// Jobs are the files of jobs in a directory. A directory that does not exist has none.
+func Jobs(dir, prefix string) ([]File, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var files []File
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), prefix)
+		id, err := strconv.ParseUint(number, 10, 32)
+		if !ok || err != nil {
+			continue
+		}
+		if info, err := e.Info(); err == nil { // else it is gone by now
+			files = append(files, File{uint32(id), info.ModTime()})
+		}
+	}
+	return files, nil
 }
 
 // Lock waits until no other process holds the lock, or until ctx ends. The lock ends

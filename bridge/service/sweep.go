@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -143,6 +144,15 @@ type Left struct {
 
 // Object is "service ns/name".
 func (l Left) Object() string { return object(l.gvr, l.object.GetNamespace(), l.object.GetName()) }
+
+// Namespace is that of the object.
+func (l Left) Namespace() string { return l.object.GetNamespace() }
+
+// Made is when the object was made.
+func (l Left) Made() time.Time { return l.object.GetCreationTimestamp().Time }
+
+// IsLease tells that it is what the job's other objects are found by.
+func (l Left) IsLease() bool { return l.gvr == anchor.Leases }
 
 // List returns all objects of this cluster's jobs in a namespace ("" is every
 // one), in the order in which they are to be removed: endpoints, Services, Leases.

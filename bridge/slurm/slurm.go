@@ -6,7 +6,6 @@ package slurm
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -144,36 +143,4 @@ func (c Commands) Cancel(ctx context.Context, id uint32) error {
 	}
 	_, err = c.run(ctx, "scancel", target)
 	return err
-}
-
-// over are the states in which a job will run no more. A job that is over but
-// still has its data staged out is in state STAGE_OUT for squeue.
-var over = map[string]bool{
-	"BOOT_FAIL": true, "CANCELLED": true, "COMPLETED": true, "DEADLINE": true, "FAILED": true,
-	"NODE_FAIL": true, "OUT_OF_MEMORY": true, "PREEMPTED": true, "REVOKED": true, "TIMEOUT": true,
-}
-
-// LiveJobs returns the ids of the jobs that are not over. An error means that
-// nothing is known, not that no job lives. Without --all, SlurmUser would not see
-// the jobs of hidden partitions.
-func (c Commands) LiveJobs(ctx context.Context) (map[uint32]bool, error) {
-	out, err := c.run(ctx, "squeue", "--noheader", "--all", "--array", "--states=all", "--format=%A %T")
-	if err != nil {
-		return nil, err
-	}
-	live := map[uint32]bool{}
-	for line := range strings.Lines(out) {
-		words := strings.Fields(line)
-		if len(words) != 2 {
-			return nil, fmt.Errorf("squeue: cannot read %q", strings.TrimSpace(line))
-		}
-		id, err := strconv.ParseUint(words[0], 10, 32)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("squeue: cannot read %q", strings.TrimSpace(line)), err)
-		}
-		if !over[words[1]] {
-			live[uint32(id)] = true
-		}
-	}
-	return live, nil
 }

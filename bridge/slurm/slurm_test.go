@@ -129,65 +129,29 @@ func TestNodes(t *testing.T) {
 	}
 }
 
-func TestLiveJobs(t *testing.T) {
-	tests := []struct {
-		name, squeue string
-		want         []uint32
-		fails        string
-	}{
-		{"no jobs", "", nil, ""},
-		{"live and over", "1 RUNNING\n2 COMPLETED\n3 PENDING\n4 CANCELLED\n5 FAILED\n6 TIMEOUT\n7 NODE_FAIL", []uint32{1, 3}, ""},
-		{"an array: pending tasks share an id, one is over", "10 PENDING\n10 PENDING\n11 COMPLETED\n12 RUNNING", []uint32{10, 12}, ""},
-		{"staging out, completing, configuring, requeued and held are not over",
-			"1 STAGE_OUT\n2 COMPLETING\n3 CONFIGURING\n4 REQUEUED\n5 REQUEUE_HOLD\n6 SPECIAL_EXIT\n7 SUSPENDED", []uint32{1, 2, 3, 4, 5, 6, 7}, ""},
-		{"a state of the future counts as live", "1 SOMETHING_NEW", []uint32{1}, ""},
-		{"an error in the middle: nothing is known", "1 RUNNING\nslurm_load_jobs error: x\n2 RUNNING", nil, "squeue: cannot read"},
-		{"two words that are no job", "hello world", nil, "squeue: cannot read"},
-		{"an id that is none", "-1 RUNNING", nil, "squeue: cannot read"},
-		{"a line that was cut", "1 RUNNING\n2", nil, "squeue: cannot read"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			script(t, dir, "squeue", "printf '%s' '"+tt.squeue+"'")
-			live, err := Commands{Dir: dir}.LiveJobs(t.Context())
-			if tt.fails != "" {
-				require.ErrorContains(t, err, tt.fails)
-				assert.Nil(t, live)
-				return
-			}
-			require.NoError(t, err)
-			assert.Len(t, live, len(tt.want))
-			for _, id := range tt.want {
-				assert.True(t, live[id], id)
-			}
-		})
-	}
-}
-
 // SlurmUser, unlike root, does not see them without --all: reconcile would end
 // the Workflow of a job that runs.
 func TestTheJobsOfHiddenPartitionsAreSeen(t *testing.T) {
 	dir := t.TempDir()
-	script(t, dir, "squeue", `echo "1 RUNNING"; for a; do [ "$a" = --all ] && echo "2 RUNNING"; done; true`)
-	live, err := Commands{Dir: dir}.LiveJobs(t.Context())
+	script(t, dir, "squeue", `echo "1|RUNNING|a|c1"; for a; do [ "$a" = --all ] && echo "2|RUNNING|a|c1"; done; true`)
+	jobs, err := Commands{Dir: dir}.Jobs(t.Context(), nil)
 	require.NoError(t, err)
-	assert.True(t, live[2])
+	assert.Contains(t, jobs, uint32(2))
 }
 
 func TestACommandThatFails(t *testing.T) {
 	tests := []struct{ name, body, want string }{
 		{"its last words", "echo first >&2; echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
-			"squeue --noheader --all --array --states=all --format=%A %T: slurm_load_jobs error: Unable to contact slurm controller"},
+			"squeue --noheader --all --array --states=all --format=%A|%T|%u|%N: slurm_load_jobs error: Unable to contact slurm controller"},
 		{"without words", "exit 3", "exit status 3"},
-		{"output before a failure is not believed", "echo '1 RUNNING'; exit 1", "exit status 1"},
+		{"output before a failure is not believed", "echo '1|RUNNING|a|c1'; exit 1", "exit status 1"},
 		{"a signal", "kill -9 $$", "signal: killed"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			script(t, dir, "squeue", tt.body)
-			_, err := Commands{Dir: dir}.LiveJobs(t.Context())
+			_, err := Commands{Dir: dir}.Jobs(t.Context(), nil)
 			require.ErrorContains(t, err, tt.want)
 			assert.NotContains(t, err.Error(), "\n")
 			var failed *CommandError
@@ -209,7 +173,7 @@ func TestACommandThatHangsEndsWithTheDeadline(t *testing.T) {
 			defer cancel()
 			done := make(chan error, 1)
 			go func() {
-				_, err := Commands{Dir: dir}.LiveJobs(ctx)
+				_, err := Commands{Dir: dir}.Jobs(ctx, nil)
 				done <- err
 			}()
 			select {
@@ -236,10 +200,10 @@ func endChild(pidFile string) {
 
 func TestAMissingCommandIsNamedWithTheSetting(t *testing.T) {
 	dir := t.TempDir()
-	_, err := Commands{Dir: dir}.LiveJobs(t.Context())
+	_, err := Commands{Dir: dir}.Jobs(t.Context(), nil)
 	require.EqualError(t, err, "squeue is not in "+dir+": set slurm_bin_dir")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "squeue"), nil, 0o644))
-	_, err = Commands{Dir: dir}.LiveJobs(t.Context())
+	_, err = Commands{Dir: dir}.Jobs(t.Context(), nil)
 	require.ErrorContains(t, err, "set slurm_bin_dir", "a file that cannot be run is none")
 }
 
@@ -249,7 +213,7 @@ func TestTheEnvironmentOfACommandIsOurs(t *testing.T) {
 	}
 	dir := t.TempDir()
 	script(t, dir, "squeue", "env >"+filepath.Join(dir, "env"))
-	_, err := Commands{Dir: dir, Conf: "/etc/slurm-x/slurm.conf"}.LiveJobs(t.Context())
+	_, err := Commands{Dir: dir, Conf: "/etc/slurm-x/slurm.conf"}.Jobs(t.Context(), nil)
 	require.NoError(t, err)
 	env, err := os.ReadFile(filepath.Join(dir, "env"))
 	require.NoError(t, err)

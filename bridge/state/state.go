@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"slurmk8s.io/slurmk8s/bridge/rundir"
 )
 
 // Dir is state_dir of slurmk8s.toml. It must exist and belong to SlurmUser.
@@ -107,21 +109,7 @@ func (d Dir) WriteJudged(id uint32, script []byte) error {
 func (d Dir) RemoveJob(id uint32) error { return os.RemoveAll(d.job(id)) }
 
 // Jobs returns the jobs that have files here.
-func (d Dir) Jobs() ([]uint32, error) {
-	entries, err := os.ReadDir(string(d))
-	if err != nil {
-		return nil, err
-	}
-	var ids []uint32
-	for _, e := range entries {
-		number, ok := strings.CutPrefix(e.Name(), "job.")
-		id, err := strconv.ParseUint(number, 10, 32)
-		if ok && err == nil {
-			ids = append(ids, uint32(id))
-		}
-	}
-	return ids, nil
-}
+func (d Dir) Jobs() ([]rundir.File, error) { return rundir.Jobs(string(d), "job.") }
 
 // Breaker remembers that Kubernetes did not answer, so that a dead API server
 // costs slurmctld one deadline and not one for every submission. It is a file:

@@ -95,8 +95,6 @@ func TestAFailedWriteKeepsTheOldFileAndLeavesNothing(t *testing.T) {
 func TestWithoutAStateDirTheErrorNamesIt(t *testing.T) {
 	_, err := Dir("/nonexistent/state").WriteEnv(7, nil)
 	require.ErrorContains(t, err, "/nonexistent/state/job.7")
-	_, err = Dir("/nonexistent/state").Jobs()
-	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 func TestJobs(t *testing.T) {
@@ -108,15 +106,19 @@ func TestJobs(t *testing.T) {
 	for _, other := range []string{"breaker", "job.x", "job.", "job.4294967296", "job.-1", "pools.json"} {
 		require.NoError(t, os.WriteFile(filepath.Join(string(d), other), nil, 0o600))
 	}
-	ids, err := d.Jobs()
-	require.NoError(t, err)
-	assert.ElementsMatch(t, []uint32{7, 4294967295}, ids)
+	ids := func() (ids []uint32) {
+		files, err := d.Jobs()
+		require.NoError(t, err)
+		for _, f := range files {
+			ids = append(ids, f.ID)
+		}
+		return ids
+	}
+	assert.ElementsMatch(t, []uint32{7, 4294967295}, ids())
 
 	require.NoError(t, d.RemoveJob(7))
 	require.NoError(t, d.RemoveJob(7), "a second time there is nothing to do")
-	ids, err = d.Jobs()
-	require.NoError(t, err)
-	assert.Equal(t, []uint32{4294967295}, ids)
+	assert.Equal(t, []uint32{4294967295}, ids())
 }
 
 // age makes the breaker's file older.

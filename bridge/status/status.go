@@ -229,7 +229,7 @@ func (c *collector) slurm(ctx context.Context) {
 		if known, ok := jobs[id]; ok {
 			job.Slurm, job.User = known.State, cmp.Or(job.User, known.User)
 		}
-		if known, ok := jobs[id]; len(job.Objects) > 0 && (!ok || known.Over) {
+		if known, ok := jobs[id]; len(job.Objects) > 0 && (!ok || known.Over()) {
 			c.note("job %d is over but holds objects: reconcile removes them, or \"slurmk8s cleanup %d\" now", id, id)
 		}
 	}

@@ -18,7 +18,7 @@ func ForUser(ctx context.Context, commands slurm.Commands, cluster string, who *
 	}
 	c := collector{jobs: map[uint32]*Job{}}
 	for _, job := range jobs {
-		if job.ID == id || id == 0 && !job.Over {
+		if job.ID == id || id == 0 && !job.Over() {
 			c.jobs[job.ID] = &Job{ID: job.ID, User: job.User, Slurm: job.State}
 		}
 	}

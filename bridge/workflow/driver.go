@@ -6,7 +6,7 @@ package workflow
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"os"
 	"strconv"
 	"time"
@@ -52,11 +52,14 @@ type Driver struct {
 	version   schema.GroupVersion
 }
 
+// ErrNoDWS says that Kubernetes does not serve DWS's API.
+var ErrNoDWS = errors.New("DWS is not installed in Kubernetes: no API group " + group)
+
 // New finds the version of DWS that the server prefers.
 func New(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, log *logrus.Entry) (*Driver, error) {
 	version, err := client.PreferredVersion(ctx, group)
 	if kube.Is(err, kube.Unserved) {
-		return nil, fmt.Errorf("DWS is not installed in Kubernetes: no API group %s", group)
+		return nil, ErrNoDWS
 	}
 	if err != nil {
 		return nil, err

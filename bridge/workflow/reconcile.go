@@ -3,21 +3,24 @@ package workflow
 import (
 	"context"
 	"strconv"
-	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
-
-	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
 // Left is a Workflow of this cluster.
 type Left struct {
 	JobID uint32
 	State string // what it is asked to be in
-	o     *object
+	Made  time.Time
+	// TornDown tells that DWS is done with its Teardown.
+	TornDown bool
+	// CannotRun tells that a driver failed for good before the job could start.
+	CannotRun bool
+
+	o *object
 }
 
 // Name is "workflow NAMESPACE/NAME".
@@ -50,7 +53,10 @@ func (d *Driver) List(ctx context.Context) ([]Left, error) {
 				d.log.Warnf("%s has our labels but not the name of its job: left alone", o)
 				continue
 			}
-			all = append(all, Left{JobID: uint32(id), State: string(o.Desired), o: o})
+			all = append(all, Left{
+				JobID: uint32(id), State: string(o.Desired), Made: page.Items[i].GetCreationTimestamp().Time,
+				TornDown: o.reached(Teardown), CannotRun: o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std()), o: o,
+			})
 		}
 		if options.Continue = page.GetContinue(); options.Continue == "" {
 			return all, nil
@@ -58,25 +64,9 @@ func (d *Driver) List(ctx context.Context) ([]Left, error) {
 	}
 }
 
-// atOnce is how many Workflows are torn down at the same time.
-const atOnce = 16
-
-// Dispose tears Workflows down and deletes them, each within limit, and returns
-// an error, or nil, for each.
-func (d *Driver) Dispose(ctx context.Context, left []Left, limit time.Duration) []error {
-	results := make([]error, len(left))
-	places := make(chan struct{}, atOnce)
-	var group sync.WaitGroup
-	for i, l := range left {
-		places <- struct{}{}
-		group.Go(func() {
-			defer func() { <-places }()
-			ctx, cancel := context.WithTimeout(ctx, limit)
-			defer cancel()
-			results[i] = safely.Do(func() error { return d.dispose(ctx, l.o, false) })
-			d.disposed(ctx, l, results[i])
-		})
-	}
-	group.Wait()
-	return results
+// Dispose tears a Workflow down and deletes it.
+func (d *Driver) Dispose(ctx context.Context, l Left) error {
+	err := d.dispose(ctx, l.o, false)
+	d.disposed(ctx, l, err)
+	return err
 }

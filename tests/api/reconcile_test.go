@@ -66,15 +66,15 @@ func TestReconcile(t *testing.T) {
 	foreign = append(foreign, misnamed.foreign(map[string]string{
 		"slurmk8s.io/managed-by": "slurmk8s", "slurmk8s.io/cluster": "hpc", "slurmk8s.io/job-id": "1"}))
 
-	s.jobs(fmt.Sprintf("%d COMPLETED", over.id), fmt.Sprintf("%d PENDING", live.id), fmt.Sprintf("%d STAGE_OUT", stagingOut.id))
+	s.jobs(fmt.Sprintf("%d|COMPLETED|ada|c1", over.id), fmt.Sprintf("%d|PENDING|ada|", live.id), fmt.Sprintf("%d|STAGE_OUT|ada|c1", stagingOut.id))
 	all := s.names()
 	liveBefore, stagingBefore := live.get(), stagingOut.get()
 
 	t.Run("when Slurm does not answer nothing is touched", func(t *testing.T) {
 		for name, body := range map[string]string{
 			"an error":                "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
-			"an error after a part":   fmt.Sprintf("echo '%d RUNNING'; exit 1", live.id),
-			"an answer that is cut":   fmt.Sprintf("echo '%d RUNNING'; echo 12", live.id),
+			"an error after a part":   fmt.Sprintf("echo '%d|RUNNING|ada|c1'; exit 1", live.id),
+			"an answer that is cut":   fmt.Sprintf("echo '%d|RUNNING|ada|c1'; echo 12", live.id),
 			"an answer of other kind": "echo 'JOBID STATE REASON'",
 		} {
 			s.write("squeue", "#!/bin/sh\n"+body+"\n", 0o755)
@@ -141,8 +141,8 @@ func TestReconcileForgetsTheFilesOfJobsThatAreOver(t *testing.T) {
 	for _, id := range []string{"job.7", "job.8"} {
 		require.NoError(t, os.Mkdir(filepath.Join(s.path("state"), id), 0o700))
 	}
-	s.jobs("8 RUNNING")
-	assert.Equal(t, result{0, "", ""}, s.reconcile())
+	s.jobs("8|RUNNING|ada|c1")
+	assert.Equal(t, result{0, fmt.Sprintf("files of job 7 in %s (job 7 is over): removed\n", s.path("state")), ""}, s.reconcile())
 	assert.NoDirExists(t, filepath.Join(s.path("state"), "job.7"))
 	assert.DirExists(t, filepath.Join(s.path("state"), "job.8"))
 }
@@ -175,13 +175,13 @@ func TestReconcileOfManyWorkflows(t *testing.T) {
 	close(numbers)
 	group.Wait()
 
-	s.jobs("1 RUNNING", "600 PENDING") // one of each page
-	r := s.reconcile("--dry-run")
+	s.jobs("1|RUNNING|ada|c1", "600|PENDING|ada|") // one of each page
+	r := s.reconcile("--dry-run", "--force")
 	assert.Equal(t, 0, r.status, r.stderr)
 	assert.Equal(t, count-2, strings.Count(r.stdout, "would be removed\n"))
 
 	begin := time.Now()
-	r = s.reconcile("--limit", "3m")
+	r = s.reconcile("--limit", "3m", "--force")
 	t.Logf("%d Workflows ended in %s", count-2, time.Since(begin).Round(time.Second))
 	assert.Equal(t, 0, r.status, r.stderr)
 	assert.Equal(t, []string{"bb1", "bb600"}, s.names())

@@ -55,6 +55,7 @@ func (c *cluster) newSite(t *testing.T, workflows ...string) *site {
 	s.write("burst_buffer.conf", "Directive=DW\nFlags=TeardownFailure\n", 0o644)
 	s.write("program", "#!/bin/sh\necho \"$@\" >>"+s.path("cancelled")+"\n", 0o755)
 	s.write("squeue", "#!/bin/sh\nexec cat "+s.path("jobs")+"\n", 0o755)
+	s.write("scontrol", "#!/bin/sh\necho BOOT_TIME = 1000\necho NEXT_JOB_ID = 10000\n", 0o755)
 	s.jobs()
 	s.configure(workflows...)
 	return s
@@ -88,13 +89,15 @@ kubeconfig = %q
 [log]
 level = "debug"
 file = %q
+[reconcile]
+min_age = "0s"
 [workflows]
 namespace = %q
 %s
 `, s.path("slurm.conf"), s.dir, s.path("state"), s.path("kubeconfig"), s.path("log"), s.namespace, strings.Join(workflows, "\n")), 0o644)
 }
 
-// jobs is what squeue prints: "12 RUNNING".
+// jobs is what squeue prints: "12|RUNNING|ada|c1".
 func (s *site) jobs(lines ...string) {
 	s.t.Helper()
 	s.write("jobs", strings.Join(append(lines, ""), "\n"), 0o644)

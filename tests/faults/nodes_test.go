@@ -48,16 +48,13 @@ func (w *world) nodeScenarios() []Scenario {
 	return all
 }
 
-// nodeLimit is --limit for nodes: Slurm is asked twice, 2 s apart.
-const nodeLimit = 6 * time.Second
-
 // slurmctldDeadline is what the times of configureNodes allow prolog-slurmctld, which
 // is told no other: requests, budgets, grace and its margin, and to undo it all.
 const slurmctldDeadline = 30 * time.Second
 
 func (w *world) nodeScenario(s nodeSituation) Scenario {
 	if s.deadline == 0 {
-		s.deadline = nodeLimit + hookDeadline/2
+		s.deadline = reconcileDeadline
 	}
 	scenario := Scenario{
 		Name: s.name, Deadline: s.deadline, Waits: s.deadline > hookDeadline,
@@ -183,16 +180,6 @@ func configureNodes(c *Job) error {
 	if err != nil {
 		return err
 	}
-	for command, script := range map[string]string{
-		"squeue": fmt.Sprintf("case \"$*\" in *'|%%N'*) echo '%d|RUNNING|%s-living,%s';; *) echo %d RUNNING;; esac",
-			livingJob, c.Namespace, nodesOf(c)[0], livingJob),
-		"scontrol": "echo 'BOOT_TIME = 1'", // of show config: it has been up since 1970
-		"scancel":  "exit 0",
-	} {
-		if err := os.WriteFile(c.Path("bin/"+command), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
-			return err
-		}
-	}
 	nodes := func(kubeconfig string) string {
 		return fmt.Sprintf("[services]\nrun_dir = %q\n[nodes]\nreclaim = \"all\"\nkubeconfig = %q\nsettle = \"0s\"\napi_timeout = \"4s\"\n"+
 			"min_evict_grace = \"1s\"\nevict_grace = \"1s\"\nevict_timeout = \"4s\"\n", c.Path(runDir), kubeconfig)
@@ -216,11 +203,11 @@ func release(w *world, c *Job) Command { return nodeHook(w, c, "k8s_job_epilog")
 
 func reconcileHere(w *world, c *Job) Command {
 	return Command{ForPeople: true, Env: []string{"PATH=/usr/bin:/bin", "SLURMD_NODENAME=" + nodesOf(c)[0]},
-		Argv: []string{w.program, "reconcile", "--config", c.Path("node.toml"), "--limit", nodeLimit.String()}}
+		Argv: []string{w.program, "reconcile", "--config", c.Path("node.toml"), "--limit", reconcileLimit.String()}}
 }
 
 func reconcileNodes(w *world, c *Job) Command {
-	return Command{ForPeople: true, Lines: 2, Argv: []string{w.program, "reconcile", "--config", c.Path("slurmk8s.toml"), "--limit", nodeLimit.String()}}
+	return Command{ForPeople: true, Lines: 2, Argv: []string{w.program, "reconcile", "--config", c.Path("slurmk8s.toml"), "--limit", reconcileLimit.String()}}
 }
 
 func slurmctldHook(w *world, c *Job, command string) Command {

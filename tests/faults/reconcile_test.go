@@ -7,9 +7,12 @@ import (
 	"time"
 )
 
-// reconcileLimit is --limit: what the requests before may take together, and
-// then one Teardown.
-const reconcileLimit = 3 * time.Second
+// reconcileLimit is --limit: what each duty's list may take, and then its removals.
+// Between them Slurm is asked twice, a second apart.
+const (
+	reconcileLimit    = 3 * time.Second
+	reconcileDeadline = 2*reconcileLimit + 2*time.Second
+)
 
 // reconcileScenarios end a Workflow whose job Slurm does not know any more,
 // beside one whose job lives.
@@ -17,7 +20,7 @@ func (w *world) reconcileScenarios() []Scenario {
 	lost := situation{name: "reconcile a lost job", at: "PreRun", env: true}
 	return []Scenario{{
 		Name:     lost.name,
-		Deadline: 2 * reconcileLimit,
+		Deadline: reconcileDeadline,
 		Setup: func(ctx context.Context, c *Job) error {
 			return w.prepare(ctx, c, lost, []string{"#DW Teardown action=complete delay=" + storageDelay})
 		},

@@ -88,8 +88,8 @@ func (w *world) serviceScenarios() []Scenario {
 		{name: "epilog of a killed step program", spec: both, act: afterKill, hook: epilog, next: reconcileNode},
 		{name: "epilog, another node serves", variant: true, spec: allNodes, before: registered("c2", allNodes), act: afterKill, hook: epilog, next: reconcileNode,
 			want: []string{slice("c2", "true"), "Lease slurm-CLUSTER-JOB ", "Service web of slurm-CLUSTER-JOB "}},
-		{name: "reconcile on a node", variant: true, spec: plain, act: afterKill, hook: reconcileNode, next: reconcileNode, deadline: 2 * reconcileLimit},
-		{name: "reconcile on the controller", variant: true, before: left(both), hook: reconcileAll, next: reconcileAll, deadline: 2 * reconcileLimit},
+		{name: "reconcile on a node", variant: true, spec: plain, act: afterKill, hook: reconcileNode, next: reconcileNode, deadline: reconcileDeadline},
+		{name: "reconcile on the controller", variant: true, before: left(both), hook: reconcileAll, next: reconcileAll, deadline: reconcileDeadline},
 	} {
 		all = append(all, w.serviceScenario(s))
 	}

@@ -359,6 +359,8 @@ request_timeout = "5s"
 [log]
 level = "debug"
 file = %q
+[reconcile]
+min_age = "0s"
 [services]
 run_dir = %q
 [nodes]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func deleted(event watch.Event) bool {
 // started so long ago.
 func (h *host) slurmctld(up time.Duration, lines string) {
 	h.slurm("squeue", "printf '%s' '"+lines+"'")
-	h.slurm("scontrol", fmt.Sprintf("echo 'BOOT_TIME               = %d'", time.Now().Add(-up).Unix()))
+	h.slurm("scontrol", fmt.Sprintf("echo 'BOOT_TIME               = %d'; echo 'NEXT_JOB_ID             = 1000'", time.Now().Add(-up).Unix()))
 }
 
 const gone = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
@@ -47,7 +48,7 @@ func TestReconcileOnANode(t *testing.T) {
 		t.Parallel()
 		h, _ := held(t)
 		for _, state := range []string{"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED"} {
-			h.slurmctld(time.Hour, fmt.Sprintf("12|%s|a0,%s", state, h.node))
+			h.slurmctld(time.Hour, fmt.Sprintf("12|%s|alice|a0,%s", state, h.node))
 			assert.Equal(t, "0 ", reconcile(h), state)
 			assert.True(t, h.cordoned(h.node), state)
 		}
@@ -55,7 +56,7 @@ func TestReconcileOnANode(t *testing.T) {
 	t.Run("one that is over does not", func(t *testing.T) {
 		t.Parallel()
 		h, before := held(t)
-		h.slurmctld(time.Hour, "12|COMPLETED|"+h.node)
+		h.slurmctld(time.Hour, "12|COMPLETED|alice|"+h.node)
 		assert.Equal(t, given(h), reconcile(h))
 		assert.Equal(t, before, h.state(h.node))
 		assert.Empty(t, h.files())
@@ -70,7 +71,7 @@ func TestReconcileOnANode(t *testing.T) {
 	})
 	t.Run("one that waits in the queue again, or runs elsewhere, does not", func(t *testing.T) {
 		t.Parallel()
-		for _, line := range []string{"12|PENDING|", "12|REQUEUED|", "12|RUNNING|elsewhere", "12|COMPLETING|elsewhere"} {
+		for _, line := range []string{"12|PENDING|alice|", "12|REQUEUED|alice|", "12|RUNNING|alice|elsewhere", "12|COMPLETING|alice|elsewhere"} {
 			h, before := held(t)
 			h.slurmctld(time.Hour, line)
 			assert.Equal(t, given(h), reconcile(h), line)
@@ -92,17 +93,28 @@ func TestReconcileOnANode(t *testing.T) {
 		assert.Contains(t, reconcile(h), "1 slurmk8s: nothing was touched, since Slurm's jobs are unknown: squeue ")
 		assert.True(t, h.cordoned(h.node))
 	})
-	t.Run("nor when it was started a moment ago", func(t *testing.T) {
+	t.Run("nor when the job took the node a moment ago", func(t *testing.T) {
 		t.Parallel()
 		h, _ := held(t)
-		h.slurmctld(10*time.Second, "")
+		text, err := os.ReadFile(h.config)
+		require.NoError(t, err)
+		h.write("slurmk8s.toml", 0o644, strings.Replace(string(text), `min_age = "0s"`, `min_age = "1m"`, 1))
+		h.slurm("squeue", gone)
 		assert.Equal(t, "0 ", reconcile(h))
 		assert.True(t, h.cordoned(h.node))
+		file := filepath.Join(h.dir, "run", "nodes", "holder.12")
+		require.NoError(t, os.Rename(file, file+".away")) // after a boot the Node object tells when
+		assert.Equal(t, "0 ", reconcile(h))
+		assert.True(t, h.cordoned(h.node))
+		require.NoError(t, os.Rename(file+".away", file))
+		then := time.Now().Add(-time.Hour)
+		require.NoError(t, os.Chtimes(file, then, then))
+		assert.Equal(t, given(h), reconcile(h))
 	})
 	t.Run("nor on one answer of two", func(t *testing.T) {
 		t.Parallel()
 		h, _ := held(t)
-		h.slurm("squeue", fmt.Sprintf("if mkdir %s/once 2>/dev/null; then true; else echo '12|RUNNING|%s'; fi", h.dir, h.node))
+		h.slurm("squeue", fmt.Sprintf("if mkdir %s/once 2>/dev/null; then true; else echo '12|RUNNING|alice|%s'; fi", h.dir, h.node))
 		assert.Equal(t, "0 ", reconcile(h))
 		assert.True(t, h.cordoned(h.node))
 	})
@@ -147,10 +159,10 @@ func TestReconcileOnTheController(t *testing.T) {
 	w.patchNode(j.nodes[2], `{"metadata":{"annotations":{"slurmk8s.io/holders":"other/12/0=reclaim"}}}`)
 	foreign := w.get(j.nodes[2])
 
-	j.slurmctld(time.Hour, "12|RUNNING|"+j.nodes[0]+","+j.nodes[1])
+	j.slurmctld(time.Hour, "12|RUNNING|alice|"+j.nodes[0]+","+j.nodes[1])
 	assert.Equal(t, "0 ", j.run("reconcile", "--config", j.config))
 	// Its second node is done with it.
-	j.slurmctld(time.Hour, "12|COMPLETING|"+j.nodes[0]+"\n13|RUNNING|"+j.nodes[1])
+	j.slurmctld(time.Hour, "12|COMPLETING|alice|"+j.nodes[0]+"\n13|RUNNING|alice|"+j.nodes[1])
 	assert.Equal(t, "0 hold of node "+j.nodes[1]+" (job 12 is over): removed", j.run("reconcile", "--config", j.config))
 	assert.True(t, w.cordoned(j.nodes[0]))
 	assert.Equal(t, before[j.nodes[1]], w.state(j.nodes[1]))

@@ -95,7 +95,7 @@ func TestDeadlinesHoldWhenNothingIsAnswered(t *testing.T) {
 func TestTwoProgramsAndOneName(t *testing.T) {
 	w := newWorld(t)
 	n := w.newNode(site{})
-	n.squeue(`printf '41 RUNNING\n42 RUNNING\n'`)
+	n.squeue(`printf '41|RUNNING|root|c1\n42|RUNNING|root|c1\n'`)
 	a := n.start(n.fields("JOB_ID=41", "K8S_REGISTER=name=x,port=8888,ready=none"))
 	b := n.start(n.fields("JOB_ID=42", "K8S_REGISTER=name=x,port=8888,ready=none"))
 	first, second := a.reply(), b.reply()

@@ -27,7 +27,7 @@ func TestHostileUsersAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	before := w.names()
 	n := w.newNode(site{rules: w.aliceOnly()})
-	n.squeue(`echo "77 RUNNING"`)
+	n.squeue(`echo "77|RUNNING|root|c1"`)
 	secret := n.write("secret", 0o600, "export EXTERNAL_SERVICE_NAME=mine\n")
 	link := filepath.Join(n.dir, "link")
 	require.NoError(t, os.Symlink(secret, link))

@@ -48,7 +48,7 @@ func TestAJobWhoseNumberCameRoundAgain(t *testing.T) {
 	left, err := old.Register(t.Context(), w.specs("name=a,port=8888,endpoints=both;b:8889"))
 	require.NoError(t, err)
 	n := w.newNode(site{})
-	n.squeue(`echo "12 RUNNING"`)
+	n.squeue(`echo "12|RUNNING|root|c1"`)
 	s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none")) // of uid 0
 	assert.Contains(t, s.reply(), "CODE=0")
 	assert.Equal(t, "0", w.get(service.Services, "a").GetAnnotations()["slurmk8s.io/uid"])

@@ -49,7 +49,7 @@ func TestReconcileRemovesTheServicesOfJobsThatAreOver(t *testing.T) {
 	assert.Contains(t, n.run("reconcile", "--config", n.config), "nothing was touched, since Slurm's jobs are unknown")
 	assert.Len(t, w.names(), all)
 
-	n.squeue(`printf '21 RUNNING\n22 PENDING\n23 COMPLETED\n26 RUNNING\n'`)
+	n.squeue(`printf '21|RUNNING|root|c1\n22|PENDING|root|\n23|COMPLETED|root|c1\n26|RUNNING|root|c1\n'`)
 	out := n.run("reconcile", "--config", n.config, "--dry-run")
 	assert.Regexp(t, `^0 `, out)
 	assert.Contains(t, out, fmt.Sprintf("service %s/s24 (job 24 is over): would be removed", w.namespace))
@@ -75,7 +75,7 @@ func TestReconcileOnANodeDoesWhatItsEpilogCouldNot(t *testing.T) {
 		require.NoError(t, s.cmd.Process.Kill())
 		_ = s.cmd.Wait()
 	}
-	n.squeue("echo 31 RUNNING")
+	n.squeue("echo '31|RUNNING|root|c1'")
 	run := func() string {
 		return n.runWith([]string{"SLURMD_NODENAME=c1"}, "reconcile", "--config", n.config)
 	}

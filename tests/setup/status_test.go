@@ -31,13 +31,14 @@ type operated struct {
 
 func newOperated(t *testing.T, namespace string) *operated {
 	t.Helper()
-	w := newWorld(t, "[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\""+namespace+"\"]")
+	w := newWorld(t, "[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\""+namespace+"\"]", "[reconcile]\nmin_age = \"0s\"")
 	sim, err := dwssim.Start(context.Background(), theServer.Config(), dwssim.Options{})
 	require.NoError(t, err)
 	t.Cleanup(sim.Stop)
 	w.setup()
 	o := &operated{w, namespace}
 	o.write("squeue", "#!/bin/sh\nexec cat "+w.path("jobs")+"\n", 0o755)
+	o.write("scontrol", "#!/bin/sh\necho BOOT_TIME = 1000\necho NEXT_JOB_ID = 1000\n", 0o755)
 	// The account's rights are in force.
 	eventually.True(t, "the rights of the account are in force", func() bool {
 		status, _, _ := w.run("status")
@@ -46,7 +47,7 @@ func newOperated(t *testing.T, namespace string) *operated {
 	return o
 }
 
-// jobs is what squeue answers: "12|RUNNING|alice".
+// jobs is what squeue answers: "12|RUNNING|alice|c1".
 func (o *operated) jobs(text string) { o.write("jobs", text, 0o644) }
 
 // workflow makes the Workflow of a job, as slurm_bb_setup does.
@@ -100,7 +101,7 @@ func TestStatusShowsWhatIsHeldForWhom(t *testing.T) {
 	o.services(job(12, "alice"), "jupyter:8888")
 	o.workflow(job(13, "bob"), "#DW Proposal action=error message=disk_full")
 	o.workflow(anchor.Job{Cluster: "other", ID: 99, User: "eve"}, "#DW Proposal action=complete") // another Slurm cluster's
-	o.jobs("12|RUNNING|alice\n14|PENDING|alice\n")
+	o.jobs("12|RUNNING|alice|c1\n14|PENDING|alice|\n")
 	eventually.True(t, "both Workflows are as far as they come", func() bool {
 		_, stdout, _ = o.run("status")
 		return len(matches(stdout, "Proposal, (ready|Error)")) == 2
@@ -151,7 +152,7 @@ func TestAUserSeesWhatSlurmTellsThem(t *testing.T) {
 		t.Skip("only root can become somebody else")
 	}
 	o := newOperated(t, "user-ns")
-	o.jobs("31|RUNNING|nobody\n")
+	o.jobs("31|RUNNING|nobody|c1\n")
 	o.write("scontrol", "#!/bin/sh\necho \"desiredState=PreRun currentState=PreRun status=Completed $*\"\n", 0o755)
 	as := func(args ...string) string {
 		cmd := exec.CommandContext(t.Context(), "setpriv", append([]string{"--reuid=65534", "--regid=65534", "--clear-groups", program}, args...)...)
@@ -179,7 +180,7 @@ func TestCleanupRemovesWhatOneJobLeft(t *testing.T) {
 		o.services(j, "web-"+j.User+":8888")
 		o.write("state/job."+bb(j.ID)[2:]+"/env", "A=1\n", 0o600)
 	}
-	o.jobs("42|RUNNING|bob\n41|COMPLETED|alice\n")
+	o.jobs("42|RUNNING|bob|c1\n41|COMPLETED|alice|c1\n")
 
 	status, stdout, _ := o.run("cleanup", "--dry-run", "41")
 	assert.Equal(t, 0, status)
@@ -208,11 +209,11 @@ func TestCleanupRemovesWhatOneJobLeft(t *testing.T) {
 	// A job that lives is kept, unless somebody insists.
 	status, _, stderr := o.run("cleanup", "42")
 	assert.Equal(t, 1, status)
-	assert.Contains(t, stderr, "nothing was touched: job 42 is RUNNING; scancel it first")
+	assert.Contains(t, stderr, "nothing was touched: job 42 is RUNNING (--force removes it all the same)")
 	o.write("squeue", "#!/bin/sh\nexit 1\n", 0o755)
 	status, _, stderr = o.run("cleanup", "42")
 	assert.Equal(t, 1, status)
-	assert.Contains(t, stderr, "Slurm does not say whether job 42 is over")
+	assert.Contains(t, stderr, "nothing was touched, since Slurm's jobs are unknown")
 	status, stdout, _ = o.run("cleanup", "--force", "42")
 	assert.Equal(t, 0, status)
 	assert.Contains(t, stdout, "workflow slurm/bb42: removed")

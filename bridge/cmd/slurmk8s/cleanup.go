@@ -8,29 +8,21 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
-	"slurmk8s.io/slurmk8s/bridge/node"
-	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
-	"slurmk8s.io/slurmk8s/bridge/service"
-	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/state"
-	"slurmk8s.io/slurmk8s/bridge/wire"
-	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 const cleanupHelp = `Usage: slurmk8s cleanup [--config FILE] [--dry-run] [--force] [--limit 60s] JOBID
 
-Removes now, on the controller, what is held in Kubernetes for one job that is over:
-its Workflow (after Teardown), services and hold on nodes. Reconcile does the same by
-itself for all jobs.
+Removes now, on the controller, what is kept in Kubernetes for one job that is over:
+its Workflow (after Teardown), services and holds on nodes. Reconcile does the same by
+itself for all jobs, and both go by the same evidence that the job is over.
 
   --dry-run     print what would be removed
   --force       also if the job is not over, or Slurm does not answer: the job loses
                 its storage, services and nodes under its feet
-  --limit TIME  how long a Teardown may take (default 60s)
+  --limit TIME  how long each duty may take to list, and to remove (default 60s)
 
 Exit status: 0 nothing is left, 1 something is, or nothing was touched.
 `
@@ -58,27 +50,16 @@ func runCleanup(ctx context.Context, args []string) int {
 	}
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "cleanup", "job": id})
-	ctx, cancel := context.WithTimeout(ctx, *limit+statusLimit)
-	defer cancel()
-
-	if !*force && !*dryRun {
-		if err := isOver(ctx, slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}, id); err != nil {
-			return failed(err)
-		}
-	}
 	client, err := operatorClient(cfg, "cleanup", log)
 	if err != nil {
 		return failed(err)
 	}
-	o, err := cleanupOptions(ctx, cfg, client, log)
-	if err != nil {
-		return failed(err)
-	}
-	o.DryRun, o.Limit = *dryRun, *limit
-	results, errs := reconcile.Cleanup(ctx, o, id)
+	results, errs := reconcile.Cleanup(ctx, reconcile.Options{
+		Duties: controllerDuties(cfg, client, log), Guard: guard(cfg), Limit: *limit, DryRun: *dryRun, Force: *force, Log: log,
+	}, id)
 	exit := exitOK
 	for _, err := range errs {
-		if errors.Is(err, reconcile.ErrNodesHidden) {
+		if errors.Is(err, reconcile.ErrHidden) {
 			fmt.Println("note:", err)
 			continue
 		}
@@ -88,57 +69,5 @@ func runCleanup(ctx context.Context, args []string) int {
 	if len(results) == 0 && exit == exitOK {
 		fmt.Printf("nothing is held for job %d\n", id)
 	}
-	return max(exit, reportCleanup(results, *dryRun, log))
-}
-
-// isOver refuses a job that may still need what is held for it.
-func isOver(ctx context.Context, commands slurm.Commands, id uint32) error {
-	jobs, err := commands.Jobs(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("nothing was touched, since Slurm does not say whether job %d is over: %w (--force does it all the same)", id, err)
-	}
-	if job, known := jobs[id]; known && !job.Over {
-		return fmt.Errorf("nothing was touched: job %d is %s; scancel it first (--force does it all the same)", id, job.State)
-	}
-	return nil
-}
-
-func cleanupOptions(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, log *logrus.Entry) (reconcile.CleanupOptions, error) {
-	o := reconcile.CleanupOptions{Local: state.Dir(cfg.StateDir)}
-	there, err := hasWorkflows(ctx, client)
-	if err == nil && there {
-		o.Driver, err = workflow.New(ctx, cfg, client, log)
-	}
-	if err != nil {
-		return o, err
-	}
-	if len(cfg.Services.Allow) > 0 {
-		o.Sweeper = &service.Sweeper{Kube: client, Cluster: cfg.Cluster, Log: log}
-		o.Namespaces = policy.Literal(&cfg.Services)
-		if policy.Patterns(&cfg.Services) {
-			o.Namespaces = []string{""}
-		}
-	}
-	if cfg.Nodes.Reclaims() {
-		o.Bridge = node.New(client, &cfg.Nodes, cfg.Cluster, log)
-	}
-	return o, nil
-}
-
-func reportCleanup(results []reconcile.Result, dryRun bool, log *logrus.Entry) int {
-	exit := exitOK
-	for _, r := range results {
-		text := r.Object + ": removed"
-		switch {
-		case dryRun:
-			text = r.Object + ": would be removed"
-		case r.Err != nil:
-			text = fmt.Sprintf("%s: left: %v", r.Object, r.Err)
-			exit = exitFailed
-		}
-		text = wire.OneLine(text)
-		fmt.Println(text)
-		log.Info(text)
-	}
-	return exit
+	return max(exit, report(results, *dryRun, false, log))
 }

@@ -2,40 +2,41 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"io"
-	"os"
-	"os/user"
-	"strconv"
+	"path/filepath"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
-	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
-	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/state"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/wire"
-	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-const reconcileHelp = `Usage: slurmk8s reconcile [--config FILE] [--node NAME] [--dry-run] [--limit 60s]
+const reconcileHelp = `Usage: slurmk8s reconcile [--config FILE] [--node NAME] [--dry-run] [--force]
+                          [--limit 60s] [--spread 0s]
 
-Ends the Workflows whose Slurm job is over and deletes them: what a cancelled
-hook, an API server that was down, or a failed teardown left behind. With rules for
-services, it also removes the services of jobs that run no more: on the controller
-those of all nodes, on a node what its epilogs could not. The same with nodes that
-jobs took from Kubernetes and did not give back. When Slurm does not answer, or was
-started a moment ago, nothing is touched.
+Removes what is kept in Kubernetes for jobs that are over: Workflows (after their
+Teardown), services, and holds on nodes. On the controller it does so for all jobs, on a
+node for what its own epilogs could not do.
 
-  --node NAME   only what is to be done on this node, which Slurm calls NAME
-  --dry-run     print what would be done
-  --limit TIME  how long one Teardown may take (default 60s)
+A job counts as over only if Slurm says so twice, if Slurm's counter of job ids has passed
+it, and if slurmctld has been up for a while. Otherwise nothing is touched. A run that
+would remove what is kept for very many jobs removes nothing; the next one does, if it
+comes to the same ([reconcile] in slurmk8s.toml).
+
+  --node NAME    only what is to be done on this node, which Slurm calls NAME
+  --dry-run      print what would be done
+  --force        also if it is very much at once
+  --limit TIME   how long each duty may take to list, and to remove (default 60s)
+  --spread TIME  before Slurm is asked, wait up to this long, each node another time: for
+                 HealthCheckProgram, which Slurm may start on all nodes at once
 
 Exit status: 0 nothing is left, 1 something is; each line says what and why.
 `
@@ -52,7 +53,9 @@ func flags(name string) (*flag.FlagSet, *string) {
 func runReconcile(ctx context.Context, args []string) int {
 	set, config := flags("reconcile")
 	dryRun := set.Bool("dry-run", false, "")
+	force := set.Bool("force", false, "")
 	limit := set.Duration("limit", time.Minute, "")
+	spread := set.Duration("spread", 0, "")
 	nodeName := set.String("node", "", "")
 	switch err := set.Parse(args); {
 	case err == flag.ErrHelp:
@@ -73,50 +76,54 @@ func runReconcile(ctx context.Context, args []string) int {
 	}
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "reconcile"})
-	limited, cancel := context.WithTimeout(ctx, *limit)
-	defer cancel()
-	var results []reconcile.Result
-	status := exitOK
-	add := func(some []reconcile.Result, err error) {
-		results = append(results, some...)
-		if err != nil {
-			log.Error(err)
-			status = failed(err)
-		}
-	}
-	d := dutiesOf(cfg)
+	r := roleOf(cfg)
 	if *nodeName != "" {
-		d.workflows, d.allNodes = false, false
+		r.controller = false
 	} else {
 		*nodeName = thisNode()
 	}
 	if !*dryRun {
+		limited, cancel := context.WithTimeout(ctx, *limit)
 		renewInPassing(limited, cfg, log)
+		cancel()
 	}
-	if d.workflows {
-		add(reconcileWorkflows(ctx, cfg, d, *limit, *dryRun, log))
+	duties, errs := dutiesHere(cfg, r, *nodeName, log)
+	brake := reconcile.Brake{Max: cfg.Reconcile.MaxRemovals, File: filepath.Join(cfg.Services.RunDir, heldBack)}
+	if r.controller {
+		brake.File = filepath.Join(cfg.StateDir, heldBack)
 	}
-	if d.workflows && d.services {
-		add(reconcileServices(limited, cfg, *dryRun, log))
-	}
-	if d.node {
-		add(reconcileNode(limited, cfg, *nodeName, *dryRun, log))
-	}
-	if d.allNodes {
-		add(reconcileAllNodes(limited, cfg, *dryRun, log))
-	}
-	if d.thisNode {
-		add(reconcileThisNode(limited, cfg, *nodeName, *dryRun, log))
+	results, more := reconcile.Run(ctx, reconcile.Options{
+		Duties: duties, Guard: guard(cfg), Brake: brake,
+		Limit: *limit, Spread: share(*spread, *nodeName), DryRun: *dryRun, Force: *force, Log: log,
+	})
+	exit := exitOK
+	for _, err := range append(errs, more...) {
+		if errors.Is(err, reconcile.ErrHidden) {
+			log.Info(err)
+			continue
+		}
+		log.Error(err)
+		exit = failed(err)
 	}
 	if !*dryRun {
-		countMetrics(cfg, d, results, log)
+		countMetrics(cfg, r, results, log)
 	}
-	return max(status, report(results, *dryRun, log))
+	return max(exit, report(results, *dryRun, true, log))
+}
+
+// heldBack is the file in which a run that was held back is remembered.
+const heldBack = "reconcile.held-back"
+
+// share is the part of a time that falls to a node, by its name.
+func share(of time.Duration, node string) time.Duration {
+	sum := fnv.New32a()
+	_, _ = io.WriteString(sum, node)
+	return time.Duration(float64(of) * float64(sum.Sum32()) / (1 << 32))
 }
 
 // countMetrics adds up what the hooks of this host did. A metric that cannot be written
 // is no failure of reconcile.
-func countMetrics(cfg *slurmconf.Config, d duties, results []reconcile.Result, log *logrus.Entry) {
+func countMetrics(cfg *slurmconf.Config, r role, results []reconcile.Result, log *logrus.Entry) {
 	removed, left := 0, 0
 	for _, r := range results {
 		if r.Err != nil {
@@ -128,7 +135,7 @@ func countMetrics(cfg *slurmconf.Config, d duties, results []reconcile.Result, l
 	for _, of := range []struct {
 		here bool
 		dir  string
-	}{{d.workflows, cfg.StateDir}, {d.node, cfg.Services.RunDir}} {
+	}{{r.controller, cfg.StateDir}, {r.nodeServices, cfg.Services.RunDir}} {
 		if dir := metrics.In(cfg.Metrics.Textfile, of.dir); of.here && dir != "" {
 			if err := dir.Fold(cfg.Metrics.Textfile, removed, left, time.Now()); err != nil {
 				log.Warn(err)
@@ -138,82 +145,29 @@ func countMetrics(cfg *slurmconf.Config, d duties, results []reconcile.Result, l
 	}
 }
 
-// clientOf reaches Kubernetes by one of the credentials of this host.
-func clientOf(cfg *slurmconf.Config, kubeconfig string, log *logrus.Entry) (*kube.Client, error) {
-	return kube.New(kube.Options{
-		Kubeconfig:     kubeconfig,
-		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; reconcile)", version.Version, cfg.Cluster),
-		AlsoTrusted:    slurmUser(cfg),
-		Log:            log,
-	})
-}
-
-func reconcileWorkflows(ctx context.Context, cfg *slurmconf.Config, d duties, limit time.Duration, dryRun bool, log *logrus.Entry) ([]reconcile.Result, error) {
-	client, err := clientOf(cfg, cfg.Kubernetes.Kubeconfig, log)
-	if err != nil {
-		return nil, err
-	}
-	listing, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	if d.services || d.allNodes {
-		if there, err := hasWorkflows(listing, client); err != nil || !there {
-			return nil, err // a site may have other duties only
-		}
-	}
-	driver, err := workflow.New(listing, cfg, client, log)
-	if err != nil {
-		return nil, err
-	}
-	return reconcile.Workflows(ctx, reconcile.Options{
-		Driver: driver,
-		Slurm:  slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf},
-		Local:  state.Dir(cfg.StateDir),
-		Limit:  limit,
-		DryRun: dryRun,
-		Log:    log,
-	})
-}
-
-func report(results []reconcile.Result, dryRun bool, log *logrus.Entry) int {
+// report prints one line for each object; told says whether a line tells of the job.
+func report(results []reconcile.Result, dryRun, told bool, log *logrus.Entry) int {
 	status := exitOK
 	for _, r := range results {
 		done := "removed"
-		if dryRun {
+		switch {
+		case r.Err != nil:
+			done = fmt.Sprintf("left: %v", r.Err)
+			status = exitFailed
+		case dryRun:
 			done = "would be removed"
 		}
-		was := ""
-		if r.State != "" {
-			was = "; was in " + r.State
+		text := r.Name
+		if told {
+			text += " (" + r.Job
+			if r.State != "" {
+				text += "; was in " + r.State
+			}
+			text += ")"
 		}
-		text := fmt.Sprintf("%s (job %d is over%s): %s", r.Object, r.JobID, was, done)
-		if r.Err != nil {
-			text = fmt.Sprintf("%s (job %d is over%s): left: %v", r.Object, r.JobID, was, r.Err)
-			status = exitFailed
-		}
-		text = wire.OneLine(text) // it may quote a user's directive
+		text = wire.OneLine(text + ": " + done) // it may quote a user's directive
 		fmt.Println(text)
 		log.Info(text)
 	}
 	return status
-}
-
-// slurmUser lets root, at a prompt, use the credential that belongs to SlurmUser.
-func slurmUser(cfg *slurmconf.Config) []uint32 {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	conf, err := slurmconf.ReadSlurmConf(cfg.SlurmConf)
-	if err != nil {
-		return nil
-	}
-	account, err := user.Lookup(conf.SlurmUser)
-	if err != nil {
-		return nil
-	}
-	uid, err := strconv.ParseUint(account.Uid, 10, 32)
-	if err != nil {
-		return nil
-	}
-	return []uint32{uint32(uid)}
 }
