@@ -23,7 +23,7 @@ func pages(t *testing.T) []Page {
 	all, err := Read(top)
 	require.NoError(t, err)
 	require.Greater(t, len(all), 5)
-	for _, path := range []string{"spank/README.md", "tests/cluster/README.md"} {
+	for _, path := range []string{"spank/README.md", "tests/README.md", "tests/cluster/README.md"} {
 		page, err := ReadPage(top, filepath.Join(top, path))
 		require.NoError(t, err)
 		all = append(all, page)
