@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
 func TestAHookThatIsUnknown(t *testing.T) {
@@ -200,8 +200,8 @@ func TestPollIsBusyWhileKubernetesIsAway(t *testing.T) {
 }
 
 func TestACredentialThatIsRefusedIsNotAServerThatIsAway(t *testing.T) {
-	server := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
-		fakeapi.Status(w, 401, "Unauthorized", "Unauthorized")
+	server := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) {
+		kubetest.Status(w, 401, "Unauthorized", "Unauthorized")
 	})
 	s := newSite(t, server.Kubeconfig(), "")
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_test_data_in"} {
@@ -212,7 +212,7 @@ func TestACredentialThatIsRefusedIsNotAServerThatIsAway(t *testing.T) {
 }
 
 func TestWithoutDWSTheMessageSaysSo(t *testing.T) {
-	server := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", 404) })
+	server := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", 404) })
 	s := newSite(t, server.Kubeconfig(), "")
 	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
 	assert.Equal(t, wire.Failed, code)
@@ -240,7 +240,7 @@ func TestTheProcessThatCancelsAJobIsGivenItsConfiguration(t *testing.T) {
 func TestHooksInOneProcessDoNotDisturbEachOther(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 8 {
-		api := fakeapi.NewWorkflows(t)
+		api := kubetest.NewWorkflows(t)
 		s := newSite(t, api.Kubeconfig(), "")
 		s.write("slurm.conf", fmt.Sprintf("ClusterName=hpc%d\n", i))
 		request := s.fields(script)

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/wire"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
 // site is a controller's files: slurmk8s.toml, slurm.conf, the state directory.
@@ -78,8 +78,8 @@ func (s *site) fields(script string, more ...string) wire.Fields {
 }
 
 // hung is a server that answers nothing.
-func hung(t *testing.T) *fakeapi.Server {
-	return fakeapi.New(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+func hung(t *testing.T) *kubetest.Server {
+	return kubetest.New(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 }
 
 func oneLine(t *testing.T, message string) {

@@ -11,18 +11,18 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/wire"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
 // refusing is a DWS whose webhook refuses with text.
-func refusing(t *testing.T, text string) *fakeapi.Workflows {
-	s := fakeapi.NewWorkflows(t)
+func refusing(t *testing.T, text string) *kubetest.Workflows {
+	s := kubetest.NewWorkflows(t)
 	s.Before = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPost {
 			return false
 		}
-		fakeapi.Status(w, 403, "Forbidden", `admission webhook "v.kb.io" denied the request: `+text)
+		kubetest.Status(w, 403, "Forbidden", `admission webhook "v.kb.io" denied the request: `+text)
 		return true
 	}
 	return s
@@ -79,7 +79,7 @@ func TestSubmissionWhenKubernetesIsAway(t *testing.T) {
 }
 
 func TestASubmissionThatWasKilledHasTrippedTheBreaker(t *testing.T) {
-	api := fakeapi.NewWorkflows(t)
+	api := kubetest.NewWorkflows(t)
 	s := newSite(t, api.Kubeconfig(), "")
 	// What a hook that is killed between Begin and Reset leaves.
 	require.NoError(t, os.WriteFile(filepath.Join(s.state, "breaker"), nil, 0o600))
@@ -111,7 +111,7 @@ func TestHowASubmissionIsJudged(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.submit, func(t *testing.T) {
-			api := fakeapi.NewWorkflows(t)
+			api := kubetest.NewWorkflows(t)
 			s := newSite(t, api.Kubeconfig(), fmt.Sprintf("submit = %q", tt.submit))
 			code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
 			assert.Equal(t, wire.OK, code, reply)

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/wire"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
 // Whoever writes into the state directory writes the variables of all jobs.
@@ -30,7 +30,7 @@ func TestAStateDirectoryThatOthersWriteIntoStopsEachHook(t *testing.T) {
 // to slurmctld.log and to our log, each line of which is one.
 func TestWhatAServerSaysForgesNoLineOfALog(t *testing.T) {
 	hostile := "\x1b[2J\x1b]0;owned\a\r\nslurmctld: error: job 1: forged\x00\u202e" + strings.Repeat("flood ", 1<<20)
-	server := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) { fakeapi.Status(w, 403, "Forbidden", hostile) })
+	server := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) { kubetest.Status(w, 403, "Forbidden", hostile) })
 	s := newSite(t, server.Kubeconfig(), "")
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_job_teardown"} {
 		code, reply := Run(t.Context(), name, s.fields(script))

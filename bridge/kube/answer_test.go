@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/tests/apiserver/pki"
 )
 
@@ -37,7 +37,7 @@ func read(t *testing.T, c *Client) error {
 
 // What counts is what comes out: a few hundred KB are hundreds of MB in memory.
 func TestACompressedAnswerIsCutToo(t *testing.T) {
-	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+	s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Contains(t, r.Header.Get("Accept-Encoding"), "gzip", "the client takes no compressed answers: the test shows nothing")
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Encoding", "gzip")
@@ -60,7 +60,7 @@ func TestAnAnswerThatNestsWithoutEndIsAnError(t *testing.T) {
 		"no end":  `{"apiVersion":"example.io/v1","kind":"Widget","spec":` + strings.Repeat("[", 1e6),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
+			s := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				_, _ = io.WriteString(w, text)
 			})
@@ -92,7 +92,7 @@ func watchWidgets(ctx context.Context, c *Client) (watch.Interface, error) {
 
 func TestARefusedWatchIsCutToo(t *testing.T) {
 	var sent atomic.Int64
-	s := fakeapi.New(t, endless(&sent, 500, ""))
+	s := kubetest.New(t, endless(&sent, 500, ""))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	_, err := watchWidgets(ctx, newClient(t, s.Kubeconfig()))
@@ -103,7 +103,7 @@ func TestARefusedWatchIsCutToo(t *testing.T) {
 
 func TestAnEventWithoutEndEndsTheWatch(t *testing.T) {
 	var sent atomic.Int64
-	s := fakeapi.New(t, endless(&sent, 200, `{"type":"ADDED","object":{"apiVersion":"example.io/v1","kind":"`))
+	s := kubetest.New(t, endless(&sent, 200, `{"type":"ADDED","object":{"apiVersion":"example.io/v1","kind":"`))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	w, err := watchWidgets(ctx, newClient(t, s.Kubeconfig()))
@@ -126,7 +126,7 @@ func TestAServerThatResetsEveryStreamIsNotAskedInALoop(t *testing.T) {
 			t.Parallel()
 			var streams atomic.Int64
 			url, authority := resetter(t, code, &streams)
-			c := newClient(t, fakeapi.WriteKubeconfig(t, url, authority, "token: secret-token"))
+			c := newClient(t, kubetest.WriteKubeconfig(t, url, authority, "token: secret-token"))
 			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 			defer cancel()
 			begin := time.Now()

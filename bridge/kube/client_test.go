@@ -19,14 +19,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/tests/apiserver/pki"
 )
 
 const group = "example.io"
 
 func preferred(w http.ResponseWriter, _ *http.Request) {
-	fakeapi.JSON(w, 200, metav1.APIGroup{Name: group, PreferredVersion: metav1.GroupVersionForDiscovery{GroupVersion: group + "/v2", Version: "v2"}})
+	kubetest.JSON(w, 200, metav1.APIGroup{Name: group, PreferredVersion: metav1.GroupVersionForDiscovery{GroupVersion: group + "/v2", Version: "v2"}})
 }
 
 func newClient(t *testing.T, path string) *Client {
@@ -37,7 +37,7 @@ func newClient(t *testing.T, path string) *Client {
 }
 
 func TestPreferredVersion(t *testing.T) {
-	s := fakeapi.New(t, preferred)
+	s := kubetest.New(t, preferred)
 	version, err := newClient(t, s.Kubeconfig()).PreferredVersion(t.Context(), group)
 	require.NoError(t, err)
 	assert.Equal(t, schema.GroupVersion{Group: group, Version: "v2"}, version)
@@ -45,7 +45,7 @@ func TestPreferredVersion(t *testing.T) {
 }
 
 func TestAGroupWithoutAVersionIsAnError(t *testing.T) {
-	s := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) { fakeapi.JSON(w, 200, metav1.APIGroup{Name: group}) })
+	s := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) { kubetest.JSON(w, 200, metav1.APIGroup{Name: group}) })
 	_, err := newClient(t, s.Kubeconfig()).PreferredVersion(t.Context(), group)
 	require.ErrorContains(t, err, "serves no version")
 }
@@ -58,18 +58,18 @@ func TestHowOftenARequestIsTried(t *testing.T) {
 		tries int
 		class Class // of the error; with times < tries there is none
 	}{
-		{"RBAC: once", func(w http.ResponseWriter) { fakeapi.Status(w, 403, "Forbidden", "no") }, 99, 1, Denied},
+		{"RBAC: once", func(w http.ResponseWriter) { kubetest.Status(w, 403, "Forbidden", "no") }, 99, 1, Denied},
 		{"no such group: once", func(w http.ResponseWriter) { http.Error(w, "404 page not found", 404) }, 99, 1, Unserved},
-		{"credential: three times", func(w http.ResponseWriter) { fakeapi.Status(w, 401, "Unauthorized", "no") }, 99, 3, Unauthorized},
-		{"overload: until it is over", func(w http.ResponseWriter) { fakeapi.Status(w, 429, "TooManyRequests", "no") }, 2, 3, 0},
-		{"failing webhook: until it is over", func(w http.ResponseWriter) { fakeapi.Status(w, 500, "InternalError", "no") }, 1, 2, 0},
+		{"credential: three times", func(w http.ResponseWriter) { kubetest.Status(w, 401, "Unauthorized", "no") }, 99, 3, Unauthorized},
+		{"overload: until it is over", func(w http.ResponseWriter) { kubetest.Status(w, 429, "TooManyRequests", "no") }, 2, 3, 0},
+		{"failing webhook: until it is over", func(w http.ResponseWriter) { kubetest.Status(w, 500, "InternalError", "no") }, 1, 2, 0},
 		{"torn body: until it is whole", func(w http.ResponseWriter) { _, _ = w.Write([]byte(`{"kind":"API`)) }, 1, 2, 0},
 		{"connection cut: until it holds", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 1, 2, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var failed atomic.Int32
-			s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+			s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
 				if failed.Add(1) <= tt.times {
 					tt.fail(w)
 					return
@@ -94,7 +94,7 @@ func TestHowOftenARequestIsTried(t *testing.T) {
 // The queues of the API server say in a header, and nowhere else, when to come again.
 func TestRetryAfterIsHonoured(t *testing.T) {
 	var tries atomic.Int32
-	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+	s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
 		if tries.Add(1) == 1 {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
@@ -114,12 +114,12 @@ func TestAServerThatWasJustAwayIsNotBelievedWhenItRefuses(t *testing.T) {
 	for code, reason := range map[int]string{403: "Forbidden", 401: "Unauthorized"} {
 		t.Run(reason, func(t *testing.T) {
 			var tries atomic.Int32
-			s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+			s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
 				switch n := tries.Add(1); {
 				case n == 1:
-					fakeapi.Status(w, 503, "ServiceUnavailable", "starting")
+					kubetest.Status(w, 503, "ServiceUnavailable", "starting")
 				case n < 6:
-					fakeapi.Status(w, code, reason, "nobody is known yet")
+					kubetest.Status(w, code, reason, "nobody is known yet")
 				default:
 					preferred(w, r)
 				}
@@ -131,8 +131,8 @@ func TestAServerThatWasJustAwayIsNotBelievedWhenItRefuses(t *testing.T) {
 }
 
 func TestTheWordsOfARefusalAreTold(t *testing.T) {
-	s := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
-		fakeapi.Status(w, 403, "Forbidden", `forbidden: User "u" cannot get path "/apis/x"`)
+	s := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) {
+		kubetest.Status(w, 403, "Forbidden", `forbidden: User "u" cannot get path "/apis/x"`)
 	})
 	_, err := newClient(t, s.Kubeconfig()).PreferredVersion(t.Context(), group)
 	require.ErrorContains(t, err, `User "u" cannot get path "/apis/x" (HTTP 403)`)
@@ -141,28 +141,28 @@ func TestTheWordsOfARefusalAreTold(t *testing.T) {
 func TestARotatedTokenIsReadAgain(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(token, []byte("old\n"), 0o600))
-	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+	s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "Bearer new" {
 			preferred(w, r)
 			return
 		}
 		// It is rotated while the hook runs.
 		assert.NoError(t, os.WriteFile(token, []byte("new\n"), 0o600))
-		fakeapi.Status(w, 401, "Unauthorized", "Unauthorized")
+		kubetest.Status(w, 401, "Unauthorized", "Unauthorized")
 	})
-	c := newClient(t, fakeapi.WriteKubeconfig(t, s.URL, s.CA, "tokenFile: "+token))
+	c := newClient(t, kubetest.WriteKubeconfig(t, s.URL, s.CA, "tokenFile: "+token))
 	_, err := c.PreferredVersion(t.Context(), group)
 	require.NoError(t, err)
 	assert.Equal(t, "Bearer old", s.Requests()[0].Authorization)
 }
 
 func TestARedirectIsNotFollowed(t *testing.T) {
-	thief := fakeapi.New(t, preferred)
+	thief := kubetest.New(t, preferred)
 	for _, code := range []int{301, 302, 307, 308} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
-			s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+r.URL.Path, code) })
+			s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+r.URL.Path, code) })
 			// Both are trusted: it is not TLS that keeps the token from the thief.
-			kubeconfig := fakeapi.WriteKubeconfig(t, s.URL, append(bytes.Clone(s.CA), thief.CA...), "token: secret-token")
+			kubeconfig := kubetest.WriteKubeconfig(t, s.URL, append(bytes.Clone(s.CA), thief.CA...), "token: secret-token")
 			_, err := newClient(t, kubeconfig).PreferredVersion(t.Context(), group)
 			require.Error(t, err)
 			assert.True(t, Is(err, Final), "%v", err)
@@ -174,8 +174,8 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 func TestAServerThatCannotBeVerifiedGetsNothing(t *testing.T) {
 	other, err := pki.NewCA("other")
 	require.NoError(t, err)
-	s := fakeapi.New(t, preferred)
-	c := newClient(t, fakeapi.WriteKubeconfig(t, s.URL, other.PEM, "token: secret-token"))
+	s := kubetest.New(t, preferred)
+	c := newClient(t, kubetest.WriteKubeconfig(t, s.URL, other.PEM, "token: secret-token"))
 	_, err = c.PreferredVersion(t.Context(), group)
 	require.ErrorContains(t, err, "certificate")
 	assert.True(t, Is(err, Final), "trying again does not help: %v", err)
@@ -184,7 +184,7 @@ func TestAServerThatCannotBeVerifiedGetsNothing(t *testing.T) {
 }
 
 func TestAnOversizedAnswerIsCut(t *testing.T) {
-	s := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
+	s := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		blank := []byte(strings.Repeat(" ", 1<<20))
 		for range (maxResponseBytes >> 20) + 2 {
@@ -204,9 +204,9 @@ func TestAnOversizedAnswerIsCut(t *testing.T) {
 }
 
 func TestTheEnvironmentSteersNothing(t *testing.T) {
-	proxy := fakeapi.New(t, preferred)
-	s := fakeapi.New(t, preferred)
-	other := fakeapi.New(t, preferred)
+	proxy := kubetest.New(t, preferred)
+	s := kubetest.New(t, preferred)
+	other := kubetest.New(t, preferred)
 	otherCA := write(t, "ca", string(other.CA), 0o600)
 	for name, value := range map[string]string{
 		"HTTPS_PROXY": proxy.URL, "https_proxy": proxy.URL, "HTTP_PROXY": proxy.URL, "ALL_PROXY": proxy.URL, "NO_PROXY": "",
@@ -223,7 +223,7 @@ func TestTheEnvironmentSteersNothing(t *testing.T) {
 	// An authority of the environment is none.
 	ca, err := pki.NewCA("mine")
 	require.NoError(t, err)
-	_, err = newClient(t, fakeapi.WriteKubeconfig(t, other.URL, ca.PEM, "token: x")).PreferredVersion(t.Context(), group)
+	_, err = newClient(t, kubetest.WriteKubeconfig(t, other.URL, ca.PEM, "token: x")).PreferredVersion(t.Context(), group)
 	require.ErrorContains(t, err, "certificate")
 }
 
@@ -240,7 +240,9 @@ func TestProxyOfTheTransportIsNone(t *testing.T) {
 }
 
 func TestTheDeadlineEndsTheTries(t *testing.T) {
-	s := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) { fakeapi.Status(w, 503, "ServiceUnavailable", "starting") })
+	s := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) {
+		kubetest.Status(w, 503, "ServiceUnavailable", "starting")
+	})
 	c := newClient(t, s.Kubeconfig())
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -251,7 +253,7 @@ func TestTheDeadlineEndsTheTries(t *testing.T) {
 
 func TestOneAttemptThatIsNotAnsweredIsTriedAgain(t *testing.T) {
 	var first atomic.Bool
-	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+	s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
 		if first.CompareAndSwap(false, true) {
 			<-r.Context().Done()
 			return

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 )
 
 func aService(namespace string) Object {
@@ -23,10 +23,10 @@ func aService(namespace string) Object {
 
 func TestAnEventIsOnePrintableLineWithoutLabels(t *testing.T) {
 	var got map[string]any
-	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
+	s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "/api/v1/namespaces/jobs/events", r.URL.Path)
 		assert.NoError(t, json.NewDecoder(r.Body).Decode(&got))
-		fakeapi.JSON(w, 201, got)
+		kubetest.JSON(w, 201, got)
 	})
 	NewEvents(newClient(t, s.Kubeconfig()), "c1").
 		Tell(t.Context(), aService("jobs"), EventWarning, "NotReady", "a\nb\x1b[31m\xff"+strings.Repeat("ü", 600))
@@ -55,9 +55,9 @@ func TestWhoeverRefusesAnEventIsNotAskedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked atomic.Int32
-			s := fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
+			s := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) {
 				asked.Add(1)
-				fakeapi.Status(w, tt.status, tt.reason, "no")
+				kubetest.Status(w, tt.status, tt.reason, "no")
 			})
 			e := NewEvents(newClient(t, s.Kubeconfig()), "c1")
 			for _, namespace := range []string{"a", "a", "a", "b"} {
@@ -69,7 +69,7 @@ func TestWhoeverRefusesAnEventIsNotAskedAgain(t *testing.T) {
 }
 
 func TestAnEventTakesNoLongerThanItsTellerHas(t *testing.T) {
-	s := fakeapi.New(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	s := kubetest.New(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	e := NewEvents(newClient(t, s.Kubeconfig()), "c1")
 	took := func(ctx context.Context) time.Duration {
 		begin := time.Now()

@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/slurmconf"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
 // brokenWatch is a client with a defect of ours.
@@ -33,8 +33,8 @@ func (brokenWatch) Watch(context.Context, metav1.ListOptions) (watch.Interface, 
 }
 
 func TestAPanicWhileAWatchOfPodsIsOpenedIsTheHooksError(t *testing.T) {
-	s := fakeapi.New(t, func(w http.ResponseWriter, r *http.Request) {
-		fakeapi.JSON(w, 200, fakeapi.Object{"kind": "PodList", "apiVersion": "v1", "metadata": fakeapi.Object{"resourceVersion": "1"}, "items": []any{}})
+	s := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
+		kubetest.JSON(w, 200, kubetest.Object{"kind": "PodList", "apiVersion": "v1", "metadata": kubetest.Object{"resourceVersion": "1"}, "items": []any{}})
 	})
 	log := logrus.NewEntry(logrus.New())
 	client, err := kube.New(kube.Options{Kubeconfig: s.Kubeconfig(), RequestTimeout: 10 * time.Second, Log: log})

@@ -21,7 +21,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/anchor"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 )
 
 var update = flag.Bool("update", false, "write what crosses the wire into testdata")
@@ -45,7 +45,7 @@ func (m memory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.keep(path, object)
 	case http.MethodDelete:
 		delete(m, path)
-		fakeapi.JSON(w, 200, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Success"})
+		kubetest.JSON(w, 200, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Success"})
 		return
 	default:
 		if strings.Contains(r.URL.RawQuery, "labelSelector") {
@@ -55,15 +55,15 @@ func (m memory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 					items = append(items, object)
 				}
 			}
-			fakeapi.JSON(w, 200, map[string]any{"kind": "List", "apiVersion": "v1", "metadata": map[string]any{}, "items": items})
+			kubetest.JSON(w, 200, map[string]any{"kind": "List", "apiVersion": "v1", "metadata": map[string]any{}, "items": items})
 			return
 		}
 	}
 	if object := m[path]; object != nil {
-		fakeapi.JSON(w, 200, object)
+		kubetest.JSON(w, 200, object)
 		return
 	}
-	fakeapi.Status(w, 404, "NotFound", path+" not found")
+	kubetest.Status(w, 404, "NotFound", path+" not found")
 }
 
 func (m memory) keep(path string, object map[string]any) {
@@ -72,7 +72,7 @@ func (m memory) keep(path string, object map[string]any) {
 	m[path] = object
 }
 
-func wireRegistrar(t *testing.T, s *fakeapi.Server) *Registrar {
+func wireRegistrar(t *testing.T, s *kubetest.Server) *Registrar {
 	t.Helper()
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
@@ -93,7 +93,7 @@ func TestWhatCrossesTheWire(t *testing.T) {
 		"internal": "name=in,port=80,ns=physics,type=internal,app=web",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := fakeapi.New(t, memory{}.ServeHTTP)
+			s := kubetest.New(t, memory{}.ServeHTTP)
 			r := wireRegistrar(t, s)
 			specs, err := Parse(text, arkouda())
 			require.NoError(t, err)
@@ -132,7 +132,7 @@ func TestWhatCrossesTheWire(t *testing.T) {
 var moment = regexp.MustCompile(`"\d{4}-\d\d-\d\dT[0-9:.]+Z"`)
 
 // words are a request as the golden files have it.
-func words(r fakeapi.Request) string {
+func words(r kubetest.Request) string {
 	line := r.String()
 	if r.Query != "" {
 		line += "?" + r.Query

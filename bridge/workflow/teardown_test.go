@@ -8,12 +8,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 )
 
 // DWS accepts the next state in place of a Teardown that it has not taken up.
 func TestATeardownThatAnotherHookAskedForIsNotReplaced(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Setup, Setup, true, "Completed"))
 	var asked atomic.Bool
 	s.Before = func(_ http.ResponseWriter, r *http.Request) bool {
@@ -24,11 +24,11 @@ func TestATeardownThatAnotherHookAskedForIsNotReplaced(t *testing.T) {
 	}
 	_, err := newDriver(t, s, nil).Await(bounded(t), job, DataIn)
 	require.ErrorContains(t, err, "is in Teardown and cannot go to DataIn")
-	assert.Equal(t, "Teardown", fakeapi.Part(s.Current(), "spec")["desiredState"])
+	assert.Equal(t, "Teardown", kubetest.Part(s.Current(), "spec")["desiredState"])
 }
 
 func TestAWorkflowWhoseTeardownWasReplacedIsTornDownBeforeItIsDeleted(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Setup, Setup, true, "Completed"))
 	d := newDriver(t, s, nil)
 	var patches atomic.Int32
@@ -38,7 +38,7 @@ func TestAWorkflowWhoseTeardownWasReplacedIsTornDownBeforeItIsDeleted(t *testing
 		case r.Method == http.MethodPatch:
 			patches.Add(1)
 		case r.Method == http.MethodDelete:
-			deletedIn.Store(fakeapi.Part(s.Current(), "status")["state"])
+			deletedIn.Store(kubetest.Part(s.Current(), "status")["state"])
 		case patches.CompareAndSwap(2, 3): // the watch for the second one
 			s.Change(is(Teardown, Teardown, true, "Completed"))
 		}
@@ -58,7 +58,7 @@ func TestAPersistentInstanceIsDestroyedOnlyForAJobThatRan(t *testing.T) {
 	tests := []struct {
 		name       string
 		directives []any
-		is         func(fakeapi.Object) fakeapi.Object
+		is         func(kubetest.Object) kubetest.Object
 		tornDown   bool
 	}{
 		{"refused in Proposal", destroy, is(Proposal, Proposal, false, "Error"), false},
@@ -74,10 +74,10 @@ func TestAPersistentInstanceIsDestroyedOnlyForAJobThatRan(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := fakeapi.NewWorkflows(t)
-			s.Change(func(o fakeapi.Object) fakeapi.Object {
+			s := kubetest.NewWorkflows(t)
+			s.Change(func(o kubetest.Object) kubetest.Object {
 				o = tt.is(o)
-				fakeapi.Part(o, "spec")["dwDirectives"] = tt.directives
+				kubetest.Part(o, "spec")["dwDirectives"] = tt.directives
 				return o
 			})
 			var deletedIn atomic.Value
@@ -85,8 +85,8 @@ func TestAPersistentInstanceIsDestroyedOnlyForAJobThatRan(t *testing.T) {
 				o := s.Current()
 				switch {
 				case r.Method == http.MethodDelete:
-					deletedIn.Store(fakeapi.Part(o, "spec")["desiredState"])
-				case o != nil && fakeapi.Part(o, "spec")["desiredState"] == "Teardown":
+					deletedIn.Store(kubetest.Part(o, "spec")["desiredState"])
+				case o != nil && kubetest.Part(o, "spec")["desiredState"] == "Teardown":
 					s.Change(is(Teardown, Teardown, true, "Completed"))
 				}
 				return false
@@ -101,10 +101,10 @@ func TestAPersistentInstanceIsDestroyedOnlyForAJobThatRan(t *testing.T) {
 
 // What decides is looked at again if the Workflow changed before it was deleted.
 func TestAJobThatRanMeanwhileHasItsPersistentInstanceDestroyed(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
-	s.Change(func(o fakeapi.Object) fakeapi.Object {
+	s := kubetest.NewWorkflows(t)
+	s.Change(func(o kubetest.Object) kubetest.Object {
 		o = is(PreRun, PreRun, true, "Completed")(o)
-		fakeapi.Part(o, "spec")["dwDirectives"] = []any{"#DW destroy_persistent name=data"}
+		kubetest.Part(o, "spec")["dwDirectives"] = []any{"#DW destroy_persistent name=data"}
 		return o
 	})
 	var deletes atomic.Int32
@@ -114,8 +114,8 @@ func TestAJobThatRanMeanwhileHasItsPersistentInstanceDestroyed(t *testing.T) {
 		case r.Method == http.MethodDelete && deletes.Add(1) == 1:
 			s.Change(is(PostRun, PreRun, true, "Completed")) // by the job's other hook
 		case r.Method == http.MethodDelete:
-			assert.Equal(t, "Teardown", fakeapi.Part(o, "status")["state"])
-		case o != nil && fakeapi.Part(o, "spec")["desiredState"] == "Teardown":
+			assert.Equal(t, "Teardown", kubetest.Part(o, "status")["state"])
+		case o != nil && kubetest.Part(o, "spec")["desiredState"] == "Teardown":
 			s.Change(is(Teardown, Teardown, true, "Completed"))
 		}
 		return false

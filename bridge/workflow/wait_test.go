@@ -20,14 +20,14 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/slurmconf"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
 // patience bounds a test that would otherwise hang.
 const patience = 30 * time.Second
 
-func newDriver(t *testing.T, s *fakeapi.Workflows, change func(*slurmconf.Config)) *Driver {
+func newDriver(t *testing.T, s *kubetest.Workflows, change func(*slurmconf.Config)) *Driver {
 	t.Helper()
 	cfg := slurmconf.Default()
 	cfg.Cluster = "hpc"
@@ -49,19 +49,19 @@ func newDriver(t *testing.T, s *fakeapi.Workflows, change func(*slurmconf.Config
 var job = &Job{ID: 12, UID: 1000, GID: 1000}
 
 // is makes the Workflow be in a state; spec and status are overwritten field by field.
-func is(desired, state State, ready bool, status string) func(fakeapi.Object) fakeapi.Object {
-	return func(o fakeapi.Object) fakeapi.Object {
+func is(desired, state State, ready bool, status string) func(kubetest.Object) kubetest.Object {
+	return func(o kubetest.Object) kubetest.Object {
 		if o == nil {
-			o = fakeapi.Object{
-				"apiVersion": fakeapi.Group + "/" + fakeapi.Version, "kind": "Workflow",
-				"metadata": fakeapi.Object{
+			o = kubetest.Object{
+				"apiVersion": kubetest.Group + "/" + kubetest.Version, "kind": "Workflow",
+				"metadata": kubetest.Object{
 					"name": "bb12", "namespace": "slurm", "uid": "u1",
-					"labels": fakeapi.Object{LabelManagedBy: ManagedBy, LabelCluster: "hpc", LabelJobID: "12"},
+					"labels": kubetest.Object{LabelManagedBy: ManagedBy, LabelCluster: "hpc", LabelJobID: "12"},
 				},
 			}
 		}
-		fakeapi.Part(o, "spec")["desiredState"] = string(desired)
-		st := fakeapi.Part(o, "status")
+		kubetest.Part(o, "spec")["desiredState"] = string(desired)
+		st := kubetest.Part(o, "status")
 		st["state"], st["ready"], st["status"] = string(state), ready, status
 		return o
 	}
@@ -74,7 +74,7 @@ func bounded(t *testing.T) context.Context {
 }
 
 // whenWatched does things one after the other, each when a watch is open.
-func whenWatched(t *testing.T, s *fakeapi.Workflows, things ...func()) {
+func whenWatched(t *testing.T, s *kubetest.Workflows, things ...func()) {
 	go func() {
 		for _, thing := range things {
 			for s.Watches() == 0 {
@@ -89,7 +89,7 @@ func whenWatched(t *testing.T, s *fakeapi.Workflows, things ...func()) {
 }
 
 func TestOneWatchServesAllChanges(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Proposal, Proposal, true, "Completed"))
 	d := newDriver(t, s, nil)
 	var gets int
@@ -108,7 +108,7 @@ func TestOneWatchServesAllChanges(t *testing.T) {
 
 // A request at a version that was read before the wait would be refused each time.
 func TestTheNextStateIsAskedForAtTheVersionThatTheWaitEndedWith(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Proposal, Proposal, false, "DriverWait"))
 	d := newDriver(t, s, nil)
 	whenWatched(t, s, func() { s.Change(is(Proposal, Proposal, true, "Completed")) })
@@ -119,17 +119,17 @@ func TestTheNextStateIsAskedForAtTheVersionThatTheWaitEndedWith(t *testing.T) {
 func TestAWatchIsReplacedWhateverEndsIt(t *testing.T) {
 	tests := []struct {
 		name string
-		end  func(s *fakeapi.Workflows)
+		end  func(s *kubetest.Workflows)
 	}{
-		{"cut", func(s *fakeapi.Workflows) { s.CutWatches() }},
-		{"cut, and the change is missed", func(s *fakeapi.Workflows) {
+		{"cut", func(s *kubetest.Workflows) { s.CutWatches() }},
+		{"cut, and the change is missed", func(s *kubetest.Workflows) {
 			s.CutWatches()
 			s.Change(is(Setup, Setup, false, "Running"))
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := fakeapi.NewWorkflows(t)
+			s := kubetest.NewWorkflows(t)
 			s.Change(is(Setup, Setup, false, "DriverWait"))
 			d := newDriver(t, s, nil)
 			whenWatched(t, s, func() { tt.end(s) }, func() { s.Change(is(Setup, Setup, true, "Completed")) })
@@ -146,19 +146,19 @@ func TestWatchesThatFailAtTheirBeginning(t *testing.T) {
 		fail  func(w http.ResponseWriter)
 		fatal bool
 	}{
-		{"410 as an answer", func(w http.ResponseWriter) { fakeapi.Status(w, 410, "Expired", "too old resource version") }, false},
+		{"410 as an answer", func(w http.ResponseWriter) { kubetest.Status(w, 410, "Expired", "too old resource version") }, false},
 		{"410 as an event", func(w http.ResponseWriter) {
-			fakeapi.JSON(w, 200, fakeapi.Object{"type": "ERROR", "object": fakeapi.Object{
+			kubetest.JSON(w, 200, kubetest.Object{"type": "ERROR", "object": kubetest.Object{
 				"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"}})
 		}, false},
-		{"overload", func(w http.ResponseWriter) { fakeapi.Status(w, 429, "TooManyRequests", "later") }, false},
+		{"overload", func(w http.ResponseWriter) { kubetest.Status(w, 429, "TooManyRequests", "later") }, false},
 		{"nonsense", func(w http.ResponseWriter) { _, _ = w.Write([]byte("hello")) }, false},
 		{"connection cut", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, false},
-		{"forbidden", func(w http.ResponseWriter) { fakeapi.Status(w, 403, "Forbidden", `cannot watch resource "workflows"`) }, true},
+		{"forbidden", func(w http.ResponseWriter) { kubetest.Status(w, 403, "Forbidden", `cannot watch resource "workflows"`) }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := fakeapi.NewWorkflows(t)
+			s := kubetest.NewWorkflows(t)
 			s.Change(is(Setup, Setup, false, "DriverWait"))
 			var failed atomic.Int32
 			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -189,7 +189,7 @@ func (brokenWatch) Watch(context.Context, metav1.ListOptions) (watch.Interface, 
 }
 
 func TestAPanicWhileAWatchIsOpenedIsTheHooksError(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Setup, Setup, false, "DriverWait"))
 	d := newDriver(t, s, nil)
 	d.workflows = brokenWatch{d.workflows}
@@ -200,7 +200,7 @@ func TestAPanicWhileAWatchIsOpenedIsTheHooksError(t *testing.T) {
 // An object that has not changed for long has a version that no watch can begin
 // at any more. Reading it again does not make it any newer.
 func TestAWorkflowThatHasNotChangedForLongIsWatchedAllTheSame(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Setup, Setup, false, "DriverWait"))
 	s.Pass()
 	s.Before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -208,7 +208,7 @@ func TestAWorkflowThatHasNotChangedForLongIsWatchedAllTheSame(t *testing.T) {
 		if r.URL.Query().Get("watch") != "true" || from >= 1000 {
 			return false
 		}
-		fakeapi.Status(w, 410, "Expired", "too old resource version")
+		kubetest.Status(w, 410, "Expired", "too old resource version")
 		return true
 	}
 	d := newDriver(t, s, nil)
@@ -231,27 +231,27 @@ func TestAWorkflowThatHasNotChangedForLongIsWatchedAllTheSame(t *testing.T) {
 func TestAwaitEndsWith(t *testing.T) {
 	tests := []struct {
 		name string
-		then func(s *fakeapi.Workflows)
+		then func(s *kubetest.Workflows)
 		want string
 	}{
-		{"deleted", func(s *fakeapi.Workflows) { s.Change(func(fakeapi.Object) fakeapi.Object { return nil }) },
+		{"deleted", func(s *kubetest.Workflows) { s.Change(func(kubetest.Object) kubetest.Object { return nil }) },
 			"workflow slurm/bb12 does not exist any more: somebody deleted it"},
-		{"made anew", func(s *fakeapi.Workflows) {
-			s.Change(func(o fakeapi.Object) fakeapi.Object { fakeapi.Meta(o)["uid"] = "u2"; return o })
+		{"made anew", func(s *kubetest.Workflows) {
+			s.Change(func(o kubetest.Object) kubetest.Object { kubetest.Meta(o)["uid"] = "u2"; return o })
 		}, "was deleted and made anew by somebody"},
-		{"torn down by somebody", func(s *fakeapi.Workflows) { s.Change(is(Teardown, Setup, false, "DriverWait")) },
+		{"torn down by somebody", func(s *kubetest.Workflows) { s.Change(is(Teardown, Setup, false, "DriverWait")) },
 			"is in Teardown and cannot go to Setup: somebody ended it"},
-		{"driver error", func(s *fakeapi.Workflows) {
-			s.Change(func(o fakeapi.Object) fakeapi.Object {
+		{"driver error", func(s *kubetest.Workflows) {
+			s.Change(func(o kubetest.Object) kubetest.Object {
 				o = is(Setup, Setup, false, "Error")(o)
-				fakeapi.Part(o, "status")["message"] = "DW Directive 0: no space"
+				kubetest.Part(o, "status")["message"] = "DW Directive 0: no space"
 				return o
 			})
 		}, "Setup failed: DW Directive 0: no space"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := fakeapi.NewWorkflows(t)
+			s := kubetest.NewWorkflows(t)
 			s.Change(is(Setup, Setup, false, "DriverWait"))
 			d := newDriver(t, s, nil)
 			whenWatched(t, s, func() { tt.then(s) })
@@ -262,7 +262,7 @@ func TestAwaitEndsWith(t *testing.T) {
 }
 
 func TestAnErrorOfTheFormerStateIsNotTakenForOneOfTheNew(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(DataIn, Setup, true, "Error")) // DWS has not taken DataIn up yet
 	d := newDriver(t, s, nil)
 	whenWatched(t, s, func() { s.Change(is(DataIn, DataIn, true, "Completed")) })
@@ -271,7 +271,7 @@ func TestAnErrorOfTheFormerStateIsNotTakenForOneOfTheNew(t *testing.T) {
 }
 
 func TestAVersionThatIsNoLongerServedIsNotAWorkflowThatIsGone(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Setup, Setup, false, "DriverWait"))
 	var dropped atomic.Bool
 	s.Before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -303,10 +303,10 @@ func TestAStatesTimeoutCountsFromWhenItWasAskedFor(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := fakeapi.NewWorkflows(t)
-			s.Change(func(o fakeapi.Object) fakeapi.Object {
+			s := kubetest.NewWorkflows(t)
+			s.Change(func(o kubetest.Object) kubetest.Object {
 				o = is(Setup, Setup, false, "DriverWait")(o)
-				fakeapi.Part(fakeapi.Meta(o), "annotations")[annotationStateSince] = tt.since
+				kubetest.Part(kubetest.Meta(o), "annotations")[annotationStateSince] = tt.since
 				return o
 			})
 			d := newDriver(t, s, func(c *slurmconf.Config) { c.Workflows.Timeouts.Setup = slurmconf.Duration(10 * time.Minute) })
@@ -324,29 +324,29 @@ func TestAStatesTimeoutCountsFromWhenItWasAskedFor(t *testing.T) {
 }
 
 func TestTransientCondition(t *testing.T) {
-	transient := func(since time.Time) func(fakeapi.Object) fakeapi.Object {
-		return func(o fakeapi.Object) fakeapi.Object {
+	transient := func(since time.Time) func(kubetest.Object) kubetest.Object {
+		return func(o kubetest.Object) kubetest.Object {
 			o = is(Setup, Setup, false, "TransientCondition")(o)
-			fakeapi.Part(o, "status")["message"] = "node is away"
+			kubetest.Part(o, "status")["message"] = "node is away"
 			if !since.IsZero() {
-				fakeapi.Part(fakeapi.Meta(o), "annotations")[annotationTransientSince] = since.UTC().Format(time.RFC3339)
+				kubetest.Part(kubetest.Meta(o), "annotations")[annotationTransientSince] = since.UTC().Format(time.RFC3339)
 			}
 			return o
 		}
 	}
 	t.Run("within its grace it is waited for, and its begin is kept", func(t *testing.T) {
-		s := fakeapi.NewWorkflows(t)
+		s := kubetest.NewWorkflows(t)
 		s.Change(transient(time.Time{}))
 		d := newDriver(t, s, nil)
 		whenWatched(t, s, func() {
 			noted := s.Current()
-			assert.NotEmpty(t, fakeapi.Part(fakeapi.Meta(noted), "annotations")[annotationTransientSince])
+			assert.NotEmpty(t, kubetest.Part(kubetest.Meta(noted), "annotations")[annotationTransientSince])
 			s.Change(is(Setup, Setup, false, "DriverWait"))
 		})
 		// The note is taken away when the condition is over: it must not count for the next one.
 		go func() {
 			for t.Context().Err() == nil {
-				if o := s.Current(); fakeapi.Part(o, "status")["status"] == "DriverWait" && fakeapi.Part(fakeapi.Meta(o), "annotations")[annotationTransientSince] == nil {
+				if o := s.Current(); kubetest.Part(o, "status")["status"] == "DriverWait" && kubetest.Part(kubetest.Meta(o), "annotations")[annotationTransientSince] == nil {
 					s.Change(is(Setup, Setup, true, "Completed"))
 					return
 				}
@@ -357,7 +357,7 @@ func TestTransientCondition(t *testing.T) {
 		require.NoError(t, err)
 	})
 	t.Run("its grace may have begun in an earlier hook", func(t *testing.T) {
-		s := fakeapi.NewWorkflows(t)
+		s := kubetest.NewWorkflows(t)
 		s.Change(transient(time.Now().Add(-time.Hour)))
 		_, err := newDriver(t, s, nil).Await(bounded(t), job, Setup)
 		var driver *DriverError
@@ -365,7 +365,7 @@ func TestTransientCondition(t *testing.T) {
 		assert.Contains(t, err.Error(), "node is away")
 	})
 	t.Run("without grace it fails at once", func(t *testing.T) {
-		s := fakeapi.NewWorkflows(t)
+		s := kubetest.NewWorkflows(t)
 		s.Change(transient(time.Time{}))
 		_, err := newDriver(t, s, func(c *slurmconf.Config) { c.Workflows.TransientGrace = 0 }).Await(bounded(t), job, Setup)
 		require.ErrorContains(t, err, "node is away")
@@ -375,27 +375,27 @@ func TestTransientCondition(t *testing.T) {
 func TestTheHooksDeadlineIsToldWithWhatDWSSays(t *testing.T) {
 	tests := []struct {
 		name string
-		is   func(fakeapi.Object) fakeapi.Object
+		is   func(kubetest.Object) kubetest.Object
 		want string
 	}{
 		{"DWS is away", is(Setup, Proposal, true, "Completed"), "DWS has not taken it up (workflow slurm/bb12 still in Proposal: is the DWS controller running?)"},
-		{"DWS's message", func(o fakeapi.Object) fakeapi.Object {
+		{"DWS's message", func(o kubetest.Object) kubetest.Object {
 			o = is(Setup, Setup, false, "DriverWait")(o)
-			fakeapi.Part(o, "status")["message"] = "3 of 4 done"
+			kubetest.Part(o, "status")["message"] = "3 of 4 done"
 			return o
 		}, "Setup not done when the hook's time was over: 3 of 4 done"},
-		{"the directive that is worked on", func(o fakeapi.Object) fakeapi.Object {
+		{"the directive that is worked on", func(o kubetest.Object) kubetest.Object {
 			o = is(Setup, Setup, false, "DriverWait")(o)
-			fakeapi.Part(o, "spec")["dwDirectives"] = []any{"#DW a", "#DW b"}
-			fakeapi.Part(o, "status")["drivers"] = []any{
-				fakeapi.Object{"dwdIndex": 0, "watchState": "Setup", "status": "Completed"},
-				fakeapi.Object{"dwdIndex": 1, "watchState": "Setup", "status": "Running"}}
+			kubetest.Part(o, "spec")["dwDirectives"] = []any{"#DW a", "#DW b"}
+			kubetest.Part(o, "status")["drivers"] = []any{
+				kubetest.Object{"dwdIndex": 0, "watchState": "Setup", "status": "Completed"},
+				kubetest.Object{"dwdIndex": 1, "watchState": "Setup", "status": "Running"}}
 			return o
 		}, "DWS still works on #DW b"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := fakeapi.NewWorkflows(t)
+			s := kubetest.NewWorkflows(t)
 			s.Change(tt.is)
 			d := newDriver(t, s, nil)
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -409,7 +409,7 @@ func TestTheHooksDeadlineIsToldWithWhatDWSSays(t *testing.T) {
 
 func TestPollReadsTheWorkflowHoweverShortTheWait(t *testing.T) {
 	none := func(c *slurmconf.Config) { c.Workflows.BusyWait = 0 }
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(DataIn, DataIn, false, "DriverWait"))
 	_, err := newDriver(t, s, none).Poll(bounded(t), job, DataIn)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -420,20 +420,20 @@ func TestPollReadsTheWorkflowHoweverShortTheWait(t *testing.T) {
 }
 
 func TestDisposeLeavesAWorkflowThatWasMadeAnew(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Setup, Setup, true, "Completed"))
 	d := newDriver(t, s, nil)
 	left, err := d.get(t.Context(), "bb12")
 	require.NoError(t, err)
-	s.Change(func(o fakeapi.Object) fakeapi.Object { fakeapi.Meta(o)["uid"] = "u2"; return o })
+	s.Change(func(o kubetest.Object) kubetest.Object { kubetest.Meta(o)["uid"] = "u2"; return o })
 	require.NoError(t, d.dispose(bounded(t), left, true))
 	// A patch bears the uid that was read, so that the server refuses it.
 	assert.Zero(t, s.Count("DELETE", ""))
-	assert.Equal(t, "Setup", fakeapi.Part(s.Current(), "spec")["desiredState"])
+	assert.Equal(t, "Setup", kubetest.Part(s.Current(), "spec")["desiredState"])
 }
 
 func TestEveryChangeNamesTheUIDItIsMeantFor(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(DataOut, DataOut, true, "Completed"))
 	d := newDriver(t, s, nil)
 	whenWatched(t, s, func() { s.Change(is(Teardown, Teardown, true, "Completed")) })
@@ -441,15 +441,15 @@ func TestEveryChangeNamesTheUIDItIsMeantFor(t *testing.T) {
 	require.NoError(t, err)
 	seen := 0
 	for _, r := range s.Requests() {
-		var body fakeapi.Object
+		var body kubetest.Object
 		_ = json.Unmarshal([]byte(r.Body), &body)
 		switch r.Method {
 		case "PATCH":
-			assert.Equal(t, "u1", fakeapi.Meta(body)["uid"])
-			assert.Equal(t, true, fakeapi.Part(body, "spec")["hurry"])
+			assert.Equal(t, "u1", kubetest.Meta(body)["uid"])
+			assert.Equal(t, true, kubetest.Part(body, "spec")["hurry"])
 			seen++
 		case "DELETE":
-			assert.Equal(t, "u1", fakeapi.Part(body, "preconditions")["uid"])
+			assert.Equal(t, "u1", kubetest.Part(body, "preconditions")["uid"])
 			seen++
 		}
 	}
@@ -457,7 +457,7 @@ func TestEveryChangeNamesTheUIDItIsMeantFor(t *testing.T) {
 }
 
 func TestAStateThatAnotherHookMovedOnIsNotSetBack(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Setup, Setup, false, "DriverWait"))
 	d := newDriver(t, s, nil)
 	// This hook wants PreRun and waits for Setup first; another one goes straight on to PreRun.
@@ -468,16 +468,16 @@ func TestAStateThatAnotherHookMovedOnIsNotSetBack(t *testing.T) {
 }
 
 func TestWhatIsNotOursIsNotTouched(t *testing.T) {
-	for name, change := range map[string]func(labels fakeapi.Object){
-		"without labels":          func(l fakeapi.Object) { clear(l) },
-		"another cluster's":       func(l fakeapi.Object) { l[LabelCluster] = "other" },
-		"managed by another tool": func(l fakeapi.Object) { l[LabelManagedBy] = "flux" },
+	for name, change := range map[string]func(labels kubetest.Object){
+		"without labels":          func(l kubetest.Object) { clear(l) },
+		"another cluster's":       func(l kubetest.Object) { l[LabelCluster] = "other" },
+		"managed by another tool": func(l kubetest.Object) { l[LabelManagedBy] = "flux" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := fakeapi.NewWorkflows(t)
-			s.Change(func(o fakeapi.Object) fakeapi.Object {
+			s := kubetest.NewWorkflows(t)
+			s.Change(func(o kubetest.Object) kubetest.Object {
 				o = is(Setup, Setup, true, "Completed")(o)
-				change(fakeapi.Part(fakeapi.Meta(o), "labels"))
+				change(kubetest.Part(kubetest.Meta(o), "labels"))
 				return o
 			})
 			d := newDriver(t, s, nil)
@@ -500,11 +500,11 @@ func TestWhatIsNotOursIsNotTouched(t *testing.T) {
 
 func TestSetupMakesAnewWhatIsOfAnotherRun(t *testing.T) {
 	directives := []string{"#DW a"}
-	same := func(o fakeapi.Object) fakeapi.Object {
+	same := func(o kubetest.Object) kubetest.Object {
 		o = is(Setup, Setup, true, "Completed")(o)
-		fakeapi.Part(o, "spec")["userID"] = 1000
-		fakeapi.Part(o, "spec")["dwDirectives"] = []any{"#DW a"}
-		annotations := fakeapi.Part(fakeapi.Meta(o), "annotations")
+		kubetest.Part(o, "spec")["userID"] = 1000
+		kubetest.Part(o, "spec")["dwDirectives"] = []any{"#DW a"}
+		annotations := kubetest.Part(kubetest.Meta(o), "annotations")
 		annotations[annotationRestart], annotations[annotationSubmitTime] = "0", "100"
 		return o
 	}
@@ -512,40 +512,40 @@ func TestSetupMakesAnewWhatIsOfAnotherRun(t *testing.T) {
 	tests := []struct {
 		name   string
 		job    Job
-		change func(o fakeapi.Object)
+		change func(o kubetest.Object)
 		anew   bool
 	}{
-		{"the same run again", *this, func(fakeapi.Object) {}, false},
-		{"22.05 tells neither restarts nor time", Job{ID: 12, UID: 1000}, func(fakeapi.Object) {}, false},
-		{"requeued", Job{ID: 12, UID: 1000, Restarts: "1", SubmitTime: "100"}, func(fakeapi.Object) {}, true},
-		{"the id was used again", Job{ID: 12, UID: 1000, Restarts: "0", SubmitTime: "200"}, func(fakeapi.Object) {}, true},
-		{"another owner", *this, func(o fakeapi.Object) { fakeapi.Part(o, "spec")["userID"] = 1001 }, true},
-		{"other directives", *this, func(o fakeapi.Object) { fakeapi.Part(o, "spec")["dwDirectives"] = []any{"#DW b"} }, true},
-		{"further than setup ever brings it", *this, func(o fakeapi.Object) { is(PreRun, PreRun, true, "Completed")(o) }, true},
-		{"in Teardown", *this, func(o fakeapi.Object) { is(Teardown, Teardown, true, "Completed")(o) }, true},
+		{"the same run again", *this, func(kubetest.Object) {}, false},
+		{"22.05 tells neither restarts nor time", Job{ID: 12, UID: 1000}, func(kubetest.Object) {}, false},
+		{"requeued", Job{ID: 12, UID: 1000, Restarts: "1", SubmitTime: "100"}, func(kubetest.Object) {}, true},
+		{"the id was used again", Job{ID: 12, UID: 1000, Restarts: "0", SubmitTime: "200"}, func(kubetest.Object) {}, true},
+		{"another owner", *this, func(o kubetest.Object) { kubetest.Part(o, "spec")["userID"] = 1001 }, true},
+		{"other directives", *this, func(o kubetest.Object) { kubetest.Part(o, "spec")["dwDirectives"] = []any{"#DW b"} }, true},
+		{"further than setup ever brings it", *this, func(o kubetest.Object) { is(PreRun, PreRun, true, "Completed")(o) }, true},
+		{"in Teardown", *this, func(o kubetest.Object) { is(Teardown, Teardown, true, "Completed")(o) }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := fakeapi.NewWorkflows(t)
-			s.Change(func(o fakeapi.Object) fakeapi.Object { o = same(o); tt.change(o); return o })
+			s := kubetest.NewWorkflows(t)
+			s.Change(func(o kubetest.Object) kubetest.Object { o = same(o); tt.change(o); return o })
 			// A DWS that is done at once.
 			s.Before = func(http.ResponseWriter, *http.Request) bool {
-				if o := s.Current(); o != nil && fakeapi.Part(o, "status")["state"] != fakeapi.Part(o, "spec")["desiredState"] {
-					want := State(fakeapi.Part(o, "spec")["desiredState"].(string))
+				if o := s.Current(); o != nil && kubetest.Part(o, "status")["state"] != kubetest.Part(o, "spec")["desiredState"] {
+					want := State(kubetest.Part(o, "spec")["desiredState"].(string))
 					s.Change(is(want, want, true, "Completed"))
 				}
 				return false
 			}
 			_, err := newDriver(t, s, nil).Setup(bounded(t), &tt.job, directives)
 			require.NoError(t, err)
-			assert.Equal(t, tt.anew, fakeapi.Meta(s.Current())["uid"] != "u1")
-			assert.Equal(t, "Setup", fakeapi.Part(s.Current(), "spec")["desiredState"])
+			assert.Equal(t, tt.anew, kubetest.Meta(s.Current())["uid"] != "u1")
+			assert.Equal(t, "Setup", kubetest.Part(s.Current(), "spec")["desiredState"])
 		})
 	}
 }
 
 func TestAPatchWhoseAnswerIsLostIsNotRepeatedBlindly(t *testing.T) {
-	s := fakeapi.NewWorkflows(t)
+	s := kubetest.NewWorkflows(t)
 	s.Change(is(Proposal, Proposal, true, "Completed"))
 	var lost atomic.Bool
 	s.Before = func(w http.ResponseWriter, r *http.Request) bool {

@@ -22,7 +22,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/tests/apiserver/pki"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/eventually"
@@ -49,7 +49,7 @@ func TestCredentialsThatAreNotAccepted(t *testing.T) {
 		{"another authority", func(t *testing.T, s *site) {
 			other, err := pki.NewCA("other")
 			require.NoError(t, err)
-			text, err := os.ReadFile(fakeapi.WriteKubeconfig(t, s.c.server.URL, other.PEM, "tokenFile: "+s.path("token")))
+			text, err := os.ReadFile(kubetest.WriteKubeconfig(t, s.c.server.URL, other.PEM, "tokenFile: "+s.path("token")))
 			require.NoError(t, err)
 			s.write("kubeconfig", string(text), 0o600)
 		}, "certificate signed by unknown authority"},

@@ -22,8 +22,8 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/bridge/hook"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/wire"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
@@ -73,7 +73,7 @@ func (s *site) write(name, text string, mode os.FileMode) {
 func (s *site) credential(user string) {
 	s.t.Helper()
 	config := s.c.server.Config()
-	text, err := os.ReadFile(fakeapi.WriteKubeconfig(s.t, config.Host, config.CAData, user))
+	text, err := os.ReadFile(kubetest.WriteKubeconfig(s.t, config.Host, config.CAData, user))
 	require.NoError(s.t, err)
 	s.write("kubeconfig", string(text), 0o600)
 }

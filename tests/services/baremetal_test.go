@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/service"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 )
 
 // bare is a host outside Slurm with Arkouda's variables.
@@ -136,8 +136,8 @@ func TestBareMetalExitCodes(t *testing.T) {
 	b := w.bareHost("admin", "system:masters")
 	nobody := w.bareHost("nobody")
 	answering := func(code int, reason string) string {
-		s := fakeapi.New(t, func(rw http.ResponseWriter, _ *http.Request) {
-			fakeapi.Status(rw, code, reason, "in the server's words")
+		s := kubetest.New(t, func(rw http.ResponseWriter, _ *http.Request) {
+			kubetest.Status(rw, code, reason, "in the server's words")
 		})
 		return s.URL + " " + b.write(fmt.Sprint("ca", code), s.CA)
 	}
@@ -146,7 +146,7 @@ func TestBareMetalExitCodes(t *testing.T) {
 		return map[string]string{"K8S_HOST": url, "CACERT_FILE": ca, "KEY_FILE": "", "CERT_FILE": "", "SSL_TOKEN": "t"}
 	}
 	_, encrypted := encryptedKey(t, "secret")
-	otherCA := fakeapi.New(t, func(http.ResponseWriter, *http.Request) {}).CA
+	otherCA := kubetest.New(t, func(http.ResponseWriter, *http.Request) {}).CA
 	tests := []struct {
 		name   string
 		host   *bareHost

@@ -21,8 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/service"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
@@ -180,5 +180,5 @@ func (w *world) without(role *unstructured.Unstructured, resource, verb string) 
 func (w *world) tokenKubeconfig(token string) string {
 	w.t.Helper()
 	config := w.server.Config()
-	return fakeapi.WriteKubeconfig(w.t, config.Host, config.CAData, "token: "+token)
+	return kubetest.WriteKubeconfig(w.t, config.Host, config.CAData, "token: "+token)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/bridge/hook"
-	"slurmk8s.io/slurmk8s/tests/api/fakeapi"
+	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 )
 
 // program is the built binary: what counts is what a process does.
@@ -210,14 +210,14 @@ func TestTheReplyOfAHookForPrograms(t *testing.T) {
 }
 
 func TestBusyHasAnExitStatusOfItsOwn(t *testing.T) {
-	api := fakeapi.NewWorkflows(t)
-	api.Change(func(fakeapi.Object) fakeapi.Object {
-		return fakeapi.Object{
-			"apiVersion": fakeapi.Group + "/" + fakeapi.Version, "kind": "Workflow",
-			"metadata": fakeapi.Object{"name": "bb12", "namespace": "slurm", "uid": "u1", "labels": fakeapi.Object{
+	api := kubetest.NewWorkflows(t)
+	api.Change(func(kubetest.Object) kubetest.Object {
+		return kubetest.Object{
+			"apiVersion": kubetest.Group + "/" + kubetest.Version, "kind": "Workflow",
+			"metadata": kubetest.Object{"name": "bb12", "namespace": "slurm", "uid": "u1", "labels": kubetest.Object{
 				"slurmk8s.io/managed-by": "slurmk8s", "slurmk8s.io/cluster": "hpc", "slurmk8s.io/job-id": "12"}},
-			"spec":   fakeapi.Object{"desiredState": "DataIn"},
-			"status": fakeapi.Object{"state": "DataIn", "ready": false, "status": "DriverWait"},
+			"spec":   kubetest.Object{"desiredState": "DataIn"},
+			"status": kubetest.Object{"state": "DataIn", "ready": false, "status": "DriverWait"},
 		}
 	})
 	config, _ := site(t, api.Kubeconfig(), "busy_wait = \"0s\"")
@@ -225,7 +225,7 @@ func TestBusyHasAnExitStatusOfItsOwn(t *testing.T) {
 }
 
 func TestTheEnvironmentSteersNothing(t *testing.T) {
-	api, trap := fakeapi.NewWorkflows(t), fakeapi.NewWorkflows(t)
+	api, trap := kubetest.NewWorkflows(t), kubetest.NewWorkflows(t)
 	config, dir := site(t, api.Kubeconfig(), "")
 	script := filepath.Join(dir, "script")
 	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\n#DW a\n"), 0o600))
@@ -241,8 +241,8 @@ func TestTheEnvironmentSteersNothing(t *testing.T) {
 
 // client-go logs a torn answer as an error, by itself.
 func TestNothingOfClientGosIsPrinted(t *testing.T) {
-	var api *fakeapi.Server
-	api = fakeapi.New(t, func(w http.ResponseWriter, _ *http.Request) {
+	var api *kubetest.Server
+	api = kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "1000")
 		_, _ = w.Write([]byte("{"))
 		w.(http.Flusher).Flush()
@@ -279,7 +279,7 @@ func TestCancelJob(t *testing.T) {
 }
 
 func TestReconcileEndsWhenNothingAnswers(t *testing.T) {
-	server := fakeapi.New(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	server := kubetest.New(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	config, dir := site(t, server.Kubeconfig(), "")
 	command(t, dir, "squeue", "exec sleep 600")
 	r := call(t, "", "reconcile", "--config", config, "--limit", "300ms")
@@ -287,7 +287,7 @@ func TestReconcileEndsWhenNothingAnswers(t *testing.T) {
 	assert.Contains(t, r.stderr, "no answer in time")
 
 	// Kubernetes answers, Slurm does not.
-	api := fakeapi.NewWorkflows(t)
+	api := kubetest.NewWorkflows(t)
 	config, dir = site(t, api.Kubeconfig(), "")
 	command(t, dir, "squeue", "exec sleep 600")
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "state", "job.12"), 0o700))

@@ -1,4 +1,4 @@
-package fakeapi
+package kubetest
 
 import (
 	"encoding/json"

@@ -1,7 +1,7 @@
-// Package fakeapi is a scripted API server for the bridge's unit tests: real TLS
-// and HTTP, one process, no Kubernetes. What depends on Kubernetes itself is
+// Package kubetest is a scripted API server for unit tests of what uses package kube: real
+// TLS and HTTP, one process, no Kubernetes. What depends on Kubernetes itself is
 // tested against the real one in tests/api.
-package fakeapi
+package kubetest
 
 import (
 	"crypto/tls"
@@ -47,7 +47,7 @@ func (r Request) String() string { return r.Method + " " + r.Path }
 // New starts a server that ends with the test.
 func New(tb testing.TB, handler http.HandlerFunc) *Server {
 	tb.Helper()
-	ca, err := pki.NewCA("fakeapi")
+	ca, err := pki.NewCA("kubetest")
 	if err != nil {
 		tb.Fatal(err)
 	}
