@@ -94,7 +94,7 @@ func TestARefusalIsAnAnswerAndTripsNothing(t *testing.T) {
 	for range 2 {
 		code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(script))
 		assert.Equal(t, wire.Refused, code)
-		assert.Equal(t, "no [#DW jobdw name=a]", reply[wire.KeyMessage])
+		assert.Equal(t, "no", reply[wire.KeyMessage])
 	}
 	assert.Equal(t, 2, api.Count(http.MethodPost, ""))
 }

@@ -25,7 +25,8 @@ var (
 	quoted   = regexp.MustCompile(`'([^']*)'`)
 )
 
-// refusal is DWS's refusal and the directive that it is about, if only one can be meant.
+// refusal is DWS's refusal and the directive that it is about, if it quotes a part of one
+// and only one can be meant.
 func refusal(text string, directives []string) string {
 	text = ruleName.ReplaceAllString(text, "'$1'")
 	about := directives
@@ -33,7 +34,7 @@ func refusal(text string, directives []string) string {
 		missing := strings.HasPrefix(text, "missing ")
 		about = slices.DeleteFunc(slices.Clone(directives), func(d string) bool { return quotedIn(text, d) == missing })
 	}
-	if len(about) != 1 || strings.Contains(text, about[0]) {
+	if len(about) != 1 || !quoted.MatchString(text) || strings.Contains(text, about[0]) {
 		return text
 	}
 	return text + " [" + shorten(about[0], 200) + "]"

@@ -94,6 +94,7 @@ func TestARefusalNamesTheDirectiveThatItIsAbout(t *testing.T) {
 		{"two lack the argument", "missing required argument '^name$'", []string{jobdw, setup}, "missing required argument 'name'"},
 		{"both have it", "argument 'type' is wrong", []string{jobdw, jobdw}, "argument 'type' is wrong"},
 		{"it is in the text", "invalid directive '" + setup + "'", []string{jobdw, setup}, "invalid directive '" + setup + "'"},
+		{"nothing is quoted", "no ruleset", []string{jobdw}, "no ruleset"},
 		{"there are none", "invalid", nil, "invalid"},
 	}
 	for _, tt := range tests {
