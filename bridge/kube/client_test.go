@@ -296,14 +296,14 @@ func TestAWatchThatEndsInTimeTellsNothingOfTheServer(t *testing.T) {
 		lasted time.Duration
 		away   bool
 	}{
-		"ended by the time limit": {WatchLife, false},
-		"noticed late":            {WatchLife + 5*time.Second, false},
-		"cut":                     {WatchLife / 2, true},
+		"ended by the time limit": {watchLife, false},
+		"noticed late":            {watchLife + 5*time.Second, false},
+		"cut":                     {watchLife / 2, true},
 		"cut at once":             {0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &Client{}
-			c.NoteWatchEnd(time.Now().Add(-tt.lasted))
+			c.noteWatchEnd(time.Now().Add(-tt.lasted))
 			assert.Equal(t, tt.away, c.Starting(), "a 403 is tried again")
 		})
 	}

@@ -32,13 +32,10 @@ const settling = 10 * time.Second
 // noteAway remembers that the server was found away.
 func (c *Client) noteAway() { c.away.Store(time.Now().UnixNano()) }
 
-// WatchLife bounds one watch, so that one whose server died silently is noticed.
-const WatchLife = 60 * time.Second
-
-// NoteWatchEnd is told of the end of a watch that was asked for with WatchLife. One that
-// ends before its time may have lost its server, which may be back before it is asked again.
-func (c *Client) NoteWatchEnd(opened time.Time) {
-	if time.Since(opened) < WatchLife-time.Second {
+// noteWatchEnd is told of the end of a watch. One that ends before its time may have lost
+// its server, which may be back before it is asked again.
+func (c *Client) noteWatchEnd(opened time.Time) {
+	if time.Since(opened) < watchLife-time.Second {
 		c.noteAway()
 	}
 }
@@ -179,7 +176,3 @@ func Is(err error, class Class) bool {
 	var r *RequestError
 	return errors.As(err, &r) && Classify(r.Err) == class
 }
-
-// RequestTimeout is what one attempt of one request gets. A caller that begins a
-// watch bounds its beginning by it.
-func (c *Client) RequestTimeout() time.Duration { return c.requestTimeout }

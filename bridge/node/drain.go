@@ -331,7 +331,7 @@ func (d *drain) giveUp(ctx context.Context) (Outcome, error) {
 func (d *drain) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 	defer cancel()
-	_, err := d.b.get(ctx, d.node)
+	_, err := d.b.nodes().Get(ctx, d.node)
 	return err
 }
 

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -25,26 +24,17 @@ type HeldNode struct {
 
 // Held lists the nodes that are held.
 func (b *Bridge) Held(ctx context.Context) ([]HeldNode, error) {
+	nodes, err := b.nodes().List(ctx, kube.Selection{Labels: labels.Set{LabelHeldBy: b.Cluster}.String()})
+	if err != nil {
+		return nil, err
+	}
 	var held []HeldNode
-	options := metav1.ListOptions{LabelSelector: labels.Set{LabelHeldBy: b.Cluster}.String(), Limit: pageSize}
-	for {
-		var page *unstructured.UnstructuredList
-		err := b.Kube.Do(ctx, "list nodes that jobs hold", func(ctx context.Context) (err error) {
-			page, err = b.Kube.Dynamic.Resource(Nodes).List(ctx, options)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		for i := range page.Items {
-			if h := b.held(&page.Items[i]); len(h.Holders) > 0 {
-				held = append(held, h)
-			}
-		}
-		if options.Continue = page.GetContinue(); options.Continue == "" {
-			return held, nil
+	for i := range nodes {
+		if h := b.held(&nodes[i]); len(h.Holders) > 0 {
+			held = append(held, h)
 		}
 	}
+	return held, nil
 }
 
 // HeldHere reads who holds one node, by its name in Slurm; its own Name is "" when
@@ -55,7 +45,7 @@ func (b *Bridge) HeldHere(ctx context.Context, slurmNode string) (HeldNode, erro
 	if err != nil || name == "" {
 		return unknown, err
 	}
-	node, err := b.get(ctx, name)
+	node, err := b.nodes().Get(ctx, name)
 	if err != nil || node == nil {
 		return unknown, err
 	}

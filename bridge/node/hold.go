@@ -3,10 +3,6 @@ package node
 import (
 	"context"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
-
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -35,7 +31,7 @@ func RunOf(job, restarts uint32) func(Holder) bool {
 func (b *Bridge) change(ctx context.Context, name, did string, holders func(*record) []Holder) (known bool, err error) {
 	var pauses kube.Pauses
 	for {
-		node, err := b.get(ctx, name)
+		node, err := b.nodes().Get(ctx, name)
 		if err != nil || node == nil {
 			return false, err
 		}
@@ -44,11 +40,7 @@ func (b *Bridge) change(ctx context.Context, name, did string, holders func(*rec
 		if err != nil || patch == nil {
 			return true, err
 		}
-		err = b.Kube.Do(ctx, "change node "+name, func(ctx context.Context) error {
-			_, err := b.Kube.Dynamic.Resource(Nodes).Patch(ctx, name, types.MergePatchType, patch,
-				metav1.PatchOptions{FieldManager: kube.FieldManager})
-			return err
-		})
+		_, err = b.nodes().Patch(ctx, name, patch)
 		switch {
 		case err == nil:
 			b.Log.WithField("node", name).WithField("uid", string(node.GetUID())).Infof("node %s: %s: %s", name, did, patch)
@@ -61,15 +53,4 @@ func (b *Bridge) change(ctx context.Context, name, did string, holders func(*rec
 	}
 }
 
-// get returns nil when Kubernetes has no such node.
-func (b *Bridge) get(ctx context.Context, name string) (*unstructured.Unstructured, error) {
-	var node *unstructured.Unstructured
-	err := b.Kube.Do(ctx, "get node "+name, func(ctx context.Context) (err error) {
-		node, err = b.Kube.Dynamic.Resource(Nodes).Get(ctx, name, metav1.GetOptions{})
-		return err
-	})
-	if kube.Is(err, kube.NotFound) {
-		return nil, nil
-	}
-	return node, err
-}
+func (b *Bridge) nodes() *kube.Objects { return b.Kube.Objects(Nodes, "") }

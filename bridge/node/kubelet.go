@@ -147,7 +147,7 @@ func (l Local) reclaimed(but uint32) (bool, error) {
 func (b *Bridge) awaitReady(ctx context.Context, name string, since time.Time) error {
 	var pauses kube.Pauses
 	for {
-		node, err := b.get(ctx, name)
+		node, err := b.nodes().Get(ctx, name)
 		if err != nil || node == nil {
 			return err
 		}

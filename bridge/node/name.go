@@ -124,7 +124,7 @@ func (b *Bridge) ownName(ctx context.Context, key, slurmNode string) (string, er
 	if !isKubelet {
 		return "", fmt.Errorf("%s may not list nodes, which node_name = %q needs: give it that right", user, b.Cfg.NodeName)
 	}
-	node, err := b.get(ctx, own)
+	node, err := b.nodes().Get(ctx, own)
 	if err != nil || node == nil || node.GetLabels()[key] != slurmNode {
 		return "", err
 	}

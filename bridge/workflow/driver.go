@@ -12,11 +12,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -44,11 +41,10 @@ func (j *Job) Name() string { return "bb" + strconv.FormatUint(uint64(j.ID), 10)
 // Driver drives the Workflows of one Slurm cluster.
 type Driver struct {
 	cfg       *slurmconf.Config
-	kube      *kube.Client
 	log       *logrus.Entry
 	events    *kube.Events
-	workflows dynamic.ResourceInterface
-	computes  dynamic.ResourceInterface
+	workflows *kube.Objects
+	computes  *kube.Objects
 	version   schema.GroupVersion
 }
 
@@ -64,28 +60,18 @@ func New(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, log *l
 	if err != nil {
 		return nil, err
 	}
-	resource := func(plural string) dynamic.ResourceInterface {
-		return client.Dynamic.Resource(version.WithResource(plural)).Namespace(cfg.Workflows.Namespace)
-	}
 	host, _ := os.Hostname() // "" is a host too that tells
 	return &Driver{
-		cfg: cfg, kube: client, log: log, version: version, events: kube.NewEvents(client, host),
-		workflows: resource("workflows"),
-		computes:  resource("computes"),
+		cfg: cfg, log: log, version: version, events: kube.NewEvents(client, host),
+		workflows: client.Objects(version.WithResource("workflows"), cfg.Workflows.Namespace),
+		computes:  client.Objects(version.WithResource("computes"), cfg.Workflows.Namespace),
 	}, nil
 }
 
 // get reads a Workflow; nil when there is none.
 func (d *Driver) get(ctx context.Context, name string) (*object, error) {
-	var u *unstructured.Unstructured
-	err := d.kube.Do(ctx, "get workflow "+d.path(name), func(ctx context.Context) (err error) {
-		u, err = d.workflows.Get(ctx, name, metav1.GetOptions{})
-		return err
-	})
-	if kube.Is(err, kube.NotFound) {
-		return nil, nil
-	}
-	if err != nil {
+	u, err := d.workflows.Get(ctx, name)
+	if err != nil || u == nil {
 		return nil, err
 	}
 	return parse(u), nil
@@ -161,11 +147,7 @@ func (d *Driver) merge(ctx context.Context, o *object, change map[string]any) (*
 	if err != nil {
 		return nil, err
 	}
-	var u *unstructured.Unstructured
-	err = d.kube.Do(ctx, "patch "+o.String(), func(ctx context.Context) (err error) {
-		u, err = d.workflows.Patch(ctx, o.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: kube.FieldManager})
-		return err
-	})
+	u, err := d.workflows.Patch(ctx, o.Name, body)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
 // Left is a Workflow of this cluster.
@@ -26,42 +26,29 @@ type Left struct {
 // Name is "workflow NAMESPACE/NAME".
 func (l Left) Name() string { return l.o.String() }
 
-// pageSize bounds one answer to a list; a cluster may have thousands of jobs.
-const pageSize = 500
-
 // List returns this cluster's Workflows in all states. One whose labels do not
 // hold a job id is not the bridge's and left out.
 func (d *Driver) List(ctx context.Context) ([]Left, error) {
-	options := metav1.ListOptions{
-		Limit:         pageSize,
-		LabelSelector: labels.Set{LabelManagedBy: ManagedBy, LabelCluster: d.cfg.Cluster}.String(),
+	items, err := d.workflows.List(ctx, kube.Selection{
+		Labels: labels.Set{LabelManagedBy: ManagedBy, LabelCluster: d.cfg.Cluster}.String(),
+	})
+	if err != nil {
+		return nil, err
 	}
 	var all []Left
-	for {
-		var page *unstructured.UnstructuredList
-		err := d.kube.Do(ctx, "list workflows in "+d.cfg.Workflows.Namespace, func(ctx context.Context) (err error) {
-			page, err = d.workflows.List(ctx, options)
-			return err
+	for i := range items {
+		o := parse(&items[i])
+		id, err := strconv.ParseUint(o.Labels[LabelJobID], 10, 32)
+		if err != nil || o.Name != (&Job{ID: uint32(id)}).Name() {
+			d.log.Warnf("%s has our labels but not the name of its job: left alone", o)
+			continue
+		}
+		all = append(all, Left{
+			JobID: uint32(id), State: string(o.Desired), Made: items[i].GetCreationTimestamp().Time,
+			TornDown: o.reached(Teardown), CannotRun: o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std()), o: o,
 		})
-		if err != nil {
-			return nil, err
-		}
-		for i := range page.Items {
-			o := parse(&page.Items[i])
-			id, err := strconv.ParseUint(o.Labels[LabelJobID], 10, 32)
-			if err != nil || o.Name != (&Job{ID: uint32(id)}).Name() {
-				d.log.Warnf("%s has our labels but not the name of its job: left alone", o)
-				continue
-			}
-			all = append(all, Left{
-				JobID: uint32(id), State: string(o.Desired), Made: page.Items[i].GetCreationTimestamp().Time,
-				TornDown: o.reached(Teardown), CannotRun: o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std()), o: o,
-			})
-		}
-		if options.Continue = page.GetContinue(); options.Continue == "" {
-			return all, nil
-		}
 	}
+	return all, nil
 }
 
 // Dispose tears a Workflow down and deletes it.

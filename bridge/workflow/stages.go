@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -38,7 +35,7 @@ func (d *Driver) ensure(ctx context.Context, job *Job, directives []string) (*ob
 		case err != nil:
 			return nil, err
 		case o == nil:
-			o, err := d.create(ctx, job, directives, false)
+			o, err := d.create(ctx, job, directives)
 			if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
 				return o, err
 			}
@@ -73,7 +70,7 @@ func madeFor(o *object, job *Job, directives []string) bool {
 // Check has DWS's own admission judge the directives and stores nothing
 // (slurm_bb_job_process).
 func (d *Driver) Check(ctx context.Context, job *Job, directives []string) error {
-	_, err := d.create(ctx, job, directives, true)
+	err := judged(d.workflows.Check(ctx, d.wanted(job, directives)), directives)
 	if kube.Is(err, kube.Exists) {
 		return nil // admission comes before the name is looked at
 	}
@@ -87,27 +84,21 @@ func (d *Driver) Create(ctx context.Context, job *Job, directives []string) erro
 	return err
 }
 
-func (d *Driver) create(ctx context.Context, job *Job, directives []string, dryRun bool) (*object, error) {
-	options := metav1.CreateOptions{FieldManager: kube.FieldManager}
-	if dryRun {
-		options.DryRun = []string{metav1.DryRunAll}
-	}
-	u := d.wanted(job, directives)
-	err := d.kube.Do(ctx, "create workflow "+d.path(job.Name()), func(ctx context.Context) error {
-		made, err := d.workflows.Create(ctx, u, options)
-		if err == nil {
-			u = made
-		}
-		return err
-	})
-	var request *kube.RequestError
-	if errors.As(err, &request) && kube.Classify(err) == kube.Refusal {
-		return nil, &RefusedError{refusal(kube.Reason(request.Err), directives)}
-	}
+func (d *Driver) create(ctx context.Context, job *Job, directives []string) (*object, error) {
+	u, err := d.workflows.Create(ctx, d.wanted(job, directives))
 	if err != nil {
-		return nil, err
+		return nil, judged(err, directives)
 	}
 	return parse(u), nil
+}
+
+// judged is the error of a create, in words for the user if DWS refused the directives.
+func judged(err error, directives []string) error {
+	var request *kube.RequestError
+	if errors.As(err, &request) && kube.Classify(err) == kube.Refusal {
+		return &RefusedError{refusal(kube.Reason(request.Err), directives)}
+	}
+	return err
 }
 
 // Request asks for a state and returns at once (slurm_bb_data_in and
@@ -188,10 +179,7 @@ func (d *Driver) fillComputes(ctx context.Context, o *object, nodes []string) er
 	}
 	var pauses kube.Pauses
 	for {
-		err := d.kube.Do(ctx, "patch computes "+d.path(o.ComputesName), func(ctx context.Context) error {
-			_, err := d.computes.Patch(ctx, o.ComputesName, types.MergePatchType, body, metav1.PatchOptions{FieldManager: kube.FieldManager})
-			return err
-		})
+		_, err := d.computes.Patch(ctx, o.ComputesName, body)
 		if !kube.Is(err, kube.Conflict) || pauses.Wait(ctx) != nil {
 			return err
 		}

@@ -99,19 +99,13 @@ func (d *Driver) tearDown(ctx context.Context, o *object, hurry bool) (*object, 
 // only as it was read: if it has changed, it is returned as it is now.
 func (d *Driver) remove(ctx context.Context, o *object) (*object, error) {
 	d.log.Infof("%s: delete", o)
-	precondition := &metav1.Preconditions{UID: &o.UID}
+	only := metav1.Preconditions{UID: &o.UID}
 	if !o.reached(Teardown) {
-		precondition.ResourceVersion = &o.ResourceVersion
+		only.ResourceVersion = &o.ResourceVersion
 	}
 	var pauses kube.Pauses
 	for {
-		err := d.kube.Do(ctx, "delete "+o.String(), func(ctx context.Context) error {
-			return d.workflows.Delete(ctx, o.Name, metav1.DeleteOptions{Preconditions: precondition})
-		})
-		switch {
-		case kube.Is(err, kube.NotFound):
-			return nil, nil
-		case !kube.Is(err, kube.Conflict):
+		if err := d.workflows.Delete(ctx, o.Name, only); !kube.Is(err, kube.Conflict) {
 			return nil, err
 		}
 		// The uid is another one's, it has changed, or the server lost a race against a change.
@@ -119,7 +113,7 @@ func (d *Driver) remove(ctx context.Context, o *object) (*object, error) {
 		if err != nil || now == nil || now.UID != o.UID {
 			return nil, err
 		}
-		if precondition.ResourceVersion != nil {
+		if only.ResourceVersion != nil {
 			return now, nil
 		}
 		if err := pauses.Wait(ctx); err != nil {
@@ -131,7 +125,7 @@ func (d *Driver) remove(ctx context.Context, o *object) (*object, error) {
 // awaitGone waits for the finalizers of DWS and its drivers.
 func (d *Driver) awaitGone(ctx context.Context, o *object) error {
 	f := d.follow(o)
-	defer f.stop()
+	defer f.Stop()
 	for {
 		next, err := f.next(ctx)
 		switch {

@@ -99,7 +99,7 @@ func (d *Driver) foreign(o *object) error {
 func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
 	target, uid := o.Desired, o.UID
 	f := d.follow(o)
-	defer f.stop()
+	defer f.Stop()
 	for {
 		switch {
 		case o.UID != uid:

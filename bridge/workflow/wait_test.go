@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,9 +14,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/dynamic"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
@@ -114,118 +110,6 @@ func TestTheNextStateIsAskedForAtTheVersionThatTheWaitEndedWith(t *testing.T) {
 	whenWatched(t, s, func() { s.Change(is(Proposal, Proposal, true, "Completed")) })
 	require.NoError(t, d.Request(bounded(t), job, Setup))
 	assert.Equal(t, 1, s.Count("PATCH", "bb12"))
-}
-
-func TestAWatchIsReplacedWhateverEndsIt(t *testing.T) {
-	tests := []struct {
-		name string
-		end  func(s *kubetest.Workflows)
-	}{
-		{"cut", func(s *kubetest.Workflows) { s.CutWatches() }},
-		{"cut, and the change is missed", func(s *kubetest.Workflows) {
-			s.CutWatches()
-			s.Change(is(Setup, Setup, false, "Running"))
-		}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := kubetest.NewWorkflows(t)
-			s.Change(is(Setup, Setup, false, "DriverWait"))
-			d := newDriver(t, s, nil)
-			whenWatched(t, s, func() { tt.end(s) }, func() { s.Change(is(Setup, Setup, true, "Completed")) })
-			_, err := d.Await(bounded(t), job, Setup)
-			require.NoError(t, err)
-			assert.Equal(t, 2, s.Count("GET", "watch=true"))
-		})
-	}
-}
-
-func TestWatchesThatFailAtTheirBeginning(t *testing.T) {
-	tests := []struct {
-		name  string
-		fail  func(w http.ResponseWriter)
-		fatal bool
-	}{
-		{"410 as an answer", func(w http.ResponseWriter) { kubetest.Status(w, 410, "Expired", "too old resource version") }, false},
-		{"410 as an event", func(w http.ResponseWriter) {
-			kubetest.JSON(w, 200, kubetest.Object{"type": "ERROR", "object": kubetest.Object{
-				"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"}})
-		}, false},
-		{"overload", func(w http.ResponseWriter) { kubetest.Status(w, 429, "TooManyRequests", "later") }, false},
-		{"nonsense", func(w http.ResponseWriter) { _, _ = w.Write([]byte("hello")) }, false},
-		{"connection cut", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, false},
-		{"forbidden", func(w http.ResponseWriter) { kubetest.Status(w, 403, "Forbidden", `cannot watch resource "workflows"`) }, true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := kubetest.NewWorkflows(t)
-			s.Change(is(Setup, Setup, false, "DriverWait"))
-			var failed atomic.Int32
-			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
-				if r.URL.Query().Get("watch") != "true" || failed.Add(1) > 2 && !tt.fatal {
-					return false
-				}
-				tt.fail(w)
-				return true
-			}
-			d := newDriver(t, s, nil)
-			whenWatched(t, s, func() { s.Change(is(Setup, Setup, true, "Completed")) })
-			_, err := d.Await(bounded(t), job, Setup)
-			if tt.fatal {
-				require.ErrorContains(t, err, "watch workflow slurm/bb12: cannot watch")
-				assert.Equal(t, 1, s.Count("GET", "watch=true"))
-				return
-			}
-			require.NoError(t, err)
-		})
-	}
-}
-
-// brokenWatch is a client with a defect of ours.
-type brokenWatch struct{ dynamic.ResourceInterface }
-
-func (brokenWatch) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
-	panic("no watch")
-}
-
-func TestAPanicWhileAWatchIsOpenedIsTheHooksError(t *testing.T) {
-	s := kubetest.NewWorkflows(t)
-	s.Change(is(Setup, Setup, false, "DriverWait"))
-	d := newDriver(t, s, nil)
-	d.workflows = brokenWatch{d.workflows}
-	_, err := d.Await(bounded(t), job, Setup)
-	require.ErrorContains(t, err, "watch workflow slurm/bb12: internal error: no watch: please report it")
-}
-
-// An object that has not changed for long has a version that no watch can begin
-// at any more. Reading it again does not make it any newer.
-func TestAWorkflowThatHasNotChangedForLongIsWatchedAllTheSame(t *testing.T) {
-	s := kubetest.NewWorkflows(t)
-	s.Change(is(Setup, Setup, false, "DriverWait"))
-	s.Pass()
-	s.Before = func(w http.ResponseWriter, r *http.Request) bool {
-		from, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
-		if r.URL.Query().Get("watch") != "true" || from >= 1000 {
-			return false
-		}
-		kubetest.Status(w, 410, "Expired", "too old resource version")
-		return true
-	}
-	d := newDriver(t, s, nil)
-	ctx, cancel := context.WithCancel(bounded(t))
-	// It is read and tried in vain for as long as this takes; then the test gives up.
-	go func() {
-		for s.Count("GET", "watch=true") < 4 && s.Watches() == 0 && ctx.Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
-		if s.Watches() == 0 {
-			cancel()
-			return
-		}
-		s.Change(is(Setup, Setup, true, "Completed"))
-	}()
-	_, err := d.Await(ctx, job, Setup)
-	require.NoError(t, err)
 }
 
 func TestAwaitEndsWith(t *testing.T) {

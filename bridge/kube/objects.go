@@ -1,0 +1,175 @@
+package kube
+
+import (
+	"context"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+)
+
+// pageSize bounds one answer to a list; a cluster may have thousands of jobs.
+const pageSize = 500
+
+// Objects are the objects of one resource in one namespace. Each request is tried again
+// as Do does it, and an error names operation and object: "get lease slurm/slurm-hpc-12".
+type Objects struct {
+	client    *Client
+	api       dynamic.ResourceInterface
+	resource  string
+	namespace string
+}
+
+// Objects gives access to a resource. The namespace "" is every one, or none for a
+// resource that has none. It sends nothing.
+func (c *Client) Objects(resource schema.GroupVersionResource, namespace string) *Objects {
+	return &Objects{c, c.Dynamic.Resource(resource).Namespace(namespace), resource.Resource, namespace}
+}
+
+// Name is how messages call an object: "service web/jupyter".
+func (o *Objects) Name(name string) string {
+	kind := o.resource
+	if kind != "endpoints" && kind != "computes" { // Kubernetes has one object by these names too
+		kind = strings.TrimSuffix(kind, "s")
+	}
+	if o.namespace != "" {
+		name = o.namespace + "/" + name
+	}
+	return kind + " " + name
+}
+
+// Get reads an object; nil if there is none.
+func (o *Objects) Get(ctx context.Context, name string) (*unstructured.Unstructured, error) {
+	got, err := o.do(ctx, "get", name, func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return o.api.Get(ctx, name, metav1.GetOptions{})
+	})
+	if Is(err, NotFound) {
+		return nil, nil
+	}
+	return got, err
+}
+
+// Create makes an object.
+func (o *Objects) Create(ctx context.Context, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return o.create(ctx, u, metav1.CreateOptions{FieldManager: FieldManager})
+}
+
+// Check has admission judge an object that is to be created, and stores nothing.
+func (o *Objects) Check(ctx context.Context, u *unstructured.Unstructured) error {
+	_, err := o.create(ctx, u, metav1.CreateOptions{FieldManager: FieldManager, DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
+func (o *Objects) create(ctx context.Context, u *unstructured.Unstructured, options metav1.CreateOptions) (*unstructured.Unstructured, error) {
+	return o.do(ctx, "create", u.GetName(), func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return o.api.Create(ctx, u, options)
+	})
+}
+
+// Update replaces the object that was read. The error is a Conflict if it has changed.
+func (o *Objects) Update(ctx context.Context, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return o.do(ctx, "update", u.GetName(), func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return o.api.Update(ctx, u, metav1.UpdateOptions{FieldManager: FieldManager})
+	})
+}
+
+// Apply makes the object or brings it to what is wanted. The error is a Conflict if
+// another manager has one of the fields, unless force takes it over.
+func (o *Objects) Apply(ctx context.Context, u *unstructured.Unstructured, force bool) (*unstructured.Unstructured, error) {
+	return o.do(ctx, "apply", u.GetName(), func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return o.api.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: FieldManager, Force: force})
+	})
+}
+
+// Patch changes an object by a merge patch. The error is a Conflict if the patch names a
+// uid or a resourceVersion, and the object has another.
+func (o *Objects) Patch(ctx context.Context, name string, patch []byte) (*unstructured.Unstructured, error) {
+	return o.do(ctx, "patch", name, func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return o.api.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
+	})
+}
+
+// Delete deletes the object that was read and no other of its name: only has its UID, and
+// its version where a change shall save it. The error is then a Conflict. An object that
+// is not there is no error.
+func (o *Objects) Delete(ctx context.Context, name string, only metav1.Preconditions) error {
+	_, err := o.do(ctx, "delete", name, func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return nil, o.api.Delete(ctx, name, metav1.DeleteOptions{Preconditions: &only})
+	})
+	if Is(err, NotFound) {
+		return nil
+	}
+	return err
+}
+
+func (o *Objects) do(ctx context.Context, verb, name string, request func(context.Context) (*unstructured.Unstructured, error)) (*unstructured.Unstructured, error) {
+	var got *unstructured.Unstructured
+	err := o.client.Do(ctx, verb+" "+o.Name(name), func(ctx context.Context) (err error) {
+		got, err = request(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
+}
+
+// Selection chooses objects.
+type Selection struct {
+	Labels, Fields string // selectors
+	// Cached takes what the API server has at hand, which may be some milliseconds old. A
+	// list as of now costs up to 100 ms right after a write: the server waits for etcd to
+	// say that there is nothing newer.
+	Cached bool
+}
+
+// named is how messages call what is chosen: "pods with spec.nodeName=c1".
+func (o *Objects) named(s Selection) string {
+	text := o.resource
+	if o.namespace != "" {
+		text += " in " + o.namespace
+	}
+	if s.Fields != "" {
+		text += " with " + s.Fields
+	}
+	return text
+}
+
+// List reads all objects that are chosen.
+func (o *Objects) List(ctx context.Context, s Selection) ([]unstructured.Unstructured, error) {
+	all, _, err := o.list(ctx, s)
+	return all, err
+}
+
+// list is List; the version is that of the list, behind which a watch can begin.
+func (o *Objects) list(ctx context.Context, s Selection) (all []unstructured.Unstructured, version string, err error) {
+	options := metav1.ListOptions{LabelSelector: s.Labels, FieldSelector: s.Fields, Limit: pageSize}
+	if s.Cached {
+		options.ResourceVersion, options.Limit = "0", 0
+	}
+	for {
+		var page *unstructured.UnstructuredList
+		err := o.client.Do(ctx, "list "+o.named(s), func(ctx context.Context) (err error) {
+			page, err = o.api.List(ctx, options)
+			if options.Continue != "" && (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)) {
+				page, err = nil, nil // the rest of the list is too old
+			}
+			return err
+		})
+		if err != nil {
+			return nil, "", err
+		}
+		if page == nil {
+			all, options.Continue = nil, ""
+			continue
+		}
+		all = append(all, page.Items...)
+		if options.Continue = page.GetContinue(); options.Continue == "" {
+			return all, page.GetResourceVersion(), nil
+		}
+	}
+}
