@@ -138,14 +138,8 @@ func (k *Keeper) Apply(ctx context.Context, namespace string) (map[string]any, e
 	return OwnerReference(k.Job.LeaseName(), got.GetUID()), nil
 }
 
-func (k *Keeper) apply(ctx context.Context, namespace string, force bool) (got *unstructured.Unstructured, err error) {
-	lease := k.Lease(namespace, time.Now())
-	err = k.Kube.Do(ctx, "apply lease "+namespace+"/"+k.Job.LeaseName(), func(ctx context.Context) (err error) {
-		got, err = k.Kube.Dynamic.Resource(Leases).Namespace(namespace).Apply(ctx, k.Job.LeaseName(), lease,
-			metav1.ApplyOptions{FieldManager: kube.FieldManager, Force: force})
-		return err
-	})
-	return got, err
+func (k *Keeper) apply(ctx context.Context, namespace string, force bool) (*unstructured.Unstructured, error) {
+	return k.Kube.Objects(Leases, namespace).Apply(ctx, k.Lease(namespace, time.Now()), force)
 }
 
 // Lease is the anchor as it is applied.
@@ -199,13 +193,5 @@ func Renewed(lease *unstructured.Unstructured, job Job, now time.Time) (at time.
 
 // Get reads the Lease of a job; nil when there is none.
 func Get(ctx context.Context, client *kube.Client, namespace string, job Job) (*unstructured.Unstructured, error) {
-	var lease *unstructured.Unstructured
-	err := client.Do(ctx, "get lease "+namespace+"/"+job.LeaseName(), func(ctx context.Context) (err error) {
-		lease, err = client.Dynamic.Resource(Leases).Namespace(namespace).Get(ctx, job.LeaseName(), metav1.GetOptions{})
-		return err
-	})
-	if kube.Is(err, kube.NotFound) {
-		return nil, nil
-	}
-	return lease, err
+	return client.Objects(Leases, namespace).Get(ctx, job.LeaseName())
 }

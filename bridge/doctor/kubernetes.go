@@ -66,12 +66,9 @@ func lookDWS(ctx context.Context, h *host, r *report) {
 		r.fail("", "%v", err)
 		return
 	}
-	var list *unstructured.UnstructuredList
 	namespace := h.cfg.Workflows.Namespace
-	err = client.Do(ctx, "list workflows in "+namespace, func(ctx context.Context) (err error) {
-		list, err = client.Dynamic.Resource(version.WithResource("workflows")).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: 500})
-		return err
-	})
+	workflows := client.Objects(version.WithResource("workflows"), namespace)
+	list, err := workflows.List(ctx, kube.Selection{Limit: 500})
 	if err != nil {
 		if !kube.Is(err, kube.Denied) { // lookController says it
 			r.fail("", "%v", err)
@@ -79,24 +76,21 @@ func lookDWS(ctx context.Context, h *host, r *report) {
 		return
 	}
 	// Its webhooks judge a dry run as they do at a submission.
-	err = client.Do(ctx, "try a workflow in "+namespace, func(ctx context.Context) error {
-		_, err := client.Dynamic.Resource(version.WithResource("workflows")).Namespace(namespace).Create(ctx, &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": version.String(), "kind": "Workflow", "metadata": map[string]any{"name": "slurmk8s-doctor"},
-			"spec": map[string]any{"desiredState": "Proposal", "wlmID": h.cfg.Cluster, "jobID": int64(0), "userID": int64(0), "groupID": int64(0), "dwDirectives": []any{}},
-		}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: kube.FieldManager})
-		return err
-	})
+	err = workflows.Check(ctx, &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": version.String(), "kind": "Workflow", "metadata": map[string]any{"name": "slurmk8s-doctor"},
+		"spec": map[string]any{"desiredState": "Proposal", "wlmID": h.cfg.Cluster, "jobID": int64(0), "userID": int64(0), "groupID": int64(0), "dwDirectives": []any{}},
+	}})
 	if kube.Is(err, kube.Transient) {
 		r.fail("look at DWS's webhook: kubectl get pods -A | grep dws", "%v", err)
 	}
-	for _, w := range list.Items {
+	for _, w := range list {
 		state, _, _ := unstructured.NestedString(w.Object, "status", "state")
 		if age := h.o.Now().Sub(w.GetCreationTimestamp().Time); state == "" && age > uptake {
 			r.fail("look at the DWS controller: kubectl get pods -A | grep dws", "nobody has taken up workflow %s/%s for %s: the DWS controller does not run", namespace, w.GetName(), age.Round(time.Second))
 			break
 		}
 	}
-	r.good("%s, %d workflows in namespace %s", version, len(list.Items), namespace)
+	r.good("%s, %d workflows in namespace %s", version, len(list), namespace)
 }
 
 // silentClient is a client for a second look with a credential.
@@ -164,15 +158,12 @@ func (h *host) publish(ctx context.Context, client *kube.Client, namespace, addr
 	if strings.Contains(address, ":") {
 		kind = "IPv6"
 	}
-	return client.Do(ctx, "try an endpointslice in "+namespace, func(ctx context.Context) error {
-		_, err := client.Dynamic.Resource(endpointSlices).Namespace(namespace).Create(ctx, &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": kind,
-			"metadata":  map[string]any{"generateName": "slurmk8s-doctor-", "labels": anchor.Job{Cluster: h.cfg.Cluster}.Labels()},
-			"endpoints": []any{map[string]any{"addresses": []any{address}}},
-			"ports":     []any{map[string]any{"name": "doctor", "port": int64(1)}},
-		}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: kube.FieldManager})
-		return err
-	})
+	return client.Objects(endpointSlices, namespace).Check(ctx, &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": kind,
+		"metadata":  map[string]any{"generateName": "slurmk8s-doctor-", "labels": anchor.Job{Cluster: h.cfg.Cluster}.Labels()},
+		"endpoints": []any{map[string]any{"addresses": []any{address}}},
+		"ports":     []any{map[string]any{"name": "doctor", "port": int64(1)}},
+	}})
 }
 
 // lookKubelet checks the credential that takes and gives back this node.

@@ -30,16 +30,15 @@ func (c *Client) Objects(resource schema.GroupVersionResource, namespace string)
 	return &Objects{c, c.Dynamic.Resource(resource).Namespace(namespace), resource.Resource, namespace}
 }
 
-// Name is how messages call an object: "service web/jupyter".
-func (o *Objects) Name(name string) string {
-	kind := o.resource
-	if kind != "endpoints" && kind != "computes" { // Kubernetes has one object by these names too
-		kind = strings.TrimSuffix(kind, "s")
+// ObjectName is how messages call an object: "service web/jupyter".
+func ObjectName(resource, namespace, name string) string {
+	if resource != "endpoints" && resource != "computes" { // Kubernetes calls one by these names too
+		resource = strings.TrimSuffix(resource, "s")
 	}
-	if o.namespace != "" {
-		name = o.namespace + "/" + name
+	if namespace != "" {
+		name = namespace + "/" + name
 	}
-	return kind + " " + name
+	return resource + " " + name
 }
 
 // Get reads an object; nil if there is none.
@@ -108,7 +107,7 @@ func (o *Objects) Delete(ctx context.Context, name string, only metav1.Precondit
 
 func (o *Objects) do(ctx context.Context, verb, name string, request func(context.Context) (*unstructured.Unstructured, error)) (*unstructured.Unstructured, error) {
 	var got *unstructured.Unstructured
-	err := o.client.Do(ctx, verb+" "+o.Name(name), func(ctx context.Context) (err error) {
+	err := o.client.Do(ctx, verb+" "+ObjectName(o.resource, o.namespace, name), func(ctx context.Context) (err error) {
 		got, err = request(ctx)
 		return err
 	})
@@ -125,6 +124,7 @@ type Selection struct {
 	// list as of now costs up to 100 ms right after a write: the server waits for etcd to
 	// say that there is nothing newer.
 	Cached bool
+	Limit  int64 // no more than these are read; 0 is all
 }
 
 // named is how messages call what is chosen: "pods with spec.nodeName=c1".
@@ -148,6 +148,9 @@ func (o *Objects) List(ctx context.Context, s Selection) ([]unstructured.Unstruc
 // list is List; the version is that of the list, behind which a watch can begin.
 func (o *Objects) list(ctx context.Context, s Selection) (all []unstructured.Unstructured, version string, err error) {
 	options := metav1.ListOptions{LabelSelector: s.Labels, FieldSelector: s.Fields, Limit: pageSize}
+	if s.Limit > 0 {
+		options.Limit = s.Limit
+	}
 	if s.Cached {
 		options.ResourceVersion, options.Limit = "0", 0
 	}
@@ -168,7 +171,7 @@ func (o *Objects) list(ctx context.Context, s Selection) (all []unstructured.Uns
 			continue
 		}
 		all = append(all, page.Items...)
-		if options.Continue = page.GetContinue(); options.Continue == "" {
+		if options.Continue = page.GetContinue(); options.Continue == "" || s.Limit > 0 {
 			return all, page.GetResourceVersion(), nil
 		}
 	}

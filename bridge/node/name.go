@@ -85,24 +85,20 @@ func readMap(path string) ([]pair, error) {
 // labelled finds the node with a label. The kubelet's credential may not list nodes:
 // then it is its own one, if that has the label.
 func (b *Bridge) labelled(ctx context.Context, key, slurmNode string) (string, error) {
-	var found *unstructured.UnstructuredList
-	err := b.Kube.Do(ctx, "find the node with label "+key+"="+slurmNode, func(ctx context.Context) (err error) {
-		found, err = b.Kube.Dynamic.Resource(Nodes).List(ctx, metav1.ListOptions{LabelSelector: labels.Set{key: slurmNode}.String()})
-		return err
-	})
+	found, err := b.nodes().List(ctx, kube.Selection{Labels: labels.Set{key: slurmNode}.String()})
 	if kube.Is(err, kube.Denied) {
 		return b.ownName(ctx, key, slurmNode)
 	}
 	switch {
 	case err != nil:
 		return "", err
-	case len(found.Items) == 0:
+	case len(found) == 0:
 		return "", nil
-	case len(found.Items) > 1:
+	case len(found) > 1:
 		return "", fmt.Errorf("nodes %s and %s both have the label %s=%s: take it off one of them",
-			found.Items[0].GetName(), found.Items[1].GetName(), key, slurmNode)
+			found[0].GetName(), found[1].GetName(), key, slurmNode)
 	}
-	return found.Items[0].GetName(), nil
+	return found[0].GetName(), nil
 }
 
 var selfReviews = schema.GroupVersionResource{Group: "authentication.k8s.io", Version: "v1", Resource: "selfsubjectreviews"}

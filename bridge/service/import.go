@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -187,16 +186,12 @@ func (r *Resolver) reach(ctx context.Context, a api, u *unstructured.Unstructure
 // nodeAddress is the address of a Kubernetes node that is ready; empty where there
 // is none, or no right to ask.
 func (r *Resolver) nodeAddress(ctx context.Context, a api) string {
-	var page *unstructured.UnstructuredList
-	err := r.Kube.Do(ctx, "list nodes", func(ctx context.Context) (err error) {
-		page, err = a.kube.Dynamic.Resource(nodesGVR).List(ctx, metav1.ListOptions{Limit: 50})
-		return err
-	})
+	nodes, err := a.kube.Objects(nodesGVR, "").List(ctx, kube.Selection{Limit: 50})
 	if err != nil {
 		r.Log.Infof("no node port can be used: %v", err)
 		return ""
 	}
-	for _, node := range page.Items {
+	for _, node := range nodes {
 		conditions, _, _ := unstructured.NestedSlice(node.Object, "status", "conditions")
 		if !hasFields(conditions, "Ready", "status", "True") {
 			continue

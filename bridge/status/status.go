@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -116,29 +115,11 @@ func (c *collector) add(id uint32, user string, object Object) {
 
 // list returns the objects of this cluster's jobs.
 func (c *collector) list(ctx context.Context, gvr schema.GroupVersionResource, namespace string) ([]unstructured.Unstructured, error) {
-	options := metav1.ListOptions{LabelSelector: anchor.ClusterSelector(c.o.Config.Cluster), Limit: 500}
+	selector := anchor.ClusterSelector(c.o.Config.Cluster)
 	if c.o.Job != 0 {
-		options.LabelSelector = anchor.Job{Cluster: c.o.Config.Cluster, ID: c.o.Job}.Selector()
+		selector = anchor.Job{Cluster: c.o.Config.Cluster, ID: c.o.Job}.Selector()
 	}
-	var all []unstructured.Unstructured
-	for {
-		var page *unstructured.UnstructuredList
-		where := "in all namespaces"
-		if namespace != "" {
-			where = "in namespace " + namespace
-		}
-		err := c.o.Kube.Do(ctx, "list "+gvr.Resource+" "+where, func(ctx context.Context) (err error) {
-			page, err = c.o.Kube.Dynamic.Resource(gvr).Namespace(namespace).List(ctx, options)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Items...)
-		if options.Continue = page.GetContinue(); options.Continue == "" {
-			return all, nil
-		}
-	}
+	return c.o.Kube.Objects(gvr, namespace).List(ctx, kube.Selection{Labels: selector})
 }
 
 // object describes one with what all have.
