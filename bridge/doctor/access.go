@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/packaging/manifests"
 )
 
@@ -44,14 +43,7 @@ func (h *host) access(ctx context.Context, r *report, path, renew string) *kube.
 	case c.Due(now):
 		r.warn(renew, "%s is good for %s only, until %s (%s)", path, days(left), c.NotAfter.Format(time.RFC3339), c.User)
 	}
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     path,
-		RequestTimeout: h.cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; doctor)", version.Version, h.cfg.Cluster),
-		AlsoTrusted:    h.trustedOwners(),
-		Hasty:          true, // a person waits
-		Log:            quiet(),
-	})
+	client, err := kube.For(h.cfg, path, "doctor", quiet(), kube.Trusting(h.trustedOwners()...), kube.Hasty)
 	if err != nil {
 		r.fail(renew, "%v", err)
 		return nil

@@ -14,7 +14,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/state"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -119,13 +118,8 @@ func (c *call) close() { c.logSink.Close() }
 // driver connects to Kubernetes. It is made where a hook needs it, since several
 // can end without. hasty is for the hooks that Slurm waits for under a lock.
 func (c *call) driver(ctx context.Context, hasty bool) (*workflow.Driver, error) {
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     c.cfg.Kubernetes.Kubeconfig,
-		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d)", version.Version, c.cfg.Cluster, c.job.ID),
-		Hasty:          hasty,
-		Log:            c.log,
-	})
+	purpose := fmt.Sprintf("job %d", c.job.ID)
+	client, err := kube.For(c.cfg, c.cfg.Kubernetes.Kubeconfig, purpose, c.log, func(o *kube.Options) { o.Hasty = hasty })
 	if err != nil {
 		return nil, err
 	}

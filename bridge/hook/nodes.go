@@ -11,7 +11,6 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -96,12 +95,7 @@ func (c *call) nodeBridge() (*node.Bridge, error) {
 	if _, err := os.Stat(c.cfg.Nodes.Kubeconfig); err != nil {
 		return nil, fmt.Errorf("nodes.kubeconfig: %w", err)
 	}
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     c.cfg.Nodes.Kubeconfig,
-		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; nodes)", version.Version, c.cfg.Cluster, c.job.ID),
-		Log:            c.log,
-	})
+	client, err := kube.For(c.cfg, c.cfg.Nodes.Kubeconfig, fmt.Sprintf("job %d; nodes", c.job.ID), c.log)
 	if err != nil {
 		return nil, err
 	}

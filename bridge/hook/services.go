@@ -17,7 +17,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/rundir"
 	"slurmk8s.io/slurmk8s/bridge/service"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -139,12 +138,7 @@ func (c *call) sweep(ctx context.Context) error {
 	if n, err := strconv.ParseUint(c.request[wire.KeyRestart], 10, 32); err == nil {
 		job.Restarts = uint32(n)
 	}
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     c.cfg.Services.Kubeconfig,
-		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; epilog)", version.Version, c.cfg.Cluster, c.job.ID),
-		Log:            c.log,
-	})
+	client, err := kube.For(c.cfg, c.cfg.Services.Kubeconfig, fmt.Sprintf("job %d; epilog", c.job.ID), c.log)
 	if err != nil {
 		return err
 	}

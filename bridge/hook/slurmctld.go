@@ -9,7 +9,6 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -67,12 +66,7 @@ func prologSlurmctld(ctx context.Context, c *call) error {
 
 // controllersNodes reaches all nodes with the controller's credential.
 func (c *call) controllersNodes() (*node.Bridge, error) {
-	client, err := kube.New(kube.Options{
-		Kubeconfig:     c.cfg.Kubernetes.Kubeconfig,
-		RequestTimeout: c.cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; nodes)", version.Version, c.cfg.Cluster, c.job.ID),
-		Log:            c.log,
-	})
+	client, err := kube.For(c.cfg, c.cfg.Kubernetes.Kubeconfig, fmt.Sprintf("job %d; nodes", c.job.ID), c.log)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -78,6 +79,34 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	return clientFor(cfg, o)
+}
+
+// For makes a client with one of the credentials that the configuration names. purpose is
+// how the API server's audit log tells its requests apart: "job 12; epilog".
+func For(cfg *slurmconf.Config, kubeconfig, purpose string, log *logrus.Entry, change ...func(*Options)) (*Client, error) {
+	o := Options{
+		Kubeconfig:     kubeconfig,
+		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
+		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; %s)", version.Version, cfg.Cluster, purpose),
+		Log:            log,
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	return New(o)
+}
+
+// Hasty is for a caller who makes others wait: see Options.
+func Hasty(o *Options) { o.Hasty = true }
+
+// Trusting are more owners that secrets may have.
+func Trusting(uids ...uint32) func(*Options) {
+	return func(o *Options) { o.AlsoTrusted = uids }
+}
+
+// As makes the requests for a user of Kubernetes; nil is the credential's own.
+func As(identity *Identity) func(*Options) {
+	return func(o *Options) { o.As = identity }
 }
 
 func clientFor(cfg *rest.Config, o Options) (*Client, error) {

@@ -16,7 +16,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -203,13 +202,7 @@ func (s *session) clientAsUser() (*kube.Client, error) {
 }
 
 func (s *session) clientAs(as *kube.Identity) (*kube.Client, error) {
-	return kube.New(kube.Options{
-		As:             as,
-		Kubeconfig:     s.cfg.Services.Kubeconfig,
-		RequestTimeout: s.cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; job %d; node %s)", version.Version, s.cfg.Cluster, s.req.job.ID, s.req.node),
-		Log:            s.log,
-	})
+	return kube.For(s.cfg, s.cfg.Services.Kubeconfig, fmt.Sprintf("job %d; node %s", s.req.job.ID, s.req.node), s.log, kube.As(as))
 }
 
 // alive tells whether the maker of a service lives: a step of this job by its

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
@@ -21,7 +20,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/state"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -121,13 +119,7 @@ func guard(cfg *slurmconf.Config) reconcile.Guard {
 
 // clientOf reaches Kubernetes by one of the credentials of this host.
 func clientOf(cfg *slurmconf.Config, kubeconfig string, log *logrus.Entry) (*kube.Client, error) {
-	return kube.New(kube.Options{
-		Kubeconfig:     kubeconfig,
-		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; reconcile)", version.Version, cfg.Cluster),
-		AlsoTrusted:    slurmUser(cfg),
-		Log:            log,
-	})
+	return kube.For(cfg, kubeconfig, "reconcile", log, kube.Trusting(slurmUser(cfg)...))
 }
 
 // thisNode is the node's name in Slurm's words: slurmd says it to HealthCheckProgram.

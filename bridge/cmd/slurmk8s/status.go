@@ -17,7 +17,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/status"
-	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -117,12 +116,5 @@ func look(ctx context.Context, cfg *slurmconf.Config, id uint32) (*status.Report
 
 // operatorClient is the controller's access, for a person who waits.
 func operatorClient(cfg *slurmconf.Config, command string, log *logrus.Entry) (*kube.Client, error) {
-	return kube.New(kube.Options{
-		Kubeconfig:     cfg.Kubernetes.Kubeconfig,
-		RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
-		UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; %s)", version.Version, cfg.Cluster, command),
-		AlsoTrusted:    slurmUser(cfg),
-		Hasty:          true,
-		Log:            log,
-	})
+	return kube.For(cfg, cfg.Kubernetes.Kubeconfig, command, log, kube.Trusting(slurmUser(cfg)...), kube.Hasty)
 }
