@@ -1,7 +1,9 @@
 package workflow
 
 import (
+	"encoding/json"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -123,4 +125,62 @@ func TestAJobThatRanMeanwhileHasItsPersistentInstanceDestroyed(t *testing.T) {
 	_, err := newDriver(t, s, nil).Teardown(bounded(t), job)
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, deletes.Load())
+}
+
+func TestAVersionThatIsNoLongerServedIsNotAWorkflowThatIsGone(t *testing.T) {
+	s := kubetest.NewWorkflows(t)
+	s.Change(is(Setup, Setup, false, "DriverWait"))
+	var dropped atomic.Bool
+	s.Before = func(w http.ResponseWriter, r *http.Request) bool {
+		if dropped.Load() && strings.Contains(r.URL.Path, "/workflows") {
+			http.Error(w, "404 page not found", 404)
+			return true
+		}
+		return false
+	}
+	d := newDriver(t, s, nil)
+	dropped.Store(true)
+	_, err := d.Teardown(bounded(t), job)
+	require.ErrorContains(t, err, "could not find the requested resource")
+	_, err = d.Await(bounded(t), job, Setup)
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "somebody deleted it")
+	assert.NotNil(t, s.Current())
+}
+
+func TestDisposeLeavesAWorkflowThatWasMadeAnew(t *testing.T) {
+	s := kubetest.NewWorkflows(t)
+	s.Change(is(Setup, Setup, true, "Completed"))
+	d := newDriver(t, s, nil)
+	left, err := d.get(t.Context(), "bb12")
+	require.NoError(t, err)
+	s.Change(func(o kubetest.Object) kubetest.Object { kubetest.Meta(o)["uid"] = "u2"; return o })
+	require.NoError(t, d.dispose(bounded(t), left, true))
+	// A patch bears the uid that was read, so that the server refuses it.
+	assert.Zero(t, s.Count("DELETE", ""))
+	assert.Equal(t, "Setup", kubetest.Part(s.Current(), "spec")["desiredState"])
+}
+
+func TestEveryChangeNamesTheUIDItIsMeantFor(t *testing.T) {
+	s := kubetest.NewWorkflows(t)
+	s.Change(is(DataOut, DataOut, true, "Completed"))
+	d := newDriver(t, s, nil)
+	whenWatched(t, s, func() { s.Change(is(Teardown, Teardown, true, "Completed")) })
+	_, err := d.Teardown(bounded(t), &Job{ID: 12, Hurry: true})
+	require.NoError(t, err)
+	seen := 0
+	for _, r := range s.Requests() {
+		var body kubetest.Object
+		_ = json.Unmarshal([]byte(r.Body), &body)
+		switch r.Method {
+		case "PATCH":
+			assert.Equal(t, "u1", kubetest.Meta(body)["uid"])
+			assert.Equal(t, true, kubetest.Part(body, "spec")["hurry"])
+			seen++
+		case "DELETE":
+			assert.Equal(t, "u1", kubetest.Part(body, "preconditions")["uid"])
+			seen++
+		}
+	}
+	assert.Equal(t, 2, seen)
 }
