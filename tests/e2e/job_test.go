@@ -182,7 +182,6 @@ func (j *job) goneOrReconciled() {
 // reconcile does what the administrator's timer does.
 func reconcile(t *testing.T) testbed.Result {
 	t.Helper()
-	awaitGrownSlurmctld(t)
 	return as(t, "slurm", "/opt/slurmk8s/bin/slurmk8s", "reconcile", "--limit=20s")
 }
 

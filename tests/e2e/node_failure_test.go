@@ -182,7 +182,6 @@ func TestAWorkerIsRestartedUnderAJob(t *testing.T) {
 	j.tells()
 }
 
-// The last of them: for a minute after it no reconcile decides anything.
 func TestSlurmctldIsKilledInAProlog(t *testing.T) {
 	shareNodes(t)
 	n := cluster.Nodes[0]

@@ -66,8 +66,8 @@ func TestAServiceThatIsNotOursIsLeftAlone(t *testing.T) {
 	require.Empty(t, endpoints(t, jobsNamespace, name))
 }
 
-// forgotten is a job that Slurm does not know, as after its records were lost.
-const forgotten = "4000000000"
+// forgotten is a job that Slurm no longer knows: its counter began at FirstJobId.
+const forgotten = "7"
 
 func TestWhatADeadJobLeftIsTakenOver(t *testing.T) {
 	parallel(t)

@@ -208,7 +208,6 @@ func (j *job) nodeLog(ctx context.Context) string {
 // reconcileNode does what HealthCheckProgram does on a node.
 func reconcileNode(t *testing.T, n testbed.Node) {
 	t.Helper()
-	awaitGrownSlurmctld(t)
 	_, err := cluster.On(deadline(t, patience), n, "env", "SLURMD_NODENAME="+n.Name, "/opt/slurmk8s/bin/slurmk8s", "reconcile", "--limit=20s")
 	require.NoError(t, err)
 }

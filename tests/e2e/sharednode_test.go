@@ -336,13 +336,3 @@ func healthCheck(t *testing.T) {
 		reconcileNode(t, n)
 	}
 }
-
-// awaitGrownSlurmctld waits for the end of slurmctld's first minute, in which reconcile believes
-// nothing that it says of jobs.
-func awaitGrownSlurmctld(t *testing.T) {
-	t.Helper()
-	booted, err := time.ParseInLocation("2006-01-02T15:04:05", strings.TrimSpace(admin(t, "bash", "-c",
-		`scontrol show config | sed -n 's/^BOOT_TIME *= *//p'`)), time.UTC)
-	require.NoError(t, err)
-	time.Sleep(time.Until(booted.Add(62 * time.Second)))
-}
