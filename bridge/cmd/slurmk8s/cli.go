@@ -208,17 +208,3 @@ func completionCommand() *cobra.Command {
 		},
 	}
 }
-
-func reconcileCommand() *cobra.Command {
-	return parsingItself("reconcile", "end what jobs that are over left in Kubernetes", reconcileHelp, runReconcile)
-}
-
-func cleanupCommand() *cobra.Command {
-	return parsingItself("cleanup JOBID", "remove what a job that is over left, now", cleanupHelp, runCleanup)
-}
-
-func parsingItself(use, short, long string, run func(context.Context, []string) int) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Long: long, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, args []string) error {
-		return end(run(cmd.Context(), args))
-	}}
-}

@@ -56,7 +56,7 @@ func TestEachCommandAndFlagIsOfferedByEachShell(t *testing.T) {
 			assert.Subset(t, offers(t, shell, file, "slurmk8s", ""), names(root))
 			assert.Subset(t, offers(t, shell, file, "slurmk8s", "hook", ""), hook.Names())
 			for _, cmd := range root.Commands() {
-				if cmd.Hidden || cmd.DisableFlagParsing {
+				if cmd.Hidden {
 					continue
 				}
 				offered := offers(t, shell, file, "slurmk8s", cmd.Name(), "--")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
 
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/metrics"
@@ -19,10 +19,26 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-const reconcileHelp = `Usage: slurmk8s reconcile [--config FILE] [--node NAME] [--dry-run] [--force]
-                          [--limit 60s] [--spread 0s]
+// removal is what reconcile and cleanup are told.
+type removal struct {
+	config, node  string
+	dryRun, force bool
+	limit, spread time.Duration
+}
 
-Removes what is kept in Kubernetes for jobs that are over: Workflows (after their
+// flags are those that both have.
+func (o *removal) flags(cmd *cobra.Command, force string) {
+	withConfig(cmd, &o.config)
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "print what would be removed")
+	cmd.Flags().BoolVar(&o.force, "force", false, force)
+	cmd.Flags().DurationVar(&o.limit, "limit", time.Minute, "`TIME` that each duty may take to list, and to remove")
+}
+
+func reconcileCommand() *cobra.Command {
+	var o removal
+	cmd := &cobra.Command{
+		Use: "reconcile", Short: "remove what jobs that are over left in Kubernetes",
+		Long: `Removes what is kept in Kubernetes for jobs that are over: Workflows (after their
 Teardown), services, and holds on nodes. On the controller it does so for all jobs, on a
 node for what its own epilogs could not do.
 
@@ -31,42 +47,19 @@ it, and if slurmctld has been up for a while. Otherwise nothing is touched. A ru
 would remove what is kept for very many jobs removes nothing; the next one does, if it
 comes to the same ([reconcile] in slurmk8s.toml).
 
-  --node NAME    only what is to be done on this node, which Slurm calls NAME
-  --dry-run      print what would be done
-  --force        also if it is very much at once
-  --limit TIME   how long each duty may take to list, and to remove (default 60s)
-  --spread TIME  before Slurm is asked, wait up to this long, each node another time: for
-                 HealthCheckProgram, which Slurm may start on all nodes at once
-
-Exit status: 0 nothing is left, 1 something is; each line says what and why.
-`
-
-// flags makes a command's flags, which print nothing: a mistake is told in one
-// line, and help is the one text that people see.
-func flags(name string) (*flag.FlagSet, *string) {
-	set := flag.NewFlagSet(name, flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	set.Usage = func() {}
-	return set, set.String("config", slurmconf.DefaultPath, "")
+Exit status: 0 nothing is left, 1 something is; each line says what and why.`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return end(o.reconcile(cmd.Context())) },
+	}
+	o.flags(cmd, "remove also very much at once")
+	cmd.Flags().StringVar(&o.node, "node", "", "do only what is to be done on this node, which Slurm calls `NAME`")
+	cmd.Flags().DurationVar(&o.spread, "spread", 0,
+		"before Slurm is asked, wait up to `TIME`, each node another time: for HealthCheckProgram, which Slurm may start on all nodes at once")
+	return cmd
 }
 
-func runReconcile(ctx context.Context, args []string) int {
-	set, config := flags("reconcile")
-	dryRun := set.Bool("dry-run", false, "")
-	force := set.Bool("force", false, "")
-	limit := set.Duration("limit", time.Minute, "")
-	spread := set.Duration("spread", 0, "")
-	nodeName := set.String("node", "", "")
-	switch err := set.Parse(args); {
-	case err == flag.ErrHelp:
-		fmt.Print(reconcileHelp)
-		return exitOK
-	case err != nil:
-		return usage("reconcile: %v", err)
-	case set.NArg() > 0:
-		return usage("reconcile takes no argument %q", set.Arg(0))
-	}
-	cfg, err := slurmconf.Load(*config)
+func (o *removal) reconcile(ctx context.Context) int {
+	cfg, err := slurmconf.Load(o.config)
 	if err != nil {
 		return failed(err)
 	}
@@ -77,24 +70,24 @@ func runReconcile(ctx context.Context, args []string) int {
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "reconcile"})
 	r := roleOf(cfg)
-	if *nodeName != "" {
+	if o.node != "" {
 		r.controller = false
 	} else {
-		*nodeName = thisNode()
+		o.node = thisNode()
 	}
-	if !*dryRun {
-		limited, cancel := context.WithTimeout(ctx, *limit)
+	if !o.dryRun {
+		limited, cancel := context.WithTimeout(ctx, o.limit)
 		renewInPassing(limited, cfg, log)
 		cancel()
 	}
-	duties, errs := dutiesHere(cfg, r, *nodeName, log)
+	duties, errs := dutiesHere(cfg, r, o.node, log)
 	brake := reconcile.Brake{Max: cfg.Reconcile.MaxRemovals, File: filepath.Join(cfg.Services.RunDir, heldBack)}
 	if r.controller {
 		brake.File = filepath.Join(cfg.StateDir, heldBack)
 	}
 	results, more := reconcile.Run(ctx, reconcile.Options{
 		Duties: duties, Guard: guard(cfg), Brake: brake,
-		Limit: *limit, Spread: share(*spread, *nodeName), DryRun: *dryRun, Force: *force, Log: log,
+		Limit: o.limit, Spread: share(o.spread, o.node), DryRun: o.dryRun, Force: o.force, Log: log,
 	})
 	exit := exitOK
 	for _, err := range append(errs, more...) {
@@ -105,10 +98,10 @@ func runReconcile(ctx context.Context, args []string) int {
 		log.Error(err)
 		exit = failed(err)
 	}
-	if !*dryRun {
+	if !o.dryRun {
 		countMetrics(cfg, r, results, log)
 	}
-	return max(exit, report(results, *dryRun, true, log))
+	return max(exit, report(results, o.dryRun, true, log))
 }
 
 // heldBack is the file in which a run that was held back is remembered.

@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
-	"strconv"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -71,31 +68,6 @@ func runStatus(ctx context.Context, config string, asJSON bool, id uint32) int {
 		return failed(err)
 	}
 	return exitOK
-}
-
-// parseJob reads flags and job id in any order: "12 --json" as well as "--json 12".
-func parseJob(set *flag.FlagSet, args []string, least int) (id uint32, help bool, err error) {
-	var words []string
-	for {
-		if err := set.Parse(args); err != nil {
-			return 0, err == flag.ErrHelp, err
-		}
-		if set.NArg() == 0 {
-			break
-		}
-		words, args = append(words, set.Arg(0)), set.Args()[1:]
-	}
-	if len(words) < least || len(words) > 1 {
-		return 0, false, errors.New("give one job id")
-	}
-	if len(words) == 0 {
-		return 0, false, nil
-	}
-	number, err := strconv.ParseUint(words[0], 10, 32)
-	if err != nil || number == 0 {
-		return 0, false, fmt.Errorf("%q is not a job id", words[0])
-	}
-	return uint32(number), false, nil
 }
 
 func look(ctx context.Context, cfg *slurmconf.Config, id uint32) (*status.Report, error) {
