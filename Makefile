@@ -142,18 +142,18 @@ test-c: all
 ## test-api: the hooks against a real etcd and API server on loopback (KUBERNETES=1.33: another minor)
 test-api: all
 	tests/kubernetes/build.sh kube-apiserver
-	$(GO_TEST) -timeout 15m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/... ./tests/nodes/... ./tests/setup/...
+	$(GO_TEST) -timeout 30m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/... ./tests/nodes/... ./tests/setup/...
 
 ## test-faults: every fault at every API request of every hook
 test-faults: all
 	tests/kubernetes/build.sh kube-apiserver
 	SLURMK8S_PROGRAM=$(CURDIR)/$(B)/bin/slurmk8s FAULTS_REPORT=$(CURDIR)/$(B)/faults.txt \
-		$(GO_TEST) -count=1 -timeout 20m -v ./tests/faults/...
+		$(GO_TEST) -count=1 -timeout 60m -v ./tests/faults/...
 	@tail -1 $(B)/faults.txt
 
 ## test-e2e: real Slurm and real Kubernetes (SLURM_RELEASE=bookworm|trixie|forky)
 test-e2e: cluster
-	$(GO_TEST) -count=1 -timeout 40m -v ./tests/e2e
+	$(GO_TEST) -count=1 -timeout 90m -v ./tests/e2e
 	lua/test/slurm_test.sh $${SLURM_RELEASE:-bookworm}
 
 ## test-releases: test-e2e on the other Slurm releases, and the shims on each

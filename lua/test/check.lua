@@ -57,12 +57,13 @@ function check.children()
 	return (check.read("/proc/" .. pid .. "/task/" .. pid .. "/children"):gsub("%s+$", ""))
 end
 
--- The open descriptors of this process, as one sorted line. The pause lets popen()
--- close its end of the pipe first.
+-- The open descriptors of this process, as one sorted line. They are listed into a file: a pipe
+-- of popen() would be one of them, for as long as popen() needs to close its end.
 function check.descriptors()
-	local pipe = assert(io.popen("sleep 0.2; ls /proc/" .. check.pid() .. "/fd | sort -n | tr '\\n' ' '"))
-	local text = pipe:read("*a")
-	pipe:close()
+	local path = os.tmpname()
+	os.execute("ls /proc/" .. check.pid() .. "/fd | sort -n | tr '\\n' ' ' >" .. path)
+	local text = check.read(path)
+	os.remove(path)
 	return text
 end
 

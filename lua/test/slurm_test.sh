@@ -23,12 +23,12 @@ up() {
 	down
 	docker run --detach --init --hostname localhost --name "$container" --volume "$here:/test:ro" --volume "$out:/build:ro" \
 		--entrypoint /test/slurmctld.sh "$image" >/dev/null
-	for _ in $(seq 100); do
+	for _ in $(seq 1500); do
 		! in_slurm scontrol ping 2>/dev/null | grep -q UP || return 0
 		sleep 0.2
 	done
 	docker logs "$container" >&2
-	echo "$container: slurmctld does not answer after 20 s" >&2
+	echo "$container: slurmctld does not answer after five minutes" >&2
 	exit 1
 }
 

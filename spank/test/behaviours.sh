@@ -16,7 +16,7 @@ help_names_the_options() {
 a_job_without_the_option_costs_nothing() {
 	local id maps pid node seen=
 	id=$(submit -N2 -- 'srun sleep 4')
-	eventually 10 n2 pgrep sleep
+	eventually n2 pgrep sleep
 	for node in n1 n2; do
 		for pid in $("$node" pgrep slurmstepd); do
 			maps=$("$node" cat "/proc/$pid/maps" 2>/dev/null) || continue # of a prolog, which is over
@@ -36,8 +36,8 @@ a_job_without_the_option_costs_nothing() {
 a_batch_job_is_registered_while_it_runs() {
 	local id want out
 	id=$(submit -N2 --k8s-register=jup:8888 --k8s-namespace=team -- 'echo "<$SLURMK8S_SERVICE_JUP> <$DB_SERVICE_HOST>"; sleep 2')
-	eventually 10 runs "$id"
-	eventually 3 logged n1 "step STEP_ID=batch"
+	eventually runs "$id"
+	eventually logged n1 "step STEP_ID=batch"
 	n1 pgrep -f 'step_program step' >/dev/null || fail "the program does not live as long as the job"
 	ends "$id" COMPLETED 0:0
 	out=$(n1 cat "/tmp/$id.out")
@@ -54,8 +54,8 @@ a_batch_job_is_registered_while_it_runs() {
 an_srun_step_is_registered_on_each_node_while_it_runs() {
 	local id
 	id=$(submit -N2 -- 'srun --k8s-register=web:80 sleep 1; sleep 3')
-	eventually 10 logged n2 'end done'
-	eventually 2 logged n1 'end done'
+	eventually logged n2 'end done'
+	eventually logged n1 'end done'
 	runs "$id" || fail "the step's end is not the job's"
 	logged n1 'step NODE_RANK=0'
 	logged n2 'step NODE_RANK=1' 'step NODE=n2' 'step STEP_ID=0'

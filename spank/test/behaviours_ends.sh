@@ -16,26 +16,26 @@ the_program_is_out_of_the_users_reach() {
 scancel_deregisters() {
 	local id
 	id=$(submit -w n1 --k8s-register=jup:1 -- 'srun sleep 100')
-	eventually 10 n1 pgrep -x sleep
+	eventually n1 pgrep -x sleep
 	alice scancel "$id"
-	eventually 10 logged n1 'end done'
-	eventually 10 is_over "$id"
+	eventually logged n1 'end done'
+	eventually is_over "$id"
 	[ "$(n1 grep -c 'end done' /tmp/step_program.log)" = 2 ] || fail "$(n1 cat /tmp/step_program.log)"
 }
 
 scancel_kill_deregisters() {
 	local id
 	id=$(submit -w n1 --k8s-register=jup:1 -- 'sleep 100')
-	eventually 10 n1 pgrep -x sleep
+	eventually n1 pgrep -x sleep
 	alice scancel --full -s KILL "$id"
-	eventually 10 is_over "$id"
-	eventually 5 logged n1 'end done'
+	eventually is_over "$id"
+	eventually logged n1 'end done'
 }
 
 signals_do_not_reach_the_program() {
 	local id
 	id=$(submit -w n1 --k8s-register=jup:1 -- 'trap "" USR1; sleep 3; sleep 1')
-	eventually 10 n1 pgrep -x sleep
+	eventually n1 pgrep -x sleep
 	alice scancel --full -s USR1 "$id"
 	alice scancel --full -s STOP "$id"
 	alice scancel --full -s CONT "$id"
@@ -48,53 +48,53 @@ waits_for_its_time() { [[ $(job "$1") == *Reason=BeginTime* ]]; }
 requeue_registers_again() {
 	local id
 	id=$(submit -w n1 --requeue --k8s-register=jup:1 -- '[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || sleep 100')
-	eventually 10 n1 pgrep -x sleep
+	eventually n1 pgrep -x sleep
 	n1 scontrol requeue "$id"
-	eventually 10 logged n1 'end done'
+	eventually logged n1 'end done'
 	# Slurm would wait two minutes.
-	eventually 10 waits_for_its_time "$id"
+	eventually waits_for_its_time "$id"
 	# Nor may it be at once: the credential of the first run is revoked for that second.
-	eventually 10 nodes_are_idle
+	eventually nodes_are_idle
 	sleep 2
 	n1 scontrol update JobId="$id" StartTime=now
 	ends "$id" COMPLETED 0:0
 	[ "$(n1 grep -c 'end done' /tmp/step_program.log)" = 2 ] || fail "$(n1 cat /tmp/step_program.log)"
 	# Only the epilog knows.
-	eventually 5 n1 grep -q RESTART_COUNT=1 /tmp/library.log
+	eventually n1 grep -q RESTART_COUNT=1 /tmp/library.log
 }
 
 the_time_limit_deregisters() {
 	local id
 	id=$(submit -w n1 -t 1 --k8s-register=jup:1 -- 'sleep 200')
-	eventually 150 is_over "$id"
+	eventually is_over "$id"
 	ends "$id" TIMEOUT 0:15
-	eventually 5 logged n1 'end done'
+	eventually logged n1 'end done'
 }
 
 a_program_killed_in_mid_life_leaves_the_job_alone() {
 	local id
 	id=$(submit -w n1 --k8s-register=jup:1 -- 'sleep 2; echo done')
-	eventually 10 n1 pgrep -x sleep
+	eventually n1 pgrep -x sleep
 	n1 sh -c 'kill -9 $(pgrep -f "step_program step")'
 	ends "$id" COMPLETED 0:0
 	[ "$(n1 cat "/tmp/$id.out")" = 'done' ] || fail "$(n1 cat "/tmp/$id.out")"
 	n1 grep -q 'slurmk8s: .*the epilog deregisters' /var/log/slurm/slurmd.log || fail "not logged"
-	eventually 5 n1 grep -q "JOB_ID=$id" /tmp/library.log
+	eventually n1 grep -q "JOB_ID=$id" /tmp/library.log
 }
 
 a_deaf_program_is_killed() {
 	local id
 	id=$(submit -w n1 --k8s-register=deaf:1 -- true)
 	ends "$id" COMPLETED 0:0
-	eventually 8 n1 grep -q 'slurmk8s: the step program hung and was killed' /var/log/slurm/slurmd.log
+	eventually n1 grep -q 'slurmk8s: the step program hung and was killed' /var/log/slurm/slurmd.log
 }
 
 the_program_outlives_no_slurmstepd() {
 	local id
 	id=$(submit -w n1 --no-requeue --k8s-register=jup:1 -- 'sleep 3')
-	eventually 10 n1 pgrep -x sleep
+	eventually n1 pgrep -x sleep
 	n1 sh -c 'kill -9 $(pgrep -f "slurmstepd: .*batch")'
-	eventually 3 logged n1 "end without a request, job $id"
+	eventually logged n1 "end without a request, job $id"
 	n1 sh -c 'pkill -x sleep; true'
 	n1 scancel "$id"
 }
@@ -104,7 +104,7 @@ the_epilog_deregisters_on_every_node() {
 	id=$(submit -N2 --k8s-register=jup:1 -- true)
 	ends "$id" COMPLETED 0:0
 	for node in n1 n2; do
-		eventually 5 "$node" grep -q "JOB_ID=$id" /tmp/library.log
+		eventually "$node" grep -q "JOB_ID=$id" /tmp/library.log
 		[[ $("$node" cat /tmp/library.log) == *" NODE=$node"*"NODELIST=n[1-2]"*"RESTART_COUNT=0"* ]] ||
 			fail "$("$node" cat /tmp/library.log)"
 	done
@@ -114,7 +114,7 @@ the_epilog_deregisters_on_every_node() {
 	n2 rm -rf /run/slurmk8s
 	id=$(submit -N2 -- 'srun -N1 -w n2 --k8s-register=jup:1 true')
 	ends "$id" COMPLETED 0:0
-	eventually 5 n2 grep -q "JOB_ID=$id" /tmp/library.log
+	eventually n2 grep -q "JOB_ID=$id" /tmp/library.log
 	n1 sh -c '[ ! -s /tmp/library.log ]' || fail "loaded on n1 for nothing"
 }
 
@@ -123,7 +123,7 @@ a_job_that_cleaned_up_after_itself_loads_nothing() {
 	id=$(submit -w n1 --k8s-register=clean:1 -- true)
 	ends "$id" COMPLETED 0:0
 	logged n1 'end done'
-	eventually 15 nodes_are_idle # the epilog has ended
+	eventually nodes_are_idle # the epilog has ended
 	n1 sh -c '[ ! -s /tmp/library.log ]' || fail "$(n1 cat /tmp/library.log)"
 }
 
@@ -133,22 +133,22 @@ a_bad_epilog_drains_nothing() {
 	until id=$(submit -w n1 --k8s-register=jup:1 -- true) && [[ $id == *8 ]]; do
 		ends "$id" COMPLETED 0:0
 	done
-	eventually 8 n1 grep -q "slurmk8s: job $id: cleaning up is left to reconcile: it hangs" /var/log/slurm/slurmd.log
+	eventually n1 grep -q "slurmk8s: job $id: cleaning up is left to reconcile: it hangs" /var/log/slurm/slurmd.log
 	n1 grep -q 'slurmk8s: job .*7: cleaning up is left to reconcile: the API server does not answer' /var/log/slurm/slurmd.log ||
 		fail "$(n1 grep slurmk8s /var/log/slurm/slurmd.log)"
 }
 
 reconfigure() { # LINES for extra.conf
 	local node
-	eventually 15 nodes_are_idle
+	eventually nodes_are_idle
 	# Let it save its state, which a killed one would not.
 	n1 sh -c 'kill $(pgrep -x -o slurmctld)'
-	eventually 10 n1 sh -c '! pgrep -x slurmctld'
+	eventually n1 sh -c '! pgrep -x slurmctld'
 	for node in n1 n2; do
 		printf '%s\n' "$@" | docker exec --interactive "spank-$release-$node" sh -c 'cat >/etc/slurm/extra.conf'
 		docker restart --time 2 "spank-$release-$node" >/dev/null
 	done
-	eventually 30 nodes_are_idle
+	eventually nodes_are_idle
 }
 
 # Another way to find the processes of a step: the program must not be among them.

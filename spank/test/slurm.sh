@@ -31,14 +31,14 @@ up() {
 			--name "spank-$release-$node" --volume "$here:/test:ro" --volume "$out:/build:ro" \
 			--entrypoint /test/node "$image" "$node" >/dev/null
 	done
-	for _ in $(seq 150); do
+	for _ in $(seq 1500); do
 		if [ "$(docker exec "spank-$release-n1" sinfo -h -N -o '%N %t' 2>/dev/null | grep -c ' idle$')" = 2 ]; then
 			return
 		fi
 		sleep 0.2
 	done
 	docker logs "spank-$release-n1" >&2
-	echo "spank-$release: the nodes are not idle after 30 s" >&2
+	echo "spank-$release: the nodes are not idle after five minutes" >&2
 	exit 1
 }
 

@@ -11,12 +11,11 @@ n2() { docker exec "spank-$release-n2" "$@"; }
 alice() { docker exec --user alice --workdir /tmp "spank-$release-n1" "$@"; }
 fail() { echo "line ${BASH_LINENO[0]}: $*"; exit 1; }
 
-# eventually SECONDS COMMAND...
+# eventually COMMAND...: waits longer than the busiest machine needs.
 eventually() {
-	local end=$((SECONDS + $1))
-	shift
+	local end=$((SECONDS + 300))
 	until ("$@") >/dev/null 2>&1; do
-		[ "$SECONDS" -lt "$end" ] || fail "after some seconds still not: $*"
+		[ "$SECONDS" -lt "$end" ] || fail "after five minutes still not: $*"
 		sleep 0.2
 	done
 }
@@ -53,7 +52,7 @@ runs() { [ "$(state_of "$1")" = RUNNING ]; }
 
 # ends ID STATE CODE
 ends() {
-	eventually 20 is_over "$1"
+	eventually is_over "$1"
 	[[ $(job "$1") == *" JobState=$2 "*"ExitCode=$3"* ]] || fail "$(job "$1" | grep -oE '(JobState|ExitCode|Reason)=[^ ]*' | tr '\n' ' ')"
 }
 
@@ -62,7 +61,7 @@ nodes_are_idle() { [ "$(n1 sinfo -h -N -o '%t' | sort | uniq -c | tr -s ' ')" = 
 # Nothing of a job is left, and its end drained no node.
 nothing_is_left() {
 	local node
-	eventually 15 nodes_are_idle
+	eventually nodes_are_idle
 	for node in n1 n2; do
 		"$node" sh -c '! pgrep -f "[s]tep_program step|[s]lurmstepd"' || fail "left on $node: $("$node" ps axf)"
 	done

@@ -24,6 +24,6 @@ failed=()
 for release in "${releases[@]}"; do
 	say "Slurm of $release"
 	tests/cluster/slurm.sh "$release" up
-	go test ./tests/e2e/ -count=1 -timeout 40m "$@" || failed+=("$release")
+	go test ./tests/e2e/ -count=1 -timeout 90m "$@" || failed+=("$release")
 done
 [ ${#failed[@]} = 0 ] || die "failed on: ${failed[*]}"
