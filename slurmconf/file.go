@@ -81,7 +81,7 @@ func checkTrustedConfig(path string, st *syscall.Stat_t) error {
 // regular file, owned by root or the effective uid, that group and others can
 // neither read nor write. A caller that knows SlurmUser's uid gives it in
 // alsoTrusted, so that root accepts a file of SlurmUser. The error is one line
-// and holds the command that mends it.
+// and holds the command that fixes it.
 //
 // It takes the opened file, not its name: what was checked is what is read. Open
 // with O_NONBLOCK if the name might be a FIFO's.

@@ -233,7 +233,7 @@ func (d *document) checkNodeName(name string) error {
 		return nil
 	}
 	if name != NodeNameSame {
-		return d.invalid(key, "%s is none of %s, %s.DOMAIN, %sKEY, %sFILE", quoted(name), NodeNameSame, NodeNameSuffix, NodeNameLabel, NodeNameMap)
+		return d.invalid(key, "%s must be one of %s, %s.DOMAIN, %sKEY, %sFILE", quoted(name), NodeNameSame, NodeNameSuffix, NodeNameLabel, NodeNameMap)
 	}
 	return nil
 }

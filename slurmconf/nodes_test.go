@@ -9,13 +9,13 @@ import (
 
 func TestWrongSettingsOfNodes(t *testing.T) {
 	for line, want := range map[string]string{
-		`reclaim = "always"`:                      `nodes.reclaim: "always" is none of none, request, all`,
-		`block = "drain"`:                         `nodes.block: "drain" is none of cordon, taint, both`,
-		`daemonsets = "fail"`:                     `nodes.daemonsets: "fail" is none of keep, evict`,
-		`unmanaged = "refuse"`:                    `nodes.unmanaged: "refuse" is none of keep, evict, fail`,
-		`on_error = "drain"`:                      `nodes.on_error: "drain" is none of requeue, proceed, fail`,
-		`job_policies = ["kill"]`:                 `nodes.job_policies: "kill" is none of delete, fail, ignore`,
-		`node_name = "fqdn"`:                      `nodes.node_name: "fqdn" is none of same, suffix:.DOMAIN, label:KEY, map:FILE`,
+		`reclaim = "always"`:                      `nodes.reclaim: "always" must be one of none, request, all`,
+		`block = "drain"`:                         `nodes.block: "drain" must be one of cordon, taint, both`,
+		`daemonsets = "fail"`:                     `nodes.daemonsets: "fail" must be one of keep, evict`,
+		`unmanaged = "refuse"`:                    `nodes.unmanaged: "refuse" must be one of keep, evict, fail`,
+		`on_error = "drain"`:                      `nodes.on_error: "drain" must be one of requeue, proceed, fail`,
+		`job_policies = ["kill"]`:                 `nodes.job_policies: "kill" must be one of delete, fail, ignore`,
+		`node_name = "fqdn"`:                      `nodes.node_name: "fqdn" must be one of same, suffix:.DOMAIN, label:KEY, map:FILE`,
 		`node_name = "suffix:/x"`:                 `nodes.node_name: "/x" cannot be the end of a node's name`,
 		`node_name = "label:a b"`:                 `nodes.node_name: "a b" cannot be the key of a label`,
 		`node_name = "map:nodes.map"`:             `nodes.node_name: "nodes.map" is not an absolute path`,

@@ -192,7 +192,7 @@ func (d *document) checkAddress(address string) error {
 		return nil
 	}
 	if address != AddressNode {
-		return d.invalid(key, "%s is none of %s, %sNAME, %sCIDR", quoted(address), AddressNode, AddressInterface, AddressSubnet)
+		return d.invalid(key, "%s must be one of %s, %sNAME, %sCIDR", quoted(address), AddressNode, AddressInterface, AddressSubnet)
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 	kinds := []string{ExposeClusterIP, ExposeHeadless, ExposeNodePort, ExposeLoadBalancer, ExposeInternal}
 	for _, kind := range r.Expose {
 		if !slices.Contains(kinds, kind) {
-			return wrong("expose", "%s is none of %s", quoted(kind), strings.Join(kinds, ", "))
+			return wrong("expose", "%s must be one of %s", quoted(kind), strings.Join(kinds, ", "))
 		}
 	}
 	if r.MaxServices < 1 || r.MaxServices > 1000 {

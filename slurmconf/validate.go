@@ -93,7 +93,7 @@ func (d *document) validateWorkflows(w *Workflows) error {
 			return d.invalid("workflows.operators", "%s cannot be a user name", quoted(name))
 		}
 		if seen[name] {
-			return d.invalid("workflows.operators", "%s is there twice", quoted(name))
+			return d.invalid("workflows.operators", "%s is given twice", quoted(name))
 		}
 		seen[name] = true
 	}
@@ -149,7 +149,7 @@ func (d *document) checkPath(key, path string) error {
 
 func (d *document) checkChoice(key, value string, choices ...string) error {
 	if !slices.Contains(choices, value) {
-		return d.invalid(key, "%s is none of %s", quoted(value), strings.Join(choices, ", "))
+		return d.invalid(key, "%s must be one of %s", quoted(value), strings.Join(choices, ", "))
 	}
 	return nil
 }

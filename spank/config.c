@@ -126,7 +126,7 @@ int config_parse(struct config *config, int argc, char *const argv[],
 			return unknown_key(argv[i], problem);
 		if (seen & (1U << k)) {
 			snprintf(problem, CONFIG_PROBLEM_MAX,
-				 "plugstack.conf: %s= is there twice", keys[k].name);
+				 "plugstack.conf: %s= is given twice", keys[k].name);
 			return -1;
 		}
 		seen |= 1U << k;

@@ -177,9 +177,9 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		do     string
 	}{
 		{"unknown key in slurmk8s.toml", func(s *site) { s.edit("slurmk8s.toml", "state_dir", "stat_dir") }, "slurmk8s.toml", Failed, `did you mean "state_dir"`, ""},
-		{"slurmk8s.toml that others write", func(s *site) { s.chmod("slurmk8s.toml", 0o666) }, "slurmk8s.toml", Failed, "writable by others", "mend it"},
+		{"slurmk8s.toml that others write", func(s *site) { s.chmod("slurmk8s.toml", 0o666) }, "slurmk8s.toml", Failed, "writable by others", "fix it"},
 		{"slurmk8s.toml of somebody else", func(s *site) { s.chown("slurmk8s.toml") }, "slurmk8s.toml", Failed, "owned by uid 4711", ""},
-		{"slurm.conf that is not there", func(s *site) { s.remove("slurm.conf") }, "slurmk8s.toml", Failed, "slurm.conf", "mend it"},
+		{"slurm.conf that is not there", func(s *site) { s.remove("slurm.conf") }, "slurmk8s.toml", Failed, "slurm.conf", "fix it"},
 		{"no scontrol", func(s *site) { s.remove("scontrol") }, "Slurm version", Failed, "scontrol is not in", "slurm_bin_dir"},
 		{"Slurm that is too old", func(s *site) { s.slurm("slurm 21.08.8") }, "Slurm version", Failed, "Slurm 21.08.8", "22.05 or later"},
 		{"Slurm 22.05 and its 128 stage-ins", func(s *site) { s.slurm("slurm 22.05.8") }, "Slurm version", Warning, "after 128 stage-ins were cancelled", "restart slurmctld"},
@@ -228,7 +228,7 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		}, "SPANK plugin", Failed, "built for Slurm 22.05, installed is 24.11.5", "for this release"},
 		{"plugin that others write", func(s *site) { s.chmod("slurmk8s_nodes_spank.so", 0o666) }, "SPANK plugin", Failed, "writable by others", "chmod go-w"},
 		{"plugin of somebody else", func(s *site) { s.chown("slurmk8s_nodes_spank.so") }, "SPANK plugin", Failed, "owned by uid 4711", "chown root"},
-		{"plugin that is a text", func(s *site) { s.write("slurmk8s_nodes_spank.so", "not ELF", 0o644) }, "SPANK plugin", Failed, "is no shared object", "install it anew"},
+		{"plugin that is a text", func(s *site) { s.write("slurmk8s_nodes_spank.so", "not ELF", 0o644) }, "SPANK plugin", Failed, "is no shared object", "install it again"},
 		{"no PrologFlags", func(s *site) { s.edit("slurm.conf", "PrologFlags=Alloc,DeferBatch\n", "") }, "PrologFlags", Failed, "no Alloc", "PrologFlags=Alloc"},
 		{"no DeferBatch", func(s *site) { s.edit("slurm.conf", "Alloc,DeferBatch", "Contain") }, "PrologFlags", Warning, "no DeferBatch", "DeferBatch"},
 		{"prolog_timeout_ms shorter than an eviction", func(s *site) { s.edit("plugstack.conf", "prolog_timeout_ms=1010000", "prolog_timeout_ms=249000") }, "prolog timeouts", Failed, "freeing a node may take 4m10s", "raise prolog_timeout_ms"},
@@ -405,13 +405,13 @@ func TestASiteWithoutADutyIsNotBotheredWithIt(t *testing.T) {
 }
 
 func TestTheReportIsReadByPeopleAndPrograms(t *testing.T) {
-	results := []Result{{"a", OK, "fine", ""}, {"longer", Failed, "broken\x1b[31m\nx", "mend it"}, {"c", Warning, "odd", "look"}}
+	results := []Result{{"a", OK, "fine", ""}, {"longer", Failed, "broken\x1b[31m\nx", "fix it"}, {"c", Warning, "odd", "look"}}
 	assert.Equal(t, Failed, Worst(results))
 	assert.Equal(t, Warning, Worst([]Result{results[0], results[2]}))
 	assert.Equal(t, OK, Worst(results[:1]))
 	var text, asJSON bytes.Buffer
 	Print(&text, results)
-	assert.Equal(t, "ok       a       fine\nfailed   longer  broken [31m x\n                 -> mend it\nwarning  c       odd\n                 -> look\n"+
+	assert.Equal(t, "ok       a       fine\nfailed   longer  broken [31m x\n                 -> fix it\nwarning  c       odd\n                 -> look\n"+
 		"doctor: 1 failed, 1 warnings, 1 ok\n", text.String())
 	require.NoError(t, PrintJSON(&asJSON, results))
 	var back struct {

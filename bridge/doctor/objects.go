@@ -88,13 +88,13 @@ func lookPlugin(_ context.Context, h *host, r *report) {
 	}
 	o, err := openObject(path)
 	if err != nil {
-		r.fail("install it anew", "%s: %v", path, err)
+		r.fail("install it again", "%s: %v", path, err)
 		return
 	}
 	defer o.Close()
 	number, err := o.number("plugin_version")
 	if err != nil {
-		r.fail("install it anew", "%s is no plugin of Slurm's: it %v", path, err)
+		r.fail("install it again", "%s is no plugin of Slurm's: it %v", path, err)
 		return
 	}
 	built := [2]int{int(number >> 16 & 0xff), int(number >> 8 & 0xff)}
@@ -154,7 +154,7 @@ func (h *host) library(r *report, path string) {
 	}
 	o, err := openObject(path)
 	if err != nil {
-		r.fail("install it anew", "%s: %v", path, err)
+		r.fail("install it again", "%s: %v", path, err)
 		return
 	}
 	defer o.Close()
@@ -184,7 +184,7 @@ func lookLua(_ context.Context, h *host, r *report) {
 	}
 	o, err := openObject(plugin)
 	if err != nil {
-		r.fail("install Slurm's plugins anew", "%s: %v", plugin, err)
+		r.fail("install Slurm's plugins again", "%s: %v", plugin, err)
 		return
 	}
 	defer o.Close()
@@ -212,12 +212,12 @@ func lookLua(_ context.Context, h *host, r *report) {
 	}
 	m, err := openObject(module)
 	if err != nil {
-		r.fail("install it anew", "%s: %v", module, err)
+		r.fail("install it again", "%s: %v", module, err)
 		return
 	}
 	defer m.Close()
 	if _, ok := m.symbol("luaopen_slurmk8s"); !ok {
-		r.fail("install it anew", "%s is not slurmk8s's Lua module", module)
+		r.fail("install it again", "%s is not slurmk8s's Lua module", module)
 	}
 	if lua == "" {
 		lua = "the liblua that it finds"

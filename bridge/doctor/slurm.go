@@ -14,7 +14,7 @@ import (
 
 func lookConfig(_ context.Context, h *host, r *report) {
 	if h.cfgErr != nil {
-		r.fail("mend it; every key is described in the slurmk8s.toml that is shipped", "%v", h.cfgErr)
+		r.fail("fix it; the shipped slurmk8s.toml describes every key", "%v", h.cfgErr)
 	}
 	if h.valuesErr != nil {
 		r.fail("set slurm_conf in slurmk8s.toml to where Slurm has it", "%v", h.valuesErr)
@@ -35,7 +35,7 @@ func lookSlurmVersion(ctx context.Context, h *host, r *report) {
 	case !v.AtLeast(22, 5, 0):
 		r.fail("slurmk8s needs Slurm 22.05 or later", "Slurm %s", v)
 	case !v.AtLeast(23, 2, 7) && h.workflows() && h.is([]Role{Controller}):
-		r.warn("restart slurmctld when jobs stay PENDING (BurstBufferResources) with none in stage-in; mended in Slurm 23.02.7",
+		r.warn("restart slurmctld when jobs stay PENDING (BurstBufferResources) with none in stage-in; fixed in Slurm 23.02.7",
 			"Slurm %s stages no job in any more after 128 stage-ins were cancelled", v)
 	}
 	r.good("Slurm %s", v)

@@ -36,8 +36,8 @@ func TestASubmissionIsJudgedBySyntaxAndRules(t *testing.T) {
 	}{
 		{"nothing", nil, ""},
 		{"a service", []string{"K8S_REGISTER=a:8888"}, ""},
-		{"a port", []string{"K8S_REGISTER=a:22"}, "service a: port 22 of the node is not allowed to user daemon"},
-		{"each value of an option", []string{"K8S_REGISTER=a:8888", "K8S_REGISTER_2=a:22"}, "port 22"},
+		{"a port", []string{"K8S_REGISTER=a:22"}, "service a: user daemon may use node ports"},
+		{"each value of an option", []string{"K8S_REGISTER=a:8888", "K8S_REGISTER_2=a:22"}, "not 22"},
 		{"the last value of an option", []string{"K8S_IMPORT=a", "K8S_IMPORT_4=kube-system/dns"}, "namespace kube-system: user daemon may use physics"},
 		{"in each namespace", []string{"K8S_REGISTER=a:8888", "K8S_NAMESPACE=physics", "K8S_NAMESPACE_2=kube-system"}, "namespace kube-system"},
 		{"a namespace without a service", []string{"K8S_NAMESPACE=../x"}, `--k8s-namespace: namespace "../x"`},

@@ -22,7 +22,7 @@ func backoff() wait.Backoff {
 }
 
 // unauthorizedTries is how often a refused credential is tried again: a token
-// file that was just rotated is read anew, a wrong one stays wrong.
+// file that was just rotated is read again, a wrong one stays wrong.
 const unauthorizedTries = 3
 
 // settling is for how long after an outage the API server may know neither its

@@ -48,7 +48,7 @@ type Change struct {
 }
 
 // Next blocks until there is something to tell. The error is ctx's, or one of the API
-// that trying again will not mend.
+// that trying again will not fix.
 func (w *Watch) Next(ctx context.Context) (Change, error) {
 	for {
 		if w.failed {

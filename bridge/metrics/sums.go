@@ -39,7 +39,7 @@ func (d Dir) readSums() (*sums, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A file that makes no sense is begun anew, as after a reboot.
+	// A file that makes no sense is begun again, as after a reboot.
 	if json.Unmarshal(text, s) != nil || s.Hooks == nil || !s.sound() {
 		return &sums{Hooks: map[string]*hook{}}, nil
 	}

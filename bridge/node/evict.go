@@ -17,7 +17,7 @@ import (
 
 // evict asks for a pod's eviction until it is granted, refused for good, or ctx ends.
 // A granted one still has its grace period before it. The pod is named by its UID:
-// one made anew under its name is another one, and not on this node, or is told by
+// one recreated under its name is another one, and not on this node, or is told by
 // the watch.
 //
 // note is told why an attempt failed, whether or not it is made again.

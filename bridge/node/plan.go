@@ -48,7 +48,7 @@ func PlanFor(cfg *slurmconf.NodeSettings, ask Ask) (Plan, error) {
 			plan.Mode = wish
 		}
 	case wish != Reclaim && wish != Lend:
-		return plan, refusedf("--k8s-nodes=%s: is none of reclaim, keep, lend", shown(ask.Nodes))
+		return plan, refusedf("--k8s-nodes=%s: must be one of reclaim, keep, lend", shown(ask.Nodes))
 	case cfg.Reclaim == slurmconf.ReclaimNone:
 		return plan, refusedf("--k8s-nodes=%s: jobs may not ask for that on this cluster (nodes.reclaim = \"none\")", wish)
 	default:
@@ -70,7 +70,7 @@ func PlanFor(cfg *slurmconf.NodeSettings, ask Ask) (Plan, error) {
 		plan.Terms.Timeout = timeout
 		if hasPolicy {
 			if !slices.Contains([]string{slurmconf.EvictDelete, slurmconf.EvictFail, slurmconf.EvictIgnore}, policy) {
-				return plan, refusedf("--k8s-evict-timeout=%s: %s is none of delete, fail, ignore", shown(ask.Timeout), shown(policy))
+				return plan, refusedf("--k8s-evict-timeout=%s: %s must be one of delete, fail, ignore", shown(ask.Timeout), shown(policy))
 			}
 			if policy != cfg.EvictPolicy && !slices.Contains(cfg.JobPolicies, policy) {
 				return plan, refusedf("--k8s-evict-timeout=%s: jobs may not ask for %s on this cluster (nodes.job_policies)", ask.Timeout, policy)

@@ -46,8 +46,8 @@ func TestWhoReclaims(t *testing.T) {
 		{"part of a feature's name", lists, Ask{Constraints: "bare2&nonmetal"}, Keep, ""},
 		{"not allowed to ask", reclaim("none"), Ask{Nodes: "reclaim"}, "", `--k8s-nodes=reclaim: jobs may not ask for that on this cluster (nodes.reclaim = "none")`},
 		{"not allowed to lend", lists, Ask{Nodes: "lend"}, "", "--k8s-nodes=lend: jobs may not ask for that"},
-		{"no such word", reclaim("all"), Ask{Nodes: "Reclaim"}, "", "--k8s-nodes=Reclaim: is none of reclaim, keep, lend"},
-		{"a long word is not repeated as a whole", reclaim("all"), Ask{Nodes: strings.Repeat("x", 10000)}, "", strings.Repeat("x", 40) + "...: is none of"},
+		{"no such word", reclaim("all"), Ask{Nodes: "Reclaim"}, "", "--k8s-nodes=Reclaim: must be one of reclaim, keep, lend"},
+		{"a long word is not repeated as a whole", reclaim("all"), Ask{Nodes: strings.Repeat("x", 10000)}, "", strings.Repeat("x", 40) + "...: must be one of"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,8 +85,8 @@ func TestAJobsOwnTerms(t *testing.T) {
 		{"grace above the most", Ask{Grace: "61"}, Terms{}, "this cluster allows 10 to 60 seconds"},
 		{"time above the most", Ask{Timeout: "121"}, Terms{}, "--k8s-evict-timeout=121: this cluster allows 0 to 120 seconds"},
 		{"a policy that is not allowed", Ask{Timeout: "5:delete"}, Terms{}, "jobs may not ask for delete on this cluster (nodes.job_policies)"},
-		{"no such policy", Ask{Timeout: "5:kill"}, Terms{}, "--k8s-evict-timeout=5:kill: kill is none of delete, fail, ignore"},
-		{"an empty policy", Ask{Timeout: "5:"}, Terms{}, " is none of delete"},
+		{"no such policy", Ask{Timeout: "5:kill"}, Terms{}, "--k8s-evict-timeout=5:kill: kill must be one of delete, fail, ignore"},
+		{"an empty policy", Ask{Timeout: "5:"}, Terms{}, " must be one of delete"},
 		{"a unit", Ask{Grace: "30s"}, Terms{}, "--k8s-evict-grace=30s: 30s is not a number of seconds"},
 		{"a sign", Ask{Grace: "-1"}, Terms{}, "not a number of seconds"},
 		{"more than fits", Ask{Timeout: "99999999999999999999"}, Terms{}, "not a number of seconds"},

@@ -9,7 +9,7 @@ import (
 )
 
 // news is what there is to know of a node's pods: all of them, or one that came,
-// changed or went, or an error that trying again will not mend.
+// changed or went, or an error that trying again will not fix.
 type news struct {
 	all  []pod // if isAll
 	one  pod

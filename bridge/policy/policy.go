@@ -58,7 +58,7 @@ func (p *Policy) Admit(specs []service.Spec, namespace string) ([]service.Spec, 
 		}
 		for _, o := range admitted[:i] {
 			if o.Name == s.Name && o.Namespace == s.Namespace {
-				return nil, refused("%s is there twice", s.Object())
+				return nil, refused("%s is given twice", s.Object())
 			}
 		}
 	}
@@ -108,9 +108,9 @@ func (p *Policy) Namespace(namespace, asked string) (string, error) {
 func (p *Policy) any() error {
 	switch {
 	case len(p.cfg.Allow) == 0:
-		return refused("services are not open on this cluster: the administrator opens them with [[services.allow]] in slurmk8s.toml")
+		return refused("services are not enabled on this cluster: the administrator allows them with [[services.allow]] in slurmk8s.toml")
 	case len(p.rules) == 0:
-		return refused("user %s may not have services: no [[services.allow]] of slurmk8s.toml is for them", p.user)
+		return refused("user %s may not have services: no [[services.allow]] of slurmk8s.toml allows it", p.user)
 	}
 	return nil
 }
@@ -160,17 +160,17 @@ func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, e
 		if s.Internal() {
 			what = "type=internal"
 		}
-		return 3, fmt.Errorf("%s is not allowed to user %s in namespace %s, but %s", what, p.user, s.Namespace, strings.Join(rule.Expose, ", "))
+		return 3, fmt.Errorf("user %s may not use %s in namespace %s, only %s", p.user, what, s.Namespace, strings.Join(rule.Expose, ", "))
 	}
 	if s.Internal() {
 		return 5, nil // its ports are those of pods
 	}
 	for _, port := range s.Ports {
 		if inRanges(p.cfg.ForbiddenPorts, port.Target) {
-			return 4, fmt.Errorf("port %d of the node is a service of the system", port.Target)
+			return 4, fmt.Errorf("no job may publish node port %d (services.forbidden_ports)", port.Target)
 		}
 		if !inRanges(rule.Ports, port.Target) {
-			return 4, fmt.Errorf("port %d of the node is not allowed to user %s, but %s", port.Target, p.user, strings.Join(rule.Ports, ", "))
+			return 4, fmt.Errorf("user %s may use node ports %s, not %d", p.user, strings.Join(rule.Ports, ", "), port.Target)
 		}
 	}
 	return 5, nil

@@ -40,7 +40,7 @@ func TestAdmit(t *testing.T) {
 		rules                       []slurmconf.ServiceRule
 		want                        string // NAMESPACE/NAME, or what the refusal says
 	}{
-		{"nothing is open", "alice", "a:8888", "", nil, nil, "services are not open on this cluster"},
+		{"nothing is open", "alice", "a:8888", "", nil, nil, "services are not enabled on this cluster"},
 		{"no rule for the user", "bob", "a:8888", "", nil, []slurmconf.ServiceRule{alice}, "user bob may not have services"},
 		{"the first namespace", "alice", "a:8888", "", nil, []slurmconf.ServiceRule{alice}, "physics/a"},
 		{"asked by --k8s-namespace", "alice", "alice-a:8888", "user-alice", nil, []slurmconf.ServiceRule{alice, open}, "user-alice/alice-a"},
@@ -51,20 +51,20 @@ func TestAdmit(t *testing.T) {
 		{"another user's name", "alice", "name=bob-a,port=8888,ns=shared-x", "", nil, []slurmconf.ServiceRule{open},
 			"user alice may use the names alice-*, alice in namespace shared-x"},
 		{"a star in the user's name is no pattern", "a*", "name=abc,port=8888,ns=shared-x", "", nil, []slurmconf.ServiceRule{open}, "user a* may use the names  in"},
-		{"a low port of the node", "alice", "a:80:22", "", nil, []slurmconf.ServiceRule{alice}, "port 22 of the node is not allowed to user alice, but 1024-65535"},
+		{"a low port of the node", "alice", "a:80:22", "", nil, []slurmconf.ServiceRule{alice}, "user alice may use node ports 1024-65535, not 22"},
 		{"a low port of the Service only", "alice", "a:80:8080", "", nil, []slurmconf.ServiceRule{alice}, "physics/a"},
-		{"kubelet", "alice", "a:80:10250", "", nil, []slurmconf.ServiceRule{alice}, "port 10250 of the node is a service of the system"},
-		{"kubelet where a rule has it", "alice", "name=a,port=10250,ns=edge,expose=loadbalancer", "", nil, []slurmconf.ServiceRule{edge}, "is a service of the system"},
-		{"slurmd", "alice", "a:6818", "", nil, []slurmconf.ServiceRule{alice}, "is a service of the system"},
-		{"the second port of a service", "alice", "name=a,port=8000,port=6443", "", nil, []slurmconf.ServiceRule{alice}, "port 6443 of the node"},
-		{"node port", "alice", "name=a,port=8000,expose=nodeport", "", nil, []slurmconf.ServiceRule{alice}, "expose=nodeport is not allowed to user alice in namespace physics, but clusterip, headless"},
+		{"kubelet", "alice", "a:80:10250", "", nil, []slurmconf.ServiceRule{alice}, "no job may publish node port 10250"},
+		{"kubelet where a rule has it", "alice", "name=a,port=10250,ns=edge,expose=loadbalancer", "", nil, []slurmconf.ServiceRule{edge}, "no job may publish node port"},
+		{"slurmd", "alice", "a:6818", "", nil, []slurmconf.ServiceRule{alice}, "no job may publish node port"},
+		{"the second port of a service", "alice", "name=a,port=8000,port=6443", "", nil, []slurmconf.ServiceRule{alice}, "no job may publish node port 6443"},
+		{"node port", "alice", "name=a,port=8000,expose=nodeport", "", nil, []slurmconf.ServiceRule{alice}, "user alice may not use expose=nodeport in namespace physics, only clusterip, headless"},
 		{"load balancer in one namespace", "alice", "name=a,port=80,ns=edge,expose=loadbalancer", "", nil, []slurmconf.ServiceRule{alice, edge}, "edge/a"},
 		{"internal has no port of a node", "alice", "name=a,port=1,ns=edge,type=internal,app=x", "", nil, []slurmconf.ServiceRule{edge}, "edge/a"},
-		{"internal that no rule has", "alice", "name=a,port=1,type=internal,app=x", "", nil, []slurmconf.ServiceRule{alice}, "type=internal is not allowed"},
+		{"internal that no rule has", "alice", "name=a,port=1,type=internal,app=x", "", nil, []slurmconf.ServiceRule{alice}, "may not use type=internal"},
 		{"as many as allowed", "alice", "a:8888;b:8889", "", nil, []slurmconf.ServiceRule{alice}, "physics/a"},
 		{"the same again", "alice", "a:8888;b:8889", "", []string{"physics/a", "physics/b"}, []slurmconf.ServiceRule{alice}, "physics/a"},
 		{"one too many", "alice", "a:8888;b:8889", "", []string{"physics/c"}, []slurmconf.ServiceRule{alice}, "a job of user alice may have 2 services, not 3"},
-		{"twice, once by default", "alice", "a:8888;name=a,port=8889,ns=physics", "", nil, []slurmconf.ServiceRule{alice}, "service physics/a is there twice"},
+		{"twice, once by default", "alice", "a:8888;name=a,port=8889,ns=physics", "", nil, []slurmconf.ServiceRule{alice}, "service physics/a is given twice"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

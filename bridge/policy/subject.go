@@ -53,7 +53,7 @@ func (s *Subject) matches(ctx context.Context, rule slurmconf.ServiceRule) (appl
 		if s.Lenient {
 			return true, false, nil
 		}
-		return false, false, fmt.Errorf("the account of the job is not known")
+		return false, false, fmt.Errorf("the account of the job is unknown")
 	}
 	if s.account == nil {
 		account, err := s.Account(ctx)

@@ -28,11 +28,11 @@ func Cleanup(ctx context.Context, o Options, id uint32) (results []Result, faile
 		defer cancel()
 		verdicts, err := o.Guard.Judge(asking, objects)
 		if err != nil {
-			return nil, append(failed, fmt.Errorf("%w (--force removes it all the same)", err))
+			return nil, append(failed, fmt.Errorf("%w (--force removes it anyway)", err))
 		}
 		for _, v := range verdicts {
 			if !v.Over {
-				return nil, append(failed, fmt.Errorf("nothing was touched: %s (--force removes it all the same)", v.Why))
+				return nil, append(failed, fmt.Errorf("nothing was touched: %s (--force removes it anyway)", v.Why))
 			}
 		}
 	}

@@ -106,7 +106,7 @@ func (a api) apply(ctx context.Context, gvr schema.GroupVersionResource, u *unst
 }
 
 // remove deletes the object that was read and no other: neither one that was made
-// anew under its name nor one that another job took over meanwhile.
+// again under its name nor one that another job took over meanwhile.
 func (a api) remove(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) error {
 	if u.GetDeletionTimestamp() != nil {
 		return nil

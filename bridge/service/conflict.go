@@ -30,7 +30,7 @@ func (e *ConflictError) Error() string {
 	case e.Cluster != "":
 		return fmt.Sprintf("%s belongs to %s, which shares this Kubernetes: choose another name", e.Object, e.Cluster)
 	case e.Claim == nil:
-		return fmt.Sprintf("%s exists and is not of slurmk8s: choose another name", e.Object)
+		return fmt.Sprintf("%s exists and was not made by slurmk8s: choose another name", e.Object)
 	case e.Same:
 		return fmt.Sprintf("%s: step %s of this job has it with other options", e.Object, e.Claim.Step)
 	}

@@ -58,7 +58,7 @@ var fields = map[string]field{
 			return fmt.Errorf("a label is label=KEY=VALUE")
 		}
 		if _, twice := d.Labels[key]; twice {
-			return fmt.Errorf("label %s is there twice", quote(key))
+			return fmt.Errorf("label %s is given twice", quote(key))
 		}
 		if d.Labels == nil {
 			d.Labels = map[string]string{}
@@ -96,7 +96,7 @@ func (d *draft) read(text string) error {
 			return fmt.Errorf("unknown field %s, known are %s", quote(key), strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
 		if d.given[key] && !f.repeats {
-			return fmt.Errorf("%s= is there twice", key)
+			return fmt.Errorf("%s= is given twice", key)
 		}
 		if key == "expose" && d.given["type"] && d.Internal() || key == "type" && value == "internal" && d.given["expose"] {
 			return fmt.Errorf("expose= is for type=external: an internal service is a cluster IP")
@@ -162,7 +162,7 @@ func (s *Spec) completePorts() error {
 			return fmt.Errorf("port name %s: %s", quote(p.Name), dnsRule)
 		}
 		if numbers[p.Port] || p.Name != "" && names[p.Name] {
-			return fmt.Errorf("port %s is there twice", strings.TrimPrefix(fmt.Sprintf("%s:%d", p.Name, p.Port), ":"))
+			return fmt.Errorf("port %s is given twice", strings.TrimPrefix(fmt.Sprintf("%s:%d", p.Name, p.Port), ":"))
 		}
 		numbers[p.Port], names[p.Name] = true, true
 	}
@@ -171,7 +171,7 @@ func (s *Spec) completePorts() error {
 
 func oneOf(value string, choices ...string) error {
 	if !slices.Contains(choices, value) {
-		return fmt.Errorf("%s is none of %s", quote(value), strings.Join(choices, ", "))
+		return fmt.Errorf("%s must be one of %s", quote(value), strings.Join(choices, ", "))
 	}
 	return nil
 }
@@ -188,7 +188,7 @@ func parseProbe(text string) (Probe, error) {
 	case kind == ReadyFile:
 		return Probe{}, fmt.Errorf("%s is not an absolute path without \"..\"", quote(rest))
 	}
-	return Probe{}, fmt.Errorf("%s is none of tcp, http:/PATH, file:/PATH, none", quote(text))
+	return Probe{}, fmt.Errorf("%s must be one of tcp, http:/PATH, file:/PATH, none", quote(text))
 }
 
 // parseSeconds reads "90", which is seconds, or "90s", "2m".

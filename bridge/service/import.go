@@ -25,7 +25,7 @@ type Import struct {
 // Object is "service ns/name".
 func (i Import) Object() string { return object(Services, i.Namespace, i.Name) }
 
-// ParseImports reads [NAMESPACE/]SERVICE[:PORT], apart by "," or ";". The error is a
+// ParseImports reads [NAMESPACE/]SERVICE[:PORT], separated by "," or ";". The error is a
 // *RefusedError.
 func ParseImports(text string) ([]Import, error) {
 	if err := checkText("--k8s-import", text); err != nil {

@@ -123,7 +123,7 @@ func refused(format string, args ...any) error {
 	return &RefusedError{Text: fmt.Sprintf(format, args...)}
 }
 
-// Parse reads the value of --k8s-register: services apart by ";", each short
+// Parse reads the value of --k8s-register: services separated by ";", each short
 // (NAME:PORT[:TARGET]), long (name=N,port=...,...) or "env", which takes Arkouda's
 // variables from env. The error is a *RefusedError.
 func Parse(text string, env map[string]string) ([]Spec, error) {
@@ -160,7 +160,7 @@ func parse(text string, env map[string]string, early bool) ([]Spec, error) {
 	}
 	for i, s := range specs {
 		if slices.ContainsFunc(specs[:i], func(o Spec) bool { return o.Name == s.Name && o.Namespace == s.Namespace }) {
-			return nil, refused("--k8s-register: the service %s is there twice", s.Name)
+			return nil, refused("--k8s-register: the service %s is given twice", s.Name)
 		}
 	}
 	return specs, nil

@@ -18,7 +18,7 @@ import (
 // nodeAddresses is what one node may publish.
 type nodeAddresses struct {
 	Name      string
-	Addresses string // addresses and subnets, apart by commas
+	Addresses string // addresses and subnets, separated by commas
 	From      string // where they are from
 	Problem   string // why there are none
 }
@@ -110,7 +110,7 @@ func ReadNodeAddresses(path string) (map[string]string, error) {
 			continue
 		}
 		if len(words) != 2 {
-			return nil, fmt.Errorf("%s:%d: want a node and its addresses, apart by commas", path, number)
+			return nil, fmt.Errorf("%s:%d: want a node and its addresses, separated by commas", path, number)
 		}
 		for _, a := range strings.Split(words[1], ",") {
 			_, addressErr := netip.ParseAddr(a)

@@ -134,7 +134,7 @@ func (o *Options) renewToken(ctx context.Context, path, account, node string, of
 		if err != nil {
 			return "", err
 		}
-		// That of an account which was made anew, or of another cluster, is good for nothing.
+		// That of an account which was made again, or of another cluster, is good for nothing.
 		c := kube.ReadToken(string(text))
 		if c.User == subject(account) && !c.NotAfter.IsZero() && !c.Due(time.Now()) && c.AccountUID == o.accountUID(ctx, account) {
 			return Unchanged, nil

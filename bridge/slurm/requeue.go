@@ -8,7 +8,7 @@ import (
 )
 
 // RequeueRun puts a job back into the queue, if it is still in the run that is meant:
-// two nodes may ask for the same, and the job may have begun anew elsewhere.
+// two nodes may ask for the same, and the job may have begun again elsewhere.
 func (c Commands) RequeueRun(ctx context.Context, id, restarts uint32) error {
 	r, err := c.runOf(ctx, id)
 	if err != nil || r != restarts {

@@ -56,7 +56,7 @@ func TestWhatStandsInTheBreakersPlaceIsNotWrittenTo(t *testing.T) {
 	})
 }
 
-// The other files are made anew and renamed, which replaces whatever was there.
+// The other files are made again and renamed, which replaces whatever was there.
 func TestALinkInPlaceOfAFileIsReplacedAndNotFollowed(t *testing.T) {
 	victim := filepath.Join(t.TempDir(), "victim")
 	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))

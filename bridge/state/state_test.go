@@ -146,7 +146,7 @@ func TestBreaker(t *testing.T) {
 		{"the rest is almost over", rest, func(t *testing.T, d Dir, b Breaker) { b.Trip(); age(t, d, rest-5*time.Second) }, true, true},
 		{"killed, and the rest is over", rest, func(t *testing.T, d Dir, b Breaker) { b.Begin(); age(t, d, rest+time.Second) }, false, false},
 		{"no answer, an answer, no answer", rest, func(_ *testing.T, _ Dir, b Breaker) { b.Trip(); b.Reset(); b.Begin(); b.Trip() }, true, true},
-		{"tripped again the rest begins anew", rest, func(t *testing.T, d Dir, b Breaker) {
+		{"tripped again the rest begins again", rest, func(t *testing.T, d Dir, b Breaker) {
 			b.Trip()
 			age(t, d, rest+time.Second)
 			b.Begin()

@@ -17,7 +17,7 @@ func (d *Driver) follow(o *object) follower {
 }
 
 // next blocks until the Workflow may have changed and returns it, or nil when it
-// is gone. The error is ctx's, or one of the API that trying again will not mend.
+// is gone. The error is ctx's, or one of the API that trying again will not fix.
 func (f follower) next(ctx context.Context) (*object, error) {
 	change, err := f.Next(ctx)
 	switch {

@@ -71,7 +71,7 @@ func (d *Driver) request(ctx context.Context, o *object, target State, hurry boo
 	}
 }
 
-// reread reads a Workflow again. One that was made anew under the same name is
+// reread reads a Workflow again. One that was recreated under the same name is
 // another run's: this one is gone.
 func (d *Driver) reread(ctx context.Context, o *object) (*object, error) {
 	next, err := d.find(ctx, o.Name)
@@ -103,7 +103,7 @@ func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
 	for {
 		switch {
 		case o.UID != uid:
-			return nil, fmt.Errorf("%s was deleted and made anew by somebody", o)
+			return nil, fmt.Errorf("%s was deleted and created again by somebody else", o)
 		case o.reached(target):
 			return o, nil
 		case o.Desired != target:
@@ -136,7 +136,7 @@ const forever = 100 * 24 * time.Hour
 
 // limit is until when the state may go on as it is, and the error when that is
 // over: by the state's configured timeout, or by the grace that a driver's
-// TransientCondition has to mend itself.
+// TransientCondition has to recover.
 func (d *Driver) limit(ctx context.Context, o *object, target State) (time.Time, error) {
 	until, err := time.Now().Add(forever), error(nil)
 	if limit := d.timeout(target); limit > 0 {
@@ -160,7 +160,7 @@ func (d *Driver) limit(ctx context.Context, o *object, target State) (time.Time,
 }
 
 // note keeps since when a condition lasts, or forgets it. Best effort: without
-// it the grace begins anew in the next hook.
+// it the grace begins again in the next hook.
 func (d *Driver) note(ctx context.Context, o *object, since any) {
 	if _, err := d.merge(ctx, o, map[string]any{
 		"metadata": map[string]any{"annotations": map[string]any{annotationTransientSince: since}},

@@ -47,9 +47,9 @@ func TestAwaitEndsWith(t *testing.T) {
 	}{
 		{"deleted", func(s *kubetest.Workflows) { s.Change(func(kubetest.Object) kubetest.Object { return nil }) },
 			"workflow slurm/bb12 does not exist any more: somebody deleted it"},
-		{"made anew", func(s *kubetest.Workflows) {
+		{"made again", func(s *kubetest.Workflows) {
 			s.Change(func(o kubetest.Object) kubetest.Object { kubetest.Meta(o)["uid"] = "u2"; return o })
-		}, "was deleted and made anew by somebody"},
+		}, "was deleted and created again by somebody else"},
 		{"torn down by somebody", func(s *kubetest.Workflows) { s.Change(is(Teardown, Setup, false, "DriverWait")) },
 			"is in Teardown and cannot go to Setup: somebody ended it"},
 		{"driver error", func(s *kubetest.Workflows) {

@@ -36,7 +36,7 @@ function fake.job_info(values)
 	end })
 end
 
--- Load the script anew as Slurm `version` would. `result` is what the module's
+-- Load the script again as Slurm `version` would. `result` is what the module's
 -- functions return: { code, reply }, or nil when the module cannot be loaded.
 -- Afterwards fake.called is the module's last call, fake.lines the log.
 function fake.load(path, version, result)

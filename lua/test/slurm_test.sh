@@ -73,7 +73,7 @@ a_job_without_options_is_accepted() {
 
 options_in_the_environment_are_judged() { # where slurmstepd takes a batch job's from
 	accepts batch alice "SLURM_SPANK_${option}k8s_register=a:8888"
-	refuses 'error: slurmk8s: service a: port 22 of the node is not allowed to user alice, but 8000-8999' \
+	refuses 'error: slurmk8s: service a: user alice may use node ports 8000-8999, not 22' \
 		batch alice "SLURM_SPANK_${option}k8s_register=a:22"
 	refuses 'user bob may not have services' batch bob "SLURM_SPANK_${option}k8s_register=a:8888"
 }
@@ -85,8 +85,8 @@ a_forged_spank_job_env_is_judged() {
 	refuses 'more than 64 services' batch alice "FORGE=${option}k8s_register=$(printf 'a%d:80;' {1..65})z:1"
 	refuses 'k8s-nodes=mine' batch alice "FORGE=${option}k8s_nodes=mine"
 	refuses 'longer than 8 KiB' batch alice "FORGE=${option}k8s_register=$(printf '%010000d' 0)"
-	refuses 'port 22 of the node' as alice "FORGE=${option}k8s_register=a:22" srun true
-	refuses 'port 22 of the node' as alice "FORGE=${option}k8s_register=a:22" salloc --no-shell
+	refuses 'node ports 8000-8999, not 22' as alice "FORGE=${option}k8s_register=a:22" srun true
+	refuses 'node ports 8000-8999, not 22' as alice "FORGE=${option}k8s_register=a:22" salloc --no-shell
 }
 
 a_refusal_is_in_the_log() {
@@ -97,7 +97,7 @@ a_refusal_is_in_the_log() {
 a_changed_policy_counts_at_once() {
 	set_policy policy_of 22
 	accepts batch alice "FORGE=${option}k8s_register=a:22"
-	refuses 'port 8888 of the node' batch alice "FORGE=${option}k8s_register=a:8888"
+	refuses 'node ports 22, not 8888' batch alice "FORGE=${option}k8s_register=a:8888"
 	set_policy policy_of 8000-8999
 }
 
@@ -134,7 +134,7 @@ a_sites_own_script_calls_it() {
 	sleep 1 # Slurm sees a change by its time, in seconds
 	in_slurm touch /etc/slurm/job_submit.lua
 	refuses 'not with this name' batch alice '' --job-name forbidden
-	refuses 'port 22 of the node' batch alice "FORGE=${option}k8s_register=a:22"
+	refuses 'node ports 8000-8999, not 22' batch alice "FORGE=${option}k8s_register=a:22"
 	accepts batch alice "FORGE=${option}k8s_register=a:8888"
 }
 

@@ -1,4 +1,4 @@
--- storm.lua MODULE CHILD - one round of host: a script that is read anew each time,
+-- storm.lua MODULE CHILD - one round of host: a script that is read again each time,
 -- as Slurm does, and that several threads run at once.
 local module = assert(package.loadlib(arg[1], "luaopen_slurmk8s"))()
 

@@ -11,7 +11,7 @@ local told, logged -- what the user and the log were told
 local asked -- the requests that the program was given
 local now, takes, answer -- the clock, how long the program takes, what it answers
 
--- Loads the script anew as slurmctld would; `more` are fields of Slurm's table.
+-- Loads the script again as slurmctld would; `more` are fields of Slurm's table.
 local function load(more)
 	told, logged, asked = {}, {}, {}
 	now, takes, answer = 0, 5, { 0, {} }

@@ -51,7 +51,7 @@ static void config_is_strict(void)
 		{ "programme=/p", NULL, "unknown argument \"programme=/p\"; known are program=, library=" },
 		{ "prog=/p", NULL, "unknown" }, { "program", NULL, "unknown" },
 		{ "", NULL, "unknown" }, { "=", NULL, "unknown" }, { "program =/p", NULL, "unknown" },
-		{ "program=/a", "program=/a", "program= is there twice" },
+		{ "program=/a", "program=/a", "program= is given twice" },
 		{ "config=slurmk8s.toml", NULL, "not an absolute path" }, { "library=", NULL, "not an absolute" },
 		{ "nodes=yes", NULL, "nodes=yes: neither on nor off" }, { "nodes=", NULL, "neither" },
 		{ "check_timeout_ms=", NULL, "not a number" }, { "check_timeout_ms=1s", NULL, "not a number" },

@@ -152,7 +152,7 @@ func TestAWorkflowThatGoesAwayWhileAHookWaits(t *testing.T) {
 		assert.Equal(t, fmt.Sprintf("workflow %s/%s does not exist any more: somebody deleted it", j.s.namespace, j.name()), o.message)
 		j.ok("setup", "RESTART_COUNT=1", "SCRIPT="+j.s.job("#DW Setup action=complete").fields[wire.KeyScript])
 	})
-	t.Run("deleted and made anew by somebody", func(t *testing.T) {
+	t.Run("deleted and created again by somebody else", func(t *testing.T) {
 		t.Parallel()
 		j, done := begin(t)
 		copied := j.get()

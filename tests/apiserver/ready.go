@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// errPortTaken is the one failure of a start that another start mends.
+// errPortTaken is the one failure of a start that another start fixes.
 var errPortTaken = errors.New("a port was taken by another program")
 
 // waitReady returns when the API serves requests as a whole: RBAC's roles are there, and so is

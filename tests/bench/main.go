@@ -22,7 +22,7 @@ type samples struct {
 	calls                             int
 	wait                              time.Duration // of the blocked hook
 	deadReference                     time.Duration // patience with kubectl and a dead API server
-	rounds, launches                  int           // of srun: slurmd is started anew in each round
+	rounds, launches                  int           // of srun: slurmd is started again in each round
 	podsPerNode, nodes                []int         // that are reclaimed
 	drainedNodes                      int           // by kubectl, one after another, at most
 	reclaims                          int

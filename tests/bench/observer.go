@@ -20,7 +20,7 @@ type observer struct {
 	stop func()
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and made anew at each event
+	changed chan struct{} // closed and made again at each event
 	seen    map[string]*history
 	err     error
 }

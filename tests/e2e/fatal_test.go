@@ -41,7 +41,7 @@ func TestFatalErrorAfterTheJobIsReportedAndTheJobIsCompleted(t *testing.T) {
 	}
 }
 
-// The Workflow's end needs somebody who mends what the driver complains of. Slurm calls
+// The Workflow's end needs somebody who fixes what the driver complains of. Slurm calls
 // teardown three times, 10 s apart.
 func TestFatalErrorInTeardownIsMendedBySlurmsRetry(t *testing.T) {
 	parallel(t)
@@ -67,10 +67,10 @@ func TestFatalErrorInTeardownIsMendedByReconcile(t *testing.T) {
 	j.gone()
 }
 
-// A driver's TransientCondition has workflows.transient_grace (8 s in the test cluster) to mend itself.
+// A driver's TransientCondition has workflows.transient_grace (8 s in the test cluster) to recover.
 func TestTransientConditionIsToleratedForAWhile(t *testing.T) {
 	leaveOutIfShort(t)
-	t.Run("mends itself", func(t *testing.T) {
+	t.Run("recovers", func(t *testing.T) {
 		parallel(t)
 		j := submit(t, script{directives: []string{dwssim.Setup + " action=error message=busy severity=Major delay=4s"}})
 		j.ends("COMPLETED")

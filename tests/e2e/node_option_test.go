@@ -48,7 +48,7 @@ func TestALentNodeIsMarkedForPods(t *testing.T) {
 	awaitNode(t, n.Name, "not to be lent any more", func(s nodeState) bool { return s.Labels[node.LabelLent] == "" })
 }
 
-// A pod that nothing makes anew is not lost without the administrator's word.
+// A pod that nothing makes again is not lost without the administrator's word.
 func TestAPodWithoutAnOwnerIsNotEvicted(t *testing.T) {
 	shareNodes(t)
 	n := cluster.Nodes[0]
@@ -74,7 +74,7 @@ func TestOptionsAboutNodesAreJudgedAtThePrompt(t *testing.T) {
 		{"--k8s-evict-grace=soon", "soon"},
 		{"--k8s-evict-grace=0", "allows 1 to 300 seconds"},
 		{"--k8s-evict-grace=100000", "allows 1 to 300 seconds"},
-		{"--k8s-evict-timeout=10:perhaps", "perhaps is none of"},
+		{"--k8s-evict-timeout=10:perhaps", "perhaps must be one of"},
 		{"--k8s-evict-timeout=100000", "allows 0 to 600 seconds"},
 		{"--k8s-evict-timeout=-1", "-1"},
 	} {

@@ -21,7 +21,7 @@ func TestRequeuedJobGetsAWorkflowOfItsOwn(t *testing.T) {
 	admin(t, "scontrol", "requeue", j.number())
 	j.await("to be requeued", func(seen testbed.Job) bool { return seen["Restarts"] == "1" && seen.State() == "PENDING" })
 	// Slurm itself waits two minutes, until the credential of the first run is no longer good.
-	second := j.awaitWorkflow("to be made anew", func(w *workflow) bool { return w.UID != first.UID })
+	second := j.awaitWorkflow("to be made again", func(w *workflow) bool { return w.UID != first.UID })
 	require.NotEqual(t, first.UID, second.UID)
 	j.ends("COMPLETED")
 	j.gone()

@@ -51,16 +51,16 @@ func TestSlurmctldKilledWhileJobsWait(t *testing.T) {
 	for _, state := range dwssim.States {
 		if !stagesIn(state) {
 			w := waiting[state].reaches(state)
-			require.Equal(t, uids[state], string(w.UID), "the Workflow in %s was made anew", state)
+			require.Equal(t, uids[state], string(w.UID), "the Workflow in %s was made again", state)
 			waiting[state].complete(state)
 		}
 	}
 	// Of these, Slurm does not know how far the stage-in was: it ends the buffer, waits a minute
-	// and begins anew.
+	// and begins again.
 	for _, state := range dwssim.States {
 		if stagesIn(state) {
 			j := waiting[state]
-			j.awaitWorkflow("to be made anew", func(w *workflow) bool { return string(w.UID) != uids[state] })
+			j.awaitWorkflow("to be made again", func(w *workflow) bool { return string(w.UID) != uids[state] })
 			j.reaches(state)
 			j.complete(state)
 		}

@@ -59,7 +59,7 @@ func TestAServiceThatIsNotOursIsLeftAlone(t *testing.T) {
 	foreign := create(t, service.Services, plainService(name))
 	j := register(t, name, freePort())
 	j.ends("FAILED")
-	require.Equal(t, "slurmk8s: service slurm-jobs/"+name+" exists and is not of slurmk8s: choose another name\n", j.output())
+	require.Equal(t, "slurmk8s: service slurm-jobs/"+name+" exists and was not made by slurmk8s: choose another name\n", j.output())
 	now, err := cluster.Kube.Resource(service.Services).Namespace(jobsNamespace).Get(deadline(t, patience), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Equal(t, foreign, now)

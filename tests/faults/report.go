@@ -60,8 +60,8 @@ func (r *Result) cell() string {
 	return "e"
 }
 
-const legend = "ok got over it   e ended in time with one line, mended when run again   b busy, likewise\n" +
-	"k killed, mended when run again   ~ this run had no such request   . not possible here\n"
+const legend = "ok got over it   e ended in time with one line, repaired when run again   b busy, likewise\n" +
+	"k killed, repaired when run again   ~ this run had no such request   . not possible here\n"
 
 // Report is a scenario's matrix.
 type Report struct {

@@ -319,7 +319,7 @@ func (t *trial) run() (*Outcome, error) {
 	return t.process.Run(t.ctx, t.command, t.s.Deadline)
 }
 
-// runNext runs what mends a disturbed run, and lists what was wrong with it.
+// runNext runs what repairs a disturbed run, and lists what was wrong with it.
 func (t *trial) runNext() (wrong []string, err error) {
 	command := t.command
 	var o *Outcome

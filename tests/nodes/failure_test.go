@@ -124,7 +124,7 @@ func TestRefusalsOfTheUsersWords(t *testing.T) {
 	w := newWorld(t)
 	h := w.newHost(`reclaim = "request"`, `max_evict_timeout = "60s"`)
 	for _, tt := range []struct{ field, want string }{
-		{"K8S_NODES=both", "--k8s-nodes=both: is none of reclaim, keep, lend"},
+		{"K8S_NODES=both", "--k8s-nodes=both: must be one of reclaim, keep, lend"},
 		{"K8S_EVICT_GRACE=0", "--k8s-evict-grace=0: this cluster allows 1 to 300 seconds"},
 		{"K8S_EVICT_TIMEOUT=61", "--k8s-evict-timeout=61: this cluster allows 0 to 60 seconds"},
 		{"K8S_EVICT_TIMEOUT=5:delete", "--k8s-evict-timeout=5:delete: jobs may not ask for delete on this cluster (nodes.job_policies)"},

@@ -162,7 +162,7 @@ func TestBareMetalExitCodes(t *testing.T) {
 		{"401", b, map[string]string{"KEY_FILE": "", "CERT_FILE": "", "SSL_TOKEN": "wrong"}, nil, "22 .*register: 401: .*not accepted"},
 		{"403", nobody, nil, nil, `22 .*register: 403: get service .* User "nobody" cannot get`},
 		{"404", b, map[string]string{"NAMESPACE": "nowhere"}, nil, `22 .*register: 404: namespace "nowhere" does not exist`},
-		{"409", b, map[string]string{"EXTERNAL_SERVICE_NAME": "taken"}, nil, "22 .*register: 409: service .*/taken exists and is not of slurmk8s"},
+		{"409", b, map[string]string{"EXTERNAL_SERVICE_NAME": "taken"}, nil, "22 .*register: 409: service .*/taken exists and was not made by slurmk8s"},
 		{"422", b, fake(422, "Invalid"), nil, "22 .*register: 422: .*in the server's words"},
 		{"no CA", b, map[string]string{"CACERT_FILE": ""}, nil, "36 .*CACERT_FILE is not set: the API server's certificate is always verified"},
 		{"another CA", b, map[string]string{"CACERT_FILE": b.write("other.crt", otherCA)}, nil, "36 .*is not of the authority in CACERT_FILE"},

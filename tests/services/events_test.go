@@ -115,7 +115,7 @@ func TestARestoredServiceTellsItAndAForeignOneIsNotWrittenAbout(t *testing.T) {
 	other := w.registrar(13)
 	other.Events = kube.NewEvents(other.Kube, other.Node)
 	made, err := other.Register(t.Context(), w.specs("a:8888"))
-	require.ErrorContains(t, err, "is not of slurmk8s")
+	require.ErrorContains(t, err, "was not made by slurmk8s")
 	other.Announce(made)
 	time.Sleep(300 * time.Millisecond) // nobody says when nothing is told
 	assert.Empty(t, w.told("a"))

@@ -47,14 +47,14 @@ func TestHostileUsersAreRefused(t *testing.T) {
 		{"a path in a specification", []string{"K8S_REGISTER=name=mine,port=8888,ns=" + w.namespace + "/../kube-system"}, "ns=: namespace"},
 		{"another job's name", []string{"K8S_REGISTER=mine-taken:8888"}, "mine-taken belongs to job 77, which is running"},
 		{"a name out of policy", []string{"K8S_REGISTER=kubernetes:8888"}, "may use the names mine-*, mine"},
-		{"ssh", []string{"K8S_REGISTER=mine:22"}, "port 22 of the node is not allowed"},
-		{"ssh as the target", []string{"K8S_REGISTER=mine:8888:22"}, "port 22 of the node is not allowed"},
-		{"kubelet", []string{"K8S_REGISTER=mine:8888:10250"}, "port 10250 of the node is a service of the system"},
-		{"the API server", []string{"K8S_REGISTER=mine:8888:6443"}, "a service of the system"},
-		{"slurmd", []string{"K8S_REGISTER=mine:8888:6818"}, "a service of the system"},
+		{"ssh", []string{"K8S_REGISTER=mine:22"}, "node ports 8000-8999, not 22"},
+		{"ssh as the target", []string{"K8S_REGISTER=mine:8888:22"}, "node ports 8000-8999, not 22"},
+		{"kubelet", []string{"K8S_REGISTER=mine:8888:10250"}, "no job may publish node port 10250"},
+		{"the API server", []string{"K8S_REGISTER=mine:8888:6443"}, "no job may publish node port"},
+		{"slurmd", []string{"K8S_REGISTER=mine:8888:6818"}, "no job may publish node port"},
 		{"too many", []string{"K8S_REGISTER=mine:8001;mine-b:8002;mine-c:8003"}, "may have 2 services, not 3"},
-		{"a node port", []string{"K8S_REGISTER=name=mine,port=8888,expose=nodeport"}, "expose=nodeport is not allowed"},
-		{"a selector", []string{"K8S_REGISTER=name=mine,port=8888,type=internal,app=x"}, "type=internal is not allowed"},
+		{"a node port", []string{"K8S_REGISTER=name=mine,port=8888,expose=nodeport"}, "may not use expose=nodeport"},
+		{"a selector", []string{"K8S_REGISTER=name=mine,port=8888,type=internal,app=x"}, "may not use type=internal"},
 		{"an address", []string{"K8S_REGISTER=name=mine,port=8888,ip=127.0.0.1"}, `unknown field "ip"`},
 		{"a label of Kubernetes", []string{"K8S_REGISTER=name=mine,port=8888,label=endpointslice.kubernetes.io/managed-by=x"}, "not the user's to set"},
 		{"our own label", []string{"K8S_REGISTER=name=mine,port=8888,label=slurmk8s.io/job-id=77"}, "not the user's to set"},
@@ -199,7 +199,7 @@ func TestTheCheckAtThePrompt(t *testing.T) {
 	assert.Equal(t, "0 ", check("K8S_IMPORT=mine", "K8S_NAMESPACE="+w.namespace))
 	assert.Contains(t, check("K8S_REGISTER=mine:0"), `2 MESSAGE=--k8s-register: "mine:0": "0" is not a port from 1 to 65535`)
 	assert.Contains(t, check("K8S_REGISTER="), "2 MESSAGE=--k8s-register: empty")
-	assert.Contains(t, check("K8S_REGISTER=mine:22"), "2 MESSAGE=service mine: port 22 of the node is not allowed to user daemon, but 8000-8999")
+	assert.Contains(t, check("K8S_REGISTER=mine:22"), "2 MESSAGE=service mine: user daemon may use node ports 8000-8999, not 22")
 	assert.Contains(t, check("K8S_REGISTER=other:8888"), "2 MESSAGE=service other: user daemon may use the names")
 	assert.Contains(t, check("K8S_REGISTER=mine:8888", "K8S_NAMESPACE=A"), "2 MESSAGE=--k8s-namespace")
 	assert.Contains(t, check("K8S_IMPORT=kube-system/x"), "2 MESSAGE=namespace kube-system: user daemon may use")

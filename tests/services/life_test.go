@@ -216,7 +216,7 @@ func TestAForeignServiceIsUntouched(t *testing.T) {
 			before := w.create(service.Services, foreign)
 			r := w.registrar(12)
 			regs, err := r.Register(t.Context(), w.specs("jupyter:8888"))
-			want := "exists and is not of slurmk8s: choose another name"
+			want := "exists and was not made by slurmk8s: choose another name"
 			if name == "another cluster's" {
 				want = "belongs to cluster other, which shares this Kubernetes: choose another name"
 			}
@@ -241,7 +241,7 @@ func TestForeignEndpointsAreUntouched(t *testing.T) {
 	})
 	r := w.registrar(12)
 	regs, err := r.Register(t.Context(), w.specs("name=jupyter,port=1,endpoints=both"))
-	require.ErrorContains(t, err, "endpoints "+w.namespace+"/jupyter exists and is not of slurmk8s")
+	require.ErrorContains(t, err, "endpoints "+w.namespace+"/jupyter exists and was not made by slurmk8s")
 	require.NoError(t, r.Deregister(t.Context(), regs))
 	assert.Equal(t, before, w.get(service.Endpoints, "jupyter"))
 	assert.Equal(t, []string{"endpoints/jupyter"}, w.names())

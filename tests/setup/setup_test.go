@@ -172,7 +172,7 @@ func TestCredentialsAreRenewedWhenTheyAreDue(t *testing.T) {
 	out := w.setup("--renew", "--output", w.path("out"))
 	assert.Contains(t, out, "nothing to change")
 
-	// The account was made anew: its tokens are revoked.
+	// The account was made again: its tokens are revoked.
 	accounts := w.admin.Resource(gvr("", "v1", "serviceaccounts")).Namespace("slurm")
 	require.NoError(t, accounts.Delete(t.Context(), "slurmk8s-controller", metav1.DeleteOptions{}))
 	w.setup("--open", "renew-ns", "--output", w.path("out"))

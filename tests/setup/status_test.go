@@ -209,7 +209,7 @@ func TestCleanupRemovesWhatOneJobLeft(t *testing.T) {
 	// A job that lives is kept, unless somebody insists.
 	status, _, stderr := o.run("cleanup", "42")
 	assert.Equal(t, 1, status)
-	assert.Contains(t, stderr, "nothing was touched: job 42 is RUNNING (--force removes it all the same)")
+	assert.Contains(t, stderr, "nothing was touched: job 42 is RUNNING (--force removes it anyway)")
 	o.write("squeue", "#!/bin/sh\nexit 1\n", 0o755)
 	status, _, stderr = o.run("cleanup", "42")
 	assert.Equal(t, 1, status)

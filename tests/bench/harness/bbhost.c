@@ -1,6 +1,6 @@
 /*
  * bbhost SCRIPT [busy] - does to burst_buffer.lua what Slurm does to it: a new
- * lua_State for each call, the script read anew, one function called, closed.
+ * lua_State for each call, the script read again, one function called, closed.
  * With "busy" it is a Slurm that knows SLURM_BB_BUSY (24.05 and later).
  *
  * A request is a line on standard input, its words separated by tabs:

@@ -88,7 +88,7 @@ func (j *Jobs) look(ctx context.Context) error {
 }
 
 func (j *Jobs) see(all []Job) {
-	known := map[uint32]Job{} // anew: a slurmctld that was killed may have forgotten a job
+	known := map[uint32]Job{} // afresh: a slurmctld that was killed may have forgotten a job
 	for _, job := range all {
 		if id, err := strconv.ParseUint(job["JobId"], 10, 32); err == nil {
 			known[uint32(id)] = job

@@ -12,7 +12,7 @@ type Node struct {
 	Container string // of slurmd
 }
 
-// nodesOf reads NODE=CONTAINER pairs, apart by commas.
+// nodesOf reads NODE=CONTAINER pairs, separated by commas.
 func nodesOf(text string) ([]Node, error) {
 	var nodes []Node
 	for pair := range strings.SplitSeq(text, ",") {
