@@ -16,7 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/service"
@@ -107,7 +107,7 @@ func Registrar(ctx context.Context, o Options) (*service.Registrar, error) {
 	cluster := "host-" + short
 	return &service.Registrar{
 		Kube: client,
-		Job:  anchor.Job{Cluster: cluster[:min(len(cluster), maxClusterBytes)], ID: uid, UID: uid, User: o.Env("USER")},
+		Job:  job.Job{Cluster: cluster[:min(len(cluster), maxClusterBytes)], ID: uid, UID: uid, User: o.Env("USER")},
 		Step: "host", Node: name, Address: address,
 		// Nobody renews, so that the registration stays until it is taken away.
 		Alive: func(_ context.Context, c service.Claim) (bool, error) { return c.Renewed, nil },

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
@@ -160,7 +160,7 @@ func (h *host) publish(ctx context.Context, client *kube.Client, namespace, addr
 	}
 	return client.Objects(endpointSlices, namespace).Check(ctx, &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": kind,
-		"metadata":  map[string]any{"generateName": "slurmk8s-doctor-", "labels": anchor.Job{Cluster: h.cfg.Cluster}.Labels()},
+		"metadata":  map[string]any{"generateName": "slurmk8s-doctor-", "labels": job.Job{Cluster: h.cfg.Cluster}.Labels()},
 		"endpoints": []any{map[string]any{"addresses": []any{address}}},
 		"ports":     []any{map[string]any{"name": "doctor", "port": int64(1)}},
 	}})

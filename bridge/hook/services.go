@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/node"
@@ -134,7 +134,7 @@ func (c *call) sweep(ctx context.Context) error {
 	if err != nil || len(namespaces) == 0 { // not readable: wherever it may be
 		namespaces = policy.Literal(&c.cfg.Services)
 	}
-	job := anchor.Job{Cluster: c.cfg.Cluster, ID: c.job.ID, UID: c.job.UID, Restarts: math.MaxUint32}
+	job := job.Job{Cluster: c.cfg.Cluster, ID: c.job.ID, UID: c.job.UID, Restarts: math.MaxUint32}
 	if n, err := strconv.ParseUint(c.request[wire.KeyRestart], 10, 32); err == nil {
 		job.Restarts = uint32(n)
 	}

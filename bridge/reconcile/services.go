@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
@@ -59,7 +59,7 @@ func (s NodeServices) sweep(ctx context.Context, id uint32) error {
 		namespaces = s.Namespaces
 	}
 	// Whatever run of the job made it: the job does not run.
-	job := anchor.Job{Cluster: s.Sweeper.Cluster, ID: id, Restarts: math.MaxUint32}
+	job := job.Job{Cluster: s.Sweeper.Cluster, ID: id, Restarts: math.MaxUint32}
 	for _, namespace := range namespaces {
 		if err := s.Sweeper.Job(ctx, namespace, job, s.Node); err != nil {
 			return err

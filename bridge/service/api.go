@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -96,7 +96,7 @@ func (a api) apply(ctx context.Context, gvr schema.GroupVersionResource, u *unst
 			return nil, getErr
 		}
 		if found != nil {
-			if _, ours := anchor.JobOf(found, cluster); !ours {
+			if _, ours := job.Of(found, cluster); !ours {
 				return nil, foreign(object(gvr, u.GetNamespace(), u.GetName()), found, cluster)
 			}
 		}

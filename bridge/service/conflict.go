@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
@@ -41,7 +41,7 @@ func (e *ConflictError) Error() string {
 func foreign(object string, u *unstructured.Unstructured, cluster string) error {
 	e := &ConflictError{Object: object}
 	marks := u.GetLabels()
-	if other := marks[anchor.LabelCluster]; marks[anchor.LabelManagedBy] == anchor.ManagedBy && other != cluster && isLabel(other) {
+	if other := marks[job.LabelCluster]; marks[job.LabelManagedBy] == job.ManagedBy && other != cluster && isLabel(other) {
 		e.Cluster = "cluster " + other
 	}
 	return e
@@ -49,7 +49,7 @@ func foreign(object string, u *unstructured.Unstructured, cluster string) error 
 
 // Claim is what an object of the bridge says of its maker.
 type Claim struct {
-	anchor.Job
+	job.Job
 	Step, Node string
 	Spec       string
 	// Renewed tells that the job's Lease has not run out.
@@ -57,13 +57,13 @@ type Claim struct {
 }
 
 func claimOf(u *unstructured.Unstructured, cluster string) (Claim, bool) {
-	job, ours := anchor.JobOf(u, cluster)
+	job, ours := job.Of(u, cluster)
 	notes := u.GetAnnotations()
 	return Claim{Job: job, Step: notes[AnnotationStep], Node: notes[AnnotationNode], Spec: notes[AnnotationSpec]}, ours
 }
 
 // sameRun tells whether two jobs are one, and not another with the same id.
-func sameRun(a, b anchor.Job) bool {
+func sameRun(a, b job.Job) bool {
 	return a.Cluster == b.Cluster && a.ID == b.ID && a.UID == b.UID && a.Restarts == b.Restarts
 }
 
@@ -102,11 +102,11 @@ func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
 	if same && claim.Step == r.Step {
 		return p, nil // so too, on a node that died: a step has one first node, and Slurm does not always tell runs apart
 	}
-	lease, err := anchor.Get(ctx, r.Kube, s.Namespace, claim.Job)
+	lease, err := job.GetLease(ctx, r.Kube, s.Namespace, claim.Job)
 	if err != nil {
 		return plan{}, err
 	}
-	_, p.holder.Renewed = anchor.Renewed(lease, claim.Job, time.Now())
+	_, p.holder.Renewed = job.Renewed(lease, claim.Job, time.Now())
 	alive, err := r.Alive(ctx, p.holder)
 	switch {
 	case err != nil:
@@ -130,7 +130,7 @@ func (r *Registrar) foreignEndpoints(ctx context.Context, s Spec) error {
 	if err != nil || found == nil {
 		return err
 	}
-	if _, ours := anchor.JobOf(found, r.Job.Cluster); !ours {
+	if _, ours := job.Of(found, r.Job.Cluster); !ours {
 		return foreign(object(Endpoints, s.Namespace, s.Name), found, r.Job.Cluster)
 	}
 	return nil

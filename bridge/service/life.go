@@ -11,7 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/safely"
 )
@@ -71,14 +71,14 @@ func (r *Registrar) Renew(ctx context.Context, regs []*Registration, interval ti
 }
 
 func (r *Registrar) renew(ctx context.Context, namespace string, regs []*Registration, interval time.Duration) error {
-	lease, err := anchor.Get(ctx, r.Kube, namespace, r.Job)
+	lease, err := job.GetLease(ctx, r.Kube, namespace, r.Job)
 	if err != nil {
 		return err
 	}
-	at, fresh := anchor.Renewed(lease, r.Job, time.Now())
+	at, fresh := job.Renewed(lease, r.Job, time.Now())
 	var owner map[string]any
 	if fresh && time.Since(at) < interval/2 {
-		owner = anchor.OwnerReference(lease.GetName(), lease.GetUID())
+		owner = job.OwnerReference(lease.GetName(), lease.GetUID())
 	} else if owner, err = r.keeper().Apply(ctx, namespace); err != nil {
 		return err
 	}
@@ -202,14 +202,14 @@ func (r *Registrar) Adopt(ctx context.Context, specs []Spec) ([]*Registration, e
 	var regs []*Registration
 	for _, s := range specs {
 		if owners[s.Namespace] == nil {
-			lease, err := anchor.Get(ctx, r.Kube, s.Namespace, r.Job)
+			lease, err := job.GetLease(ctx, r.Kube, s.Namespace, r.Job)
 			if err != nil {
 				return nil, err
 			}
 			if lease == nil {
 				continue // nothing without it
 			}
-			owners[s.Namespace] = anchor.OwnerReference(lease.GetName(), lease.GetUID())
+			owners[s.Namespace] = job.OwnerReference(lease.GetName(), lease.GetUID())
 		}
 		reg := &Registration{Spec: s, owner: owners[s.Namespace]}
 		found, err := r.api().get(ctx, EndpointSlices, s.Namespace, r.maker().sliceName(s))
@@ -328,7 +328,7 @@ func (r *Registrar) OfJob(ctx context.Context, regs []*Registration) ([]string, 
 			return nil, err
 		}
 		for i := range found {
-			if job, ours := anchor.JobOf(&found[i], r.Job.Cluster); ours && sameRun(job, r.Job) {
+			if job, ours := job.Of(&found[i], r.Job.Cluster); ours && sameRun(job, r.Job) {
 				names = append(names, namespace+"/"+found[i].GetName())
 			}
 		}

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -52,7 +52,7 @@ func (c Condition) String() string { return [...]string{"not ready", "ready", "t
 
 // maker is who makes objects: one step of a job on one node.
 type maker struct {
-	job     anchor.Job
+	job     job.Job
 	step    string
 	node    string
 	address netip.Addr

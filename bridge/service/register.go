@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -25,7 +25,7 @@ type Registrar struct {
 	// reads; the Lease, which is the bridge's own book; and what must work also when the
 	// user has lost the right meanwhile: ready and not ready, terminating, every delete.
 	As      *kube.Client
-	Job     anchor.Job
+	Job     job.Job
 	Step    string // "batch", "interactive" or a number
 	Node    string // in Slurm's words
 	Address netip.Addr
@@ -66,8 +66,8 @@ func (r *Registrar) users() api { return api{kube: r.Kube, log: r.Log, as: r.As}
 
 func (r *Registrar) maker() maker { return maker{r.Job, r.Step, r.Node, r.Address} }
 
-func (r *Registrar) keeper() *anchor.Keeper {
-	return &anchor.Keeper{Kube: r.Kube, Job: r.Job, Duration: r.LeaseDuration, Log: r.Log}
+func (r *Registrar) keeper() *job.Keeper {
+	return &job.Keeper{Kube: r.Kube, Job: r.Job, Duration: r.LeaseDuration, Log: r.Log}
 }
 
 // Register makes the services, none of them ready yet. All names are judged before
@@ -93,7 +93,7 @@ func (r *Registrar) Register(ctx context.Context, specs []Spec) ([]*Registration
 		}
 		if owners[s.Namespace] == nil {
 			// If its answer is lost, the Lease may be there: Deregister looks for it.
-			reg.owner = anchor.OwnerReference(r.Job.LeaseName(), "")
+			reg.owner = job.OwnerReference(r.Job.LeaseName(), "")
 			owner, err := r.keeper().Apply(ctx, s.Namespace)
 			if err != nil {
 				return made, noNamespace(err, s.Namespace)
@@ -252,7 +252,7 @@ func adopt(found, wanted *unstructured.Unstructured) *unstructured.Unstructured 
 // clear removes the endpoints that earlier jobs and runs left under the name, and finds
 // out whether another step of this job publishes this node already.
 func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
-	selector := anchor.ClusterSelector(r.Job.Cluster) + "," + labels.Set{labelServiceName: reg.Name}.String()
+	selector := job.ClusterSelector(r.Job.Cluster) + "," + labels.Set{labelServiceName: reg.Name}.String()
 	slices, err := r.api().listCached(ctx, EndpointSlices, reg.Namespace, selector)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -45,8 +45,8 @@ func (r *Registrar) removeIf(ctx context.Context, gvr schema.GroupVersionResourc
 // releaseLease deletes a job's Lease once nothing else of the job is in the
 // namespace. A step that registers meanwhile renews it; a moment later its Service
 // is there, which keeps it.
-func (a api) releaseLease(ctx context.Context, namespace string, job anchor.Job) error {
-	return whileConflicts(ctx, func() error { return a.releaseLeaseOnce(ctx, namespace, job) })
+func (a api) releaseLease(ctx context.Context, namespace string, of job.Job) error {
+	return whileConflicts(ctx, func() error { return a.releaseLeaseOnce(ctx, namespace, of) })
 }
 
 // whileConflicts does again what somebody else's write came between.
@@ -60,21 +60,21 @@ func whileConflicts(ctx context.Context, do func() error) error {
 	}
 }
 
-func (a api) releaseLeaseOnce(ctx context.Context, namespace string, job anchor.Job) error {
-	lease, err := anchor.Get(ctx, a.kube, namespace, job)
+func (a api) releaseLeaseOnce(ctx context.Context, namespace string, of job.Job) error {
+	lease, err := job.GetLease(ctx, a.kube, namespace, of)
 	if err != nil || lease == nil {
 		return err
 	}
-	if found, ours := anchor.JobOf(lease, job.Cluster); !ours || found.ID != job.ID || found.Restarts > job.Restarts {
+	if found, ours := job.Of(lease, of.Cluster); !ours || found.ID != of.ID || found.Restarts > of.Restarts {
 		return nil
 	}
 	for _, gvr := range []schema.GroupVersionResource{Services, EndpointSlices} {
-		left, err := a.list(ctx, gvr, namespace, job.Selector())
+		left, err := a.list(ctx, gvr, namespace, of.Selector())
 		if err != nil || len(left) > 0 {
 			return err
 		}
 	}
-	return a.remove(ctx, anchor.Leases, lease)
+	return a.remove(ctx, job.Leases, lease)
 }
 
 // Sweeper removes what jobs left behind, from outside their steps. It looks for no
@@ -88,21 +88,21 @@ type Sweeper struct {
 func (s *Sweeper) api() api { return api{kube: s.Kube, log: s.Log} }
 
 // Job removes what is left of a job on one node in a namespace: its endpoints, and
-// the Services that no other node serves. Runs of the job after job.Restarts are
+// the Services that no other node serves. Runs of the job after of.Restarts are
 // left alone.
-func (s *Sweeper) Job(ctx context.Context, namespace string, job anchor.Job, node string) error {
-	return whileConflicts(ctx, func() error { return s.jobOnce(ctx, namespace, job, node) })
+func (s *Sweeper) Job(ctx context.Context, namespace string, of job.Job, node string) error {
+	return whileConflicts(ctx, func() error { return s.jobOnce(ctx, namespace, of, node) })
 }
 
-func (s *Sweeper) jobOnce(ctx context.Context, namespace string, job anchor.Job, node string) error {
+func (s *Sweeper) jobOnce(ctx context.Context, namespace string, of job.Job, node string) error {
 	served := map[string]bool{} // by other nodes
-	endpoints, err := s.api().list(ctx, EndpointSlices, namespace, job.Selector())
+	endpoints, err := s.api().list(ctx, EndpointSlices, namespace, of.Selector())
 	if err != nil {
 		return err
 	}
 	var failed []error
 	remove := func(gvr schema.GroupVersionResource, u *unstructured.Unstructured) {
-		if found, ours := anchor.JobOf(u, s.Cluster); ours && found.Restarts <= job.Restarts {
+		if found, ours := job.Of(u, s.Cluster); ours && found.Restarts <= of.Restarts {
 			failed = append(failed, s.api().remove(ctx, gvr, u))
 		}
 	}
@@ -113,7 +113,7 @@ func (s *Sweeper) jobOnce(ctx context.Context, namespace string, job anchor.Job,
 		}
 		remove(EndpointSlices, &endpoints[i])
 	}
-	services, err := s.api().list(ctx, Services, namespace, job.Selector())
+	services, err := s.api().list(ctx, Services, namespace, of.Selector())
 	if err != nil {
 		return errors.Join(append(failed, err)...)
 	}
@@ -127,7 +127,7 @@ func (s *Sweeper) jobOnce(ctx context.Context, namespace string, job anchor.Job,
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
-	return s.api().releaseLease(ctx, namespace, job)
+	return s.api().releaseLease(ctx, namespace, of)
 }
 
 func hasSelector(u *unstructured.Unstructured) bool {
@@ -137,7 +137,7 @@ func hasSelector(u *unstructured.Unstructured) bool {
 
 // Left is an object of a job.
 type Left struct {
-	anchor.Job
+	job.Job
 	gvr    schema.GroupVersionResource
 	object *unstructured.Unstructured
 }
@@ -152,19 +152,19 @@ func (l Left) Namespace() string { return l.object.GetNamespace() }
 func (l Left) Made() time.Time { return l.object.GetCreationTimestamp().Time }
 
 // IsLease tells that it is what the job's other objects are found by.
-func (l Left) IsLease() bool { return l.gvr == anchor.Leases }
+func (l Left) IsLease() bool { return l.gvr == job.Leases }
 
 // List returns all objects of this cluster's jobs in a namespace ("" is every
 // one), in the order in which they are to be removed: endpoints, Services, Leases.
 func (s *Sweeper) List(ctx context.Context, namespace string) ([]Left, error) {
 	var all []Left
-	for _, gvr := range []schema.GroupVersionResource{EndpointSlices, Services, anchor.Leases} {
-		objects, err := s.api().list(ctx, gvr, namespace, anchor.ClusterSelector(s.Cluster))
+	for _, gvr := range []schema.GroupVersionResource{EndpointSlices, Services, job.Leases} {
+		objects, err := s.api().list(ctx, gvr, namespace, job.ClusterSelector(s.Cluster))
 		if err != nil {
 			return nil, err
 		}
 		for i := range objects {
-			if job, ours := anchor.JobOf(&objects[i], s.Cluster); ours {
+			if job, ours := job.Of(&objects[i], s.Cluster); ours {
 				all = append(all, Left{job, gvr, &objects[i]})
 			}
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 )
@@ -79,7 +79,7 @@ func wireRegistrar(t *testing.T, s *kubetest.Server) *Registrar {
 	client, err := kube.New(kube.Options{Kubeconfig: s.Kubeconfig(), RequestTimeout: time.Second, UserAgent: "test", Log: logrus.NewEntry(logger)})
 	require.NoError(t, err)
 	return &Registrar{
-		Kube: client, Job: anchor.Job{Cluster: "alps", ID: 12, Restarts: 1, UID: 1000, User: "alice", SubmitTime: "1700000000"},
+		Kube: client, Job: job.Job{Cluster: "alps", ID: 12, Restarts: 1, UID: 1000, User: "alice", SubmitTime: "1700000000"},
 		Step: "batch", Node: "c1", Address: netip.MustParseAddr("10.1.0.1"), LeaseDuration: 90 * time.Second,
 		Alive: func(context.Context, Claim) (bool, error) { return true, nil }, Log: logrus.NewEntry(logger),
 	}

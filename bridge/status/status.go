@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
@@ -115,16 +115,16 @@ func (c *collector) add(id uint32, user string, object Object) {
 
 // list returns the objects of this cluster's jobs.
 func (c *collector) list(ctx context.Context, gvr schema.GroupVersionResource, namespace string) ([]unstructured.Unstructured, error) {
-	selector := anchor.ClusterSelector(c.o.Config.Cluster)
+	selector := job.ClusterSelector(c.o.Config.Cluster)
 	if c.o.Job != 0 {
-		selector = anchor.Job{Cluster: c.o.Config.Cluster, ID: c.o.Job}.Selector()
+		selector = job.Job{Cluster: c.o.Config.Cluster, ID: c.o.Job}.Selector()
 	}
 	return c.o.Kube.Objects(gvr, namespace).List(ctx, kube.Selection{Labels: selector})
 }
 
 // object describes one with what all have.
 func (c *collector) object(u *unstructured.Unstructured, state, wrong string) {
-	job, ours := anchor.JobOf(u, c.o.Config.Cluster)
+	job, ours := job.Of(u, c.o.Config.Cluster)
 	if !ours {
 		return
 	}
@@ -167,7 +167,7 @@ func (c *collector) services(ctx context.Context) error {
 		for _, kind := range []struct {
 			gvr   schema.GroupVersionResource
 			state func(*unstructured.Unstructured, time.Time) string
-		}{{service.Services, serviceState}, {service.EndpointSlices, endpointState}, {anchor.Leases, leaseState}} {
+		}{{service.Services, serviceState}, {service.EndpointSlices, endpointState}, {job.Leases, leaseState}} {
 			all, err := c.list(ctx, kind.gvr, namespace)
 			if err != nil {
 				return err

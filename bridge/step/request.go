@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/wire"
@@ -18,7 +18,7 @@ import (
 
 // request is what the plugin asks for, checked as far as it goes by itself.
 type request struct {
-	job       anchor.Job // without its cluster
+	job       job.Job // without its cluster
 	gid       uint32
 	groups    []uint32 // nil: Slurm does not tell
 	step      string

@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/service"
@@ -132,7 +132,7 @@ func (b *bench) registerWarm(ctx context.Context, client *kube.Client, job int, 
 	}
 	specs[0].Namespace = namespace
 	r := &service.Registrar{
-		Kube: client, Job: anchor.Job{Cluster: "bench", ID: uint32(job), User: "root"}, Step: "batch", Node: "bench",
+		Kube: client, Job: slurmjob.Job{Cluster: "bench", ID: uint32(job), User: "root"}, Step: "batch", Node: "bench",
 		Address: address, LeaseDuration: time.Minute, Log: silent(),
 	}
 	begin := monotonic()

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
 )
@@ -96,7 +96,7 @@ func showService(ctx context.Context, cluster *testbed.Cluster, jobs *testbed.Jo
 				return cluster.Kube.Resource(service.EndpointSlices).Namespace(serviceNamespace).List(ctx, ofJob(id))
 			}},
 			{"Lease", func() (*unstructured.UnstructuredList, error) {
-				return cluster.Kube.Resource(anchor.Leases).Namespace(serviceNamespace).List(ctx, ofJob(id))
+				return cluster.Kube.Resource(job.Leases).Namespace(serviceNamespace).List(ctx, ofJob(id))
 			}},
 		} {
 			left, err := resource.left()
@@ -110,7 +110,7 @@ func showService(ctx context.Context, cluster *testbed.Cluster, jobs *testbed.Jo
 }
 
 func ofJob(id uint32) metav1.ListOptions {
-	return metav1.ListOptions{LabelSelector: fmt.Sprintf("%s=%d", anchor.LabelJobID, id)}
+	return metav1.ListOptions{LabelSelector: fmt.Sprintf("%s=%d", job.LabelJobID, id)}
 }
 
 // endpoint tells whether the job's endpoint is there, and ready.

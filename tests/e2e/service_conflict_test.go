@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
@@ -71,7 +71,7 @@ const forgotten = "7"
 
 func TestWhatADeadJobLeftIsTakenOver(t *testing.T) {
 	parallel(t)
-	marks := map[string]any{anchor.LabelManagedBy: anchor.ManagedBy, anchor.LabelCluster: "test", anchor.LabelJobID: forgotten}
+	marks := map[string]any{slurmjob.LabelManagedBy: slurmjob.ManagedBy, slurmjob.LabelCluster: "test", slurmjob.LabelJobID: forgotten}
 	name, port := unique("left"), freePort()
 	left := plainService(name)
 	left["metadata"].(map[string]any)["labels"] = marks
@@ -79,7 +79,7 @@ func TestWhatADeadJobLeftIsTakenOver(t *testing.T) {
 	create(t, service.EndpointSlices, map[string]any{
 		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
 		"metadata": map[string]any{"name": name + ".test." + forgotten + ".x", "namespace": jobsNamespace, "labels": map[string]any{
-			anchor.LabelManagedBy: anchor.ManagedBy, anchor.LabelCluster: "test", anchor.LabelJobID: forgotten, "kubernetes.io/service-name": name}},
+			slurmjob.LabelManagedBy: slurmjob.ManagedBy, slurmjob.LabelCluster: "test", slurmjob.LabelJobID: forgotten, "kubernetes.io/service-name": name}},
 		"addressType": "IPv4",
 		"endpoints":   []any{map[string]any{"addresses": []any{"192.0.2.1"}, "conditions": map[string]any{"ready": true}}},
 		"ports":       []any{map[string]any{"name": "", "port": int64(80), "protocol": "TCP"}},

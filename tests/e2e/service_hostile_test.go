@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
@@ -125,7 +125,7 @@ func TestAStolenCredentialPublishesItsNodeAndNothingElse(t *testing.T) {
 		u := &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
 			"metadata": map[string]any{"name": unique(name), "namespace": namespace, "labels": map[string]any{
-				anchor.LabelManagedBy: anchor.ManagedBy, anchor.LabelCluster: "test", anchor.LabelJobID: forgotten, "kubernetes.io/service-name": "x"}},
+				slurmjob.LabelManagedBy: slurmjob.ManagedBy, slurmjob.LabelCluster: "test", slurmjob.LabelJobID: forgotten, "kubernetes.io/service-name": "x"}},
 			"addressType": "IPv4",
 			"endpoints":   []any{map[string]any{"addresses": []any{address}}},
 		}}

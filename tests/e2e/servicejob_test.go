@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
 	"slurmk8s.io/slurmk8s/tests/eventually"
@@ -148,13 +148,13 @@ func otherThan(t *testing.T, node string) string {
 }
 
 // serviceResources are what the bridge makes for services.
-var serviceResources = []schema.GroupVersionResource{service.Services, service.EndpointSlices, service.Endpoints, anchor.Leases}
+var serviceResources = []schema.GroupVersionResource{service.Services, service.EndpointSlices, service.Endpoints, slurmjob.Leases}
 
 // objects are those of the job in all namespaces: "services slurm-jobs/web".
 func (j *job) objects(ctx context.Context) ([]string, error) {
 	var found []string
 	for _, gvr := range serviceResources {
-		list, err := cluster.Kube.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: anchor.LabelJobID + "=" + j.number()})
+		list, err := cluster.Kube.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: slurmjob.LabelJobID + "=" + j.number()})
 		if err != nil {
 			return nil, err
 		}

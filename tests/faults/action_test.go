@@ -10,7 +10,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 )
 
 const (
@@ -130,7 +130,7 @@ func renew(a *action) (*Outcome, error) {
 		return nil, err
 	}
 	lease := func(ctx context.Context) (string, error) {
-		o, err := a.w.client.Resource(anchor.Leases).Namespace(a.c.Namespace).
+		o, err := a.w.client.Resource(job.Leases).Namespace(a.c.Namespace).
 			Get(ctx, fmt.Sprintf("slurm-%s-%d", a.c.Cluster, a.c.JobID), metav1.GetOptions{})
 		if err != nil {
 			return "", err

@@ -13,7 +13,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
@@ -198,9 +198,9 @@ namespaces = [%q]
 }
 
 // registrar makes services as another node or job did before, past the proxy.
-func (w *world) registrar(c *Job, job int, node string) *service.Registrar {
+func (w *world) registrar(c *Job, id int, node string) *service.Registrar {
 	return &service.Registrar{
-		Kube: w.kube, Job: anchor.Job{Cluster: c.Cluster, ID: uint32(job), UID: 0, User: "root"},
+		Kube: w.kube, Job: job.Job{Cluster: c.Cluster, ID: uint32(id), UID: 0, User: "root"},
 		Step: "batch", Node: node, Address: w.address, LeaseDuration: 3 * renewInterval,
 		Alive: func(context.Context, service.Claim) (bool, error) { return false, nil },
 		Log:   quiet(),

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/service"
@@ -26,7 +26,7 @@ import (
 
 // serviceResources are what services are made of, in the order of their removal.
 var serviceResources = []schema.GroupVersionResource{
-	service.EndpointSlices, service.Endpoints, service.Services, anchor.Leases,
+	service.EndpointSlices, service.Endpoints, service.Services, job.Leases,
 }
 
 // foreignPrefix begins the names of the bystanders that each job gets for itself.
@@ -106,7 +106,7 @@ func (w *world) byHand(ctx context.Context, namespace string, o *unstructured.Un
 func resourceOf(o *unstructured.Unstructured) schema.GroupVersionResource {
 	return map[string]schema.GroupVersionResource{
 		"Service": service.Services, "EndpointSlice": service.EndpointSlices, "Endpoints": service.Endpoints,
-		"Lease": anchor.Leases, "Node": node.Nodes, "Pod": node.Pods,
+		"Lease": job.Leases, "Node": node.Nodes, "Pod": node.Pods,
 	}[o.GetKind()]
 }
 

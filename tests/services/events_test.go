@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/eventually"
@@ -88,7 +88,7 @@ func TestWhoTakesAServiceOverTellsIt(t *testing.T) {
 	require.NoError(t, err)
 	n := w.newNode(site{})
 	n.squeue("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")
-	require.NoError(t, w.admin.Resource(anchor.Leases).Namespace(w.namespace).Delete(t.Context(), "slurm-alps-11", metav1.DeleteOptions{}))
+	require.NoError(t, w.admin.Resource(job.Leases).Namespace(w.namespace).Delete(t.Context(), "slurm-alps-11", metav1.DeleteOptions{}))
 	s := n.start(n.fields("K8S_REGISTER=name=a,port=8888,ready=none"))
 	assert.Contains(t, s.reply(), "CODE=0")
 	w.tells("a", "Normal TakenOver: Slurm job 11 of cluster alps, which is over, left it behind",

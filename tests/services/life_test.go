@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
@@ -45,7 +45,7 @@ func TestObjectsSayWhoseTheyAre(t *testing.T) {
 	r := w.registrar(12)
 	_, err := r.Register(t.Context(), w.specs("name=jupyter,port=80:8888,label=team=x"))
 	require.NoError(t, err)
-	lease := w.get(anchor.Leases, "slurm-alps-12")
+	lease := w.get(job.Leases, "slurm-alps-12")
 	for _, u := range []*unstructured.Unstructured{lease, w.get(service.Services, "jupyter"), w.get(service.EndpointSlices, "jupyter.alps.12.c1")} {
 		assert.Equal(t, "slurmk8s", u.GetLabels()["slurmk8s.io/managed-by"])
 		assert.Equal(t, "alps", u.GetLabels()["slurmk8s.io/cluster"])
@@ -348,18 +348,18 @@ func TestRenewRestoresWhatSomebodyRemoved(t *testing.T) {
 	regs, err := r.Register(t.Context(), w.specs("jupyter:8888"))
 	require.NoError(t, err)
 	require.NoError(t, r.Ready(t.Context(), regs[0]))
-	first := w.get(anchor.Leases, "slurm-alps-12")
+	first := w.get(job.Leases, "slurm-alps-12")
 	require.NoError(t, r.Renew(t.Context(), regs, time.Hour))
-	assert.Equal(t, first, w.get(anchor.Leases, "slurm-alps-12"), "another step renewed it a moment ago")
+	assert.Equal(t, first, w.get(job.Leases, "slurm-alps-12"), "another step renewed it a moment ago")
 	require.NoError(t, r.Renew(t.Context(), regs, time.Microsecond))
-	assert.NotEqual(t, first.GetResourceVersion(), w.get(anchor.Leases, "slurm-alps-12").GetResourceVersion())
+	assert.NotEqual(t, first.GetResourceVersion(), w.get(job.Leases, "slurm-alps-12").GetResourceVersion())
 
-	require.NoError(t, w.admin.Resource(anchor.Leases).Namespace(w.namespace).Delete(t.Context(), "slurm-alps-12", metav1.DeleteOptions{}))
+	require.NoError(t, w.admin.Resource(job.Leases).Namespace(w.namespace).Delete(t.Context(), "slurm-alps-12", metav1.DeleteOptions{}))
 	require.NoError(t, w.admin.Resource(service.Services).Namespace(w.namespace).Delete(t.Context(), "jupyter", metav1.DeleteOptions{}))
 	require.NoError(t, r.Renew(t.Context(), regs, time.Hour))
 	assert.Len(t, w.names(), 3)
 	assert.Contains(t, w.endpoint("jupyter.alps.12.c1"), "ready=true")
-	lease := w.get(anchor.Leases, "slurm-alps-12")
+	lease := w.get(job.Leases, "slurm-alps-12")
 	for _, u := range []*unstructured.Unstructured{w.get(service.Services, "jupyter"), w.get(service.EndpointSlices, "jupyter.alps.12.c1")} {
 		assert.Equal(t, []types.UID{lease.GetUID()}, []types.UID{u.GetOwnerReferences()[0].UID}, "or garbage collection would take it")
 	}
@@ -386,7 +386,7 @@ func TestADeletedEndpointComesBack(t *testing.T) {
 			require.NoError(t, w.admin.Resource(gvr).Namespace(w.namespace).Delete(t.Context(), name, metav1.DeleteOptions{}))
 			require.NoError(t, r.Renew(t.Context(), regs, time.Hour))
 			u := w.get(gvr, name)
-			assert.Equal(t, w.get(anchor.Leases, "slurm-alps-12").GetUID(), u.GetOwnerReferences()[0].UID)
+			assert.Equal(t, w.get(job.Leases, "slurm-alps-12").GetUID(), u.GetOwnerReferences()[0].UID)
 			assert.Equal(t, "10.1.0.1 ready=true serving=true terminating=false", w.endpoint("a.alps.12.c1"))
 			before := u.GetResourceVersion()
 			require.NoError(t, r.Renew(t.Context(), regs, time.Hour))

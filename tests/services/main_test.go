@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/apiserver"
@@ -102,10 +102,10 @@ func testLog(t *testing.T) *logrus.Entry {
 }
 
 // registrar is step "batch" of a job on node c1, with all rights.
-func (w *world) registrar(job uint32) *service.Registrar {
+func (w *world) registrar(id uint32) *service.Registrar {
 	return &service.Registrar{
 		Kube: w.client(w.server.Kubeconfig()),
-		Job:  anchor.Job{Cluster: cluster, ID: job, UID: 1000, User: "alice"},
+		Job:  job.Job{Cluster: cluster, ID: id, UID: 1000, User: "alice"},
 		Step: "batch", Node: "c1", Address: netip.MustParseAddr("10.1.0.1"),
 		LeaseDuration: 90 * time.Second,
 		Alive:         func(_ context.Context, c service.Claim) (bool, error) { return c.Renewed, nil },
@@ -135,7 +135,7 @@ func (w *world) get(gvr schema.GroupVersionResource, name string) *unstructured.
 func (w *world) names() []string {
 	w.t.Helper()
 	var names []string
-	for _, gvr := range []schema.GroupVersionResource{anchor.Leases, service.Services, service.EndpointSlices, service.Endpoints} {
+	for _, gvr := range []schema.GroupVersionResource{job.Leases, service.Services, service.EndpointSlices, service.Endpoints} {
 		list, err := w.admin.Resource(gvr).Namespace(w.namespace).List(w.t.Context(), metav1.ListOptions{})
 		require.NoError(w.t, err)
 		for _, u := range list.Items {

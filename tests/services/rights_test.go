@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/eventually"
@@ -97,7 +97,7 @@ func TestEachShippedRightIsNeeded(t *testing.T) {
 				require.NoError(t, err)
 				// Authorization takes up a new binding some milliseconds later.
 				eventually.True(t, "the rights are in force", func() bool {
-					_, err := w.as(user).Resource(anchor.Leases).Namespace(w.namespace).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+					_, err := w.as(user).Resource(job.Leases).Namespace(w.namespace).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
 						"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{"name": "x"}}}, metav1.CreateOptions{DryRun: []string{"All"}})
 					return err == nil || verb == "create" && resource == "leases"
 				})
@@ -211,7 +211,7 @@ func TestAStolenCredentialPublishesItsNodeOnly(t *testing.T) {
 		{"its own address", create(service.EndpointSlices, open, slice("IPv4", "10.1.0.1")), ""},
 		{"a Service with our labels", create(service.Services, open, mine()), ""},
 		{"its own address in the old form", create(service.Endpoints, open, old("addresses", "10.1.0.1")), ""},
-		{"the lease of a job", create(anchor.Leases, open, lease("slurm-alps-12")), ""},
+		{"the lease of a job", create(job.Leases, open, lease("slurm-alps-12")), ""},
 
 		{"another node's address", create(service.EndpointSlices, open, slice("IPv4", "10.2.0.7")), `node "c1" may not publish an address that ConfigMap slurm/slurmk8s-nodes does not list for it: 10.2.0.7`},
 		{"its own and another's", create(service.EndpointSlices, open, slice("IPv4", "10.1.0.1", "10.2.0.7")), "may not publish an address"},
@@ -229,7 +229,7 @@ func TestAStolenCredentialPublishesItsNodeOnly(t *testing.T) {
 		{"externalIPs", create(service.Services, open, spec("externalIPs", []any{"10.0.0.1"})), "may not set externalIPs"},
 		{"a load balancer", create(service.Services, open, spec("type", "LoadBalancer")), "is not open to Services of type LoadBalancer"},
 		{"a node port", create(service.Services, open, spec("type", "NodePort")), "is not open to Services of type NodePort"},
-		{"a lease of somebody else", create(anchor.Leases, open, lease("kube-controller-manager")), "the name of a job's Lease must be"},
+		{"a lease of somebody else", create(job.Leases, open, lease("kube-controller-manager")), "the name of a job's Lease must be"},
 		{"update of a foreign Service", func() error {
 			u := foreign.DeepCopy()
 			u.SetLabels(mine().GetLabels())

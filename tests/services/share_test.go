@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
@@ -39,7 +39,7 @@ func TestASharedServiceOutlivesTheStepThatMadeIt(t *testing.T) {
 				require.Contains(t, first.reply(), "CODE=0")
 				eventually.True(t, "ready", func() bool { return n.isReady("a.alps.12.c1") })
 				uid := w.get(service.Services, "a").GetUID()
-				lease := w.get(anchor.Leases, "slurm-alps-12").GetUID()
+				lease := w.get(job.Leases, "slurm-alps-12").GetUID()
 				second := n.start(n.fields("STEP_ID=1", option))
 				require.Contains(t, second.reply(), "CODE=0")
 				assert.Equal(t, "0", w.stepOf("a.alps.12.c1"), "one of the two has it")
@@ -49,7 +49,7 @@ func TestASharedServiceOutlivesTheStepThatMadeIt(t *testing.T) {
 					return w.stepOf("a.alps.12.c1") == "1" && n.isReady("a.alps.12.c1")
 				})
 				assert.Equal(t, uid, w.get(service.Services, "a").GetUID(), "clients keep their address")
-				assert.Equal(t, lease, w.get(anchor.Leases, "slurm-alps-12").GetUID())
+				assert.Equal(t, lease, w.get(job.Leases, "slurm-alps-12").GetUID())
 				assert.Equal(t, []string{"CODE=0"}, second.end())
 				assert.Empty(t, w.names())
 				assert.Equal(t, "0 ", n.run("hook", "k8s_job_epilog", "CONFIG="+n.config, "JOB_ID=12", "NODE=c1"))
@@ -108,7 +108,7 @@ func TestAStepOnAnotherNodeTakesASharedServiceOver(t *testing.T) {
 		},
 		"when nobody renews the lease": func(w *world, r *service.Registrar, regs []*service.Registration) {
 			eventually.True(w.t, "run out", func() bool {
-				_, fresh := anchor.Renewed(w.get(anchor.Leases, "slurm-alps-12"), r.Job, time.Now())
+				_, fresh := job.Renewed(w.get(job.Leases, "slurm-alps-12"), r.Job, time.Now())
 				return !fresh
 			})
 		},
@@ -124,10 +124,10 @@ func TestAStepOnAnotherNodeTakesASharedServiceOver(t *testing.T) {
 			shared, err := sharer.Register(t.Context(), w.specs("a:8888"))
 			require.NoError(t, err)
 			require.True(t, shared[0].Shared)
-			lease := w.get(anchor.Leases, "slurm-alps-12")
+			lease := w.get(job.Leases, "slurm-alps-12")
 			require.NoError(t, sharer.Renew(t.Context(), shared, time.Microsecond))
 			assert.True(t, shared[0].Shared, "its holder lives")
-			assert.Equal(t, lease, w.get(anchor.Leases, "slurm-alps-12"), "a step that only shares keeps nobody alive")
+			assert.Equal(t, lease, w.get(job.Leases, "slurm-alps-12"), "a step that only shares keeps nobody alive")
 
 			gone(w, holder, held)
 			require.NoError(t, sharer.Renew(t.Context(), shared, time.Hour))

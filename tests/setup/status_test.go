@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"slurmk8s.io/slurmk8s/bridge/anchor"
+	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/status"
@@ -51,7 +51,7 @@ func newOperated(t *testing.T, namespace string) *operated {
 func (o *operated) jobs(text string) { o.write("jobs", text, 0o644) }
 
 // workflow makes the Workflow of a job, as slurm_bb_setup does.
-func (o *operated) workflow(job anchor.Job, directives ...any) {
+func (o *operated) workflow(job slurmjob.Job, directives ...any) {
 	o.t.Helper()
 	_, err := o.admin.Resource(workflows).Namespace("slurm").Create(o.t.Context(), &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "dataworkflowservices.github.io/v1alpha7", "kind": "Workflow",
@@ -68,7 +68,7 @@ func (o *operated) workflow(job anchor.Job, directives ...any) {
 func bb(id uint32) string { return (&bridgeJob{ID: id}).Name() }
 
 // services registers services of a job, as its step does.
-func (o *operated) services(job anchor.Job, text string) {
+func (o *operated) services(job slurmjob.Job, text string) {
 	o.t.Helper()
 	log := logrus.New()
 	log.SetOutput(o.t.Output())
@@ -87,8 +87,8 @@ func (o *operated) services(job anchor.Job, text string) {
 	require.NoError(o.t, err)
 }
 
-func job(id uint32, user string) anchor.Job {
-	return anchor.Job{Cluster: "alps", ID: id, UID: 1000, User: user}
+func job(id uint32, user string) slurmjob.Job {
+	return slurmjob.Job{Cluster: "alps", ID: id, UID: 1000, User: user}
 }
 
 func TestStatusShowsWhatIsHeldForWhom(t *testing.T) {
@@ -100,7 +100,7 @@ func TestStatusShowsWhatIsHeldForWhom(t *testing.T) {
 	o.workflow(job(12, "alice"), "#DW Proposal action=complete")
 	o.services(job(12, "alice"), "jupyter:8888")
 	o.workflow(job(13, "bob"), "#DW Proposal action=error message=disk_full")
-	o.workflow(anchor.Job{Cluster: "other", ID: 99, User: "eve"}, "#DW Proposal action=complete") // another Slurm cluster's
+	o.workflow(slurmjob.Job{Cluster: "other", ID: 99, User: "eve"}, "#DW Proposal action=complete") // another Slurm cluster's
 	o.jobs("12|RUNNING|alice|c1\n14|PENDING|alice|\n")
 	eventually.True(t, "both Workflows are as far as they come", func() bool {
 		_, stdout, _ = o.run("status")
@@ -175,7 +175,7 @@ func TestAUserSeesWhatSlurmTellsThem(t *testing.T) {
 
 func TestCleanupRemovesWhatOneJobLeft(t *testing.T) {
 	o := newOperated(t, "cleanup-ns")
-	for _, j := range []anchor.Job{job(41, "alice"), job(42, "bob")} {
+	for _, j := range []slurmjob.Job{job(41, "alice"), job(42, "bob")} {
 		o.workflow(j, "#DW Proposal action=complete")
 		o.services(j, "web-"+j.User+":8888")
 		o.write("state/job."+bb(j.ID)[2:]+"/env", "A=1\n", 0o600)

@@ -1,7 +1,7 @@
-// Package anchor knows what marks an object as the bridge's and as a job's: its
-// labels and annotations, and the Lease that all other objects of the job belong
-// to, so that one DELETE removes them when their maker died half way.
-package anchor
+// Package job says who a job is: its number, user and run, the labels and annotations
+// that mark an object as the job's, and the Lease that the job's other objects belong to,
+// so that one DELETE removes them when their maker died half way.
+package job
 
 import (
 	"context"
@@ -17,15 +17,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
 // Labels and annotations of every object of a job.
 const (
-	LabelManagedBy = workflow.LabelManagedBy
-	LabelCluster   = workflow.LabelCluster
-	LabelJobID     = workflow.LabelJobID
-	ManagedBy      = workflow.ManagedBy
+	LabelManagedBy = "slurmk8s.io/managed-by"
+	LabelCluster   = "slurmk8s.io/cluster"
+	LabelJobID     = "slurmk8s.io/job-id"
+	ManagedBy      = "slurmk8s"
 
 	AnnotationUser       = "slurmk8s.io/user"
 	AnnotationUID        = "slurmk8s.io/uid"
@@ -85,9 +84,9 @@ func ClusterSelector(cluster string) string {
 	return labels.Set{LabelManagedBy: ManagedBy, LabelCluster: cluster}.String()
 }
 
-// JobOf reads whose an object is; ours is false for one that this cluster's
+// Of reads whose an object is; ours is false for one that this cluster's
 // bridge did not make.
-func JobOf(u *unstructured.Unstructured, cluster string) (job Job, ours bool) {
+func Of(u *unstructured.Unstructured, cluster string) (job Job, ours bool) {
 	marks := u.GetLabels()
 	id, err := strconv.ParseUint(marks[LabelJobID], 10, 32)
 	if marks[LabelManagedBy] != ManagedBy || marks[LabelCluster] != cluster || err != nil {
@@ -121,12 +120,12 @@ func (k *Keeper) Apply(ctx context.Context, namespace string) (map[string]any, e
 	got, err := k.apply(ctx, namespace, false)
 	if kube.Is(err, kube.Conflict) {
 		// Somebody wrote into it. That is undone if it is ours, and else theirs.
-		found, getErr := Get(ctx, k.Kube, namespace, k.Job)
+		found, getErr := GetLease(ctx, k.Kube, namespace, k.Job)
 		if getErr != nil {
 			return nil, getErr
 		}
 		if found != nil {
-			if _, ours := JobOf(found, k.Job.Cluster); !ours {
+			if _, ours := Of(found, k.Job.Cluster); !ours {
 				return nil, err
 			}
 		}
@@ -191,7 +190,7 @@ func Renewed(lease *unstructured.Unstructured, job Job, now time.Time) (at time.
 	return at, !bounded || now.Before(at.Add(time.Duration(seconds)*time.Second))
 }
 
-// Get reads the Lease of a job; nil when there is none.
-func Get(ctx context.Context, client *kube.Client, namespace string, job Job) (*unstructured.Unstructured, error) {
+// GetLease reads the Lease of a job; nil when there is none.
+func GetLease(ctx context.Context, client *kube.Client, namespace string, job Job) (*unstructured.Unstructured, error) {
 	return client.Objects(Leases, namespace).Get(ctx, job.LeaseName())
 }
