@@ -31,7 +31,7 @@ func (c *call) judgeOptions(given wire.Fields, rules *policy.Policy) error {
 	namespace := given[wire.KeyNamespace]
 	if namespace != "" {
 		if err := service.CheckNamespace(namespace); err != nil {
-			return &service.RefusedError{Text: "--k8s-namespace: " + err.Error(), Err: err}
+			return &job.Refused{Text: "--k8s-namespace: " + err.Error(), Err: err}
 		}
 	}
 	var specs []service.Spec

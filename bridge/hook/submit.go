@@ -3,12 +3,11 @@ package hook
 import (
 	"context"
 	"errors"
-	"fmt"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/wire"
-	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -63,5 +62,5 @@ func (c *call) unjudged(cause error) error {
 		c.log.Warnf("accepted without asking DWS: %v", cause)
 		return nil
 	}
-	return &workflow.RefusedError{Text: fmt.Sprintf("storage cannot be checked now, try again later: %v", cause)}
+	return job.Refusef("storage cannot be checked now, try again later: %v", cause)
 }

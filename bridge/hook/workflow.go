@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
@@ -35,7 +36,7 @@ func (c *call) directives() ([]string, error) {
 	lines, err := workflow.Directives(script, c.cfg.Workflows.Directive)
 	var wrong *workflow.DirectiveError
 	if errors.As(err, &wrong) {
-		return nil, &workflow.RefusedError{Text: err.Error()}
+		return nil, &job.Refused{Text: err.Error(), Err: err}
 	}
 	return lines, err
 }

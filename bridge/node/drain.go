@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/safely"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -45,7 +46,7 @@ func (e *StuckError) Error() string { return e.Reason }
 // FailsJob tells whether an error ends the job whatever on_error says: the mistake is
 // the job's own, or its policy for pods that do not leave is to fail.
 func FailsJob(err error) bool {
-	var refused *RefusedError
+	var refused *job.Refused
 	var stuck *StuckError
 	return errors.As(err, &refused) || errors.As(err, &stuck) && stuck.Policy
 }

@@ -1,13 +1,12 @@
 package node
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"slurmk8s.io/slurmk8s/bridge/wire"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -25,16 +24,6 @@ type Plan struct {
 	Terms Terms
 }
 
-// RefusedError is a mistake in what the user asked for.
-type RefusedError struct{ Text string }
-
-func (e *RefusedError) Error() string { return e.Text }
-
-// Code is the hook's outcome.
-func (e *RefusedError) Code() wire.Code { return wire.Refused }
-
-func refusedf(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
-
 // PlanFor judges what a job asks for by the administrator's words.
 func PlanFor(cfg *slurmconf.NodeSettings, ask Ask) (Plan, error) {
 	plan := Plan{Mode: Keep, Terms: Terms{Grace: cfg.EvictGrace.Std(), Timeout: cfg.EvictTimeout.Std(), Policy: cfg.EvictPolicy}}
@@ -48,9 +37,9 @@ func PlanFor(cfg *slurmconf.NodeSettings, ask Ask) (Plan, error) {
 			plan.Mode = wish
 		}
 	case wish != Reclaim && wish != Lend:
-		return plan, refusedf("--k8s-nodes=%s: must be one of reclaim, keep, lend", shown(ask.Nodes))
+		return plan, job.Refusef("--k8s-nodes=%s: must be one of reclaim, keep, lend", shown(ask.Nodes))
 	case cfg.Reclaim == slurmconf.ReclaimNone:
-		return plan, refusedf("--k8s-nodes=%s: jobs may not ask for that on this cluster (nodes.reclaim = \"none\")", wish)
+		return plan, job.Refusef("--k8s-nodes=%s: jobs may not ask for that on this cluster (nodes.reclaim = \"none\")", wish)
 	default:
 		plan.Mode = wish
 	}
@@ -70,10 +59,10 @@ func PlanFor(cfg *slurmconf.NodeSettings, ask Ask) (Plan, error) {
 		plan.Terms.Timeout = timeout
 		if hasPolicy {
 			if !slices.Contains([]string{slurmconf.EvictDelete, slurmconf.EvictFail, slurmconf.EvictIgnore}, policy) {
-				return plan, refusedf("--k8s-evict-timeout=%s: %s must be one of delete, fail, ignore", shown(ask.Timeout), shown(policy))
+				return plan, job.Refusef("--k8s-evict-timeout=%s: %s must be one of delete, fail, ignore", shown(ask.Timeout), shown(policy))
 			}
 			if policy != cfg.EvictPolicy && !slices.Contains(cfg.JobPolicies, policy) {
-				return plan, refusedf("--k8s-evict-timeout=%s: jobs may not ask for %s on this cluster (nodes.job_policies)", ask.Timeout, policy)
+				return plan, job.Refusef("--k8s-evict-timeout=%s: jobs may not ask for %s on this cluster (nodes.job_policies)", ask.Timeout, policy)
 			}
 			plan.Terms.Policy = policy
 		}
@@ -85,11 +74,11 @@ func PlanFor(cfg *slurmconf.NodeSettings, ask Ask) (Plan, error) {
 func seconds(option, value, number string, least, most time.Duration) (time.Duration, error) {
 	n, err := strconv.ParseUint(number, 10, 31)
 	if err != nil {
-		return 0, refusedf("%s=%s: %s is not a number of seconds", option, shown(value), shown(number))
+		return 0, job.Refusef("%s=%s: %s is not a number of seconds", option, shown(value), shown(number))
 	}
 	d := time.Duration(n) * time.Second
 	if d < least || d > most {
-		return 0, refusedf("%s=%s: this cluster allows %g to %g seconds", option, shown(value), least.Seconds(), most.Seconds())
+		return 0, job.Refusef("%s=%s: this cluster allows %g to %g seconds", option, shown(value), least.Seconds(), most.Seconds())
 	}
 	return d, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -55,7 +56,7 @@ func TestWhoReclaims(t *testing.T) {
 			if tt.err != "" {
 				require.ErrorContains(t, err, tt.err)
 				assert.Less(t, len(err.Error()), 200)
-				var refused *RefusedError
+				var refused *job.Refused
 				require.ErrorAs(t, err, &refused)
 				return
 			}

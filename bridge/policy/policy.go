@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -40,7 +41,7 @@ func For(ctx context.Context, cfg *slurmconf.Services, who *Subject) (*Policy, e
 }
 
 // Admit gives each service its namespace and judges it. One whose namespace a lenient
-// Subject leaves open is admitted without one. The error is a *service.RefusedError.
+// Subject leaves open is admitted without one. The error is a *job.Refused.
 func (p *Policy) Admit(specs []service.Spec, namespace string) ([]service.Spec, error) {
 	if err := p.any(); err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func (p *Policy) Admit(specs []service.Spec, namespace string) ([]service.Spec, 
 		}
 		for _, o := range admitted[:i] {
 			if o.Name == s.Name && o.Namespace == s.Namespace {
-				return nil, refused("%s is given twice", s.Object())
+				return nil, job.Refusef("%s is given twice", s.Object())
 			}
 		}
 	}
@@ -80,7 +81,7 @@ func (p *Policy) Count(specs []service.Spec, others []string) error {
 		all[name] = true
 	}
 	if len(all) > most {
-		return refused("a job of user %s may have %d services, not %d", p.user, most, len(all))
+		return job.Refusef("a job of user %s may have %d services, not %d", p.user, most, len(all))
 	}
 	return nil
 }
@@ -101,16 +102,16 @@ func (p *Policy) Namespace(namespace, asked string) (string, error) {
 			return namespace, nil
 		}
 	}
-	return "", refused("namespace %s: user %s may use %s", namespace, p.user, p.list(func(r slurmconf.ServiceRule) []string { return r.Namespaces }))
+	return "", job.Refusef("namespace %s: user %s may use %s", namespace, p.user, p.list(func(r slurmconf.ServiceRule) []string { return r.Namespaces }))
 }
 
 // any refuses a user for whom there is no rule.
 func (p *Policy) any() error {
 	switch {
 	case len(p.cfg.Allow) == 0:
-		return refused("services are not enabled on this cluster: the administrator allows them with [[services.allow]] in slurmk8s.toml")
+		return job.Refusef("services are not enabled on this cluster: the administrator allows them with [[services.allow]] in slurmk8s.toml")
 	case len(p.rules) == 0:
-		return refused("user %s may not have services: no [[services.allow]] of slurmk8s.toml allows it", p.user)
+		return job.Refusef("user %s may not have services: no [[services.allow]] of slurmk8s.toml allows it", p.user)
 	}
 	return nil
 }
@@ -146,7 +147,7 @@ func (p *Policy) admit(s service.Spec) error {
 	if furthest == 1 { // no rule knows the namespace: name those of all
 		_, reason = p.Namespace(s.Namespace, "")
 	}
-	return refused("service %s: %v", s.Name, reason)
+	return job.Refusef("service %s: %v", s.Name, reason)
 }
 
 func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, err error) {
@@ -222,10 +223,6 @@ func (p *Policy) list(of func(slurmconf.ServiceRule) []string) string {
 		all = append(all, of(rule)...)
 	}
 	return p.expandAll(slices.Compact(all))
-}
-
-func refused(format string, args ...any) error {
-	return &service.RefusedError{Text: fmt.Sprintf(format, args...)}
 }
 
 // Literal are the namespaces that the rules name without a pattern.

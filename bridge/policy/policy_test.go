@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -81,7 +82,7 @@ func TestAdmit(t *testing.T) {
 				assert.Equal(t, tt.want, admitted[0].Namespace+"/"+admitted[0].Name)
 				return
 			}
-			var wrong *service.RefusedError
+			var wrong *job.Refused
 			require.ErrorAs(t, err, &wrong)
 			assert.ErrorContains(t, err, tt.want)
 		})

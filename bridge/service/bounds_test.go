@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/bridge/job"
 )
 
 // A label is the key to a controller: what means something to one is not the user's,
@@ -20,7 +22,7 @@ func TestLabelsThatPretendToBeOthers(t *testing.T) {
 		strings.Repeat("a", 64), strings.Repeat("a.", 127) + "a/x", strings.Repeat("a", 64) + ".io/x",
 	} {
 		_, err := Parse("name=a,port=1,label="+key+"=v", nil)
-		var wrong *RefusedError
+		var wrong *job.Refused
 		require.ErrorAs(t, err, &wrong, key)
 		assert.Less(t, len(err.Error()), 500, key)
 	}

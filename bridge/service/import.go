@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -26,7 +27,7 @@ type Import struct {
 func (i Import) Object() string { return object(Services, i.Namespace, i.Name) }
 
 // ParseImports reads [NAMESPACE/]SERVICE[:PORT], separated by "," or ";". The error is a
-// *RefusedError.
+// *job.Refused.
 func ParseImports(text string) ([]Import, error) {
 	if err := checkText("--k8s-import", text); err != nil {
 		return nil, err
@@ -36,14 +37,14 @@ func ParseImports(text string) ([]Import, error) {
 		part = strings.TrimSpace(part)
 		i, err := parseImport(part)
 		if err != nil {
-			return nil, refused("--k8s-import: %s: %v", quote(part), err)
+			return nil, job.Refusef("--k8s-import: %s: %v", quote(part), err)
 		}
 		if imports = append(imports, i); len(imports) > maxSpecs {
-			return nil, refused("--k8s-import: more than %d services", maxSpecs)
+			return nil, job.Refusef("--k8s-import: more than %d services", maxSpecs)
 		}
 	}
 	if len(imports) == 0 {
-		return nil, refused("--k8s-import: empty: write [NAMESPACE/]SERVICE[:PORT]")
+		return nil, job.Refusef("--k8s-import: empty: write [NAMESPACE/]SERVICE[:PORT]")
 	}
 	return imports, nil
 }
@@ -86,7 +87,7 @@ func (r *Resolver) Resolve(ctx context.Context, i Import) (map[string]string, er
 		return nil, err
 	}
 	if u == nil {
-		return nil, refused("--k8s-import: there is no %s", i.Object())
+		return nil, job.Refusef("--k8s-import: there is no %s", i.Object())
 	}
 	ports, chosen, err := importPorts(u, i)
 	if err != nil {
@@ -136,7 +137,7 @@ func importPorts(u *unstructured.Unstructured, i Import) (ports []importPort, ch
 		ports = append(ports, p)
 	}
 	if chosen < 0 {
-		return nil, 0, refused("--k8s-import: %s has no port %q, but %s", i.Object(), i.Port, strings.Join(known, ", "))
+		return nil, 0, job.Refusef("--k8s-import: %s has no port %q, but %s", i.Object(), i.Port, strings.Join(known, ", "))
 	}
 	return ports, chosen, nil
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"slurmk8s.io/slurmk8s/bridge/wire"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -107,25 +107,9 @@ const (
 	maxReady     = 24 * time.Hour
 )
 
-// RefusedError is the user's mistake. Its text is for the user, one line.
-type RefusedError struct {
-	Text string
-	Err  error // the cause, or nil
-}
-
-func (e *RefusedError) Error() string { return e.Text }
-func (e *RefusedError) Unwrap() error { return e.Err }
-
-// Code is the hook's outcome.
-func (e *RefusedError) Code() wire.Code { return wire.Refused }
-
-func refused(format string, args ...any) error {
-	return &RefusedError{Text: fmt.Sprintf(format, args...)}
-}
-
 // Parse reads the value of --k8s-register: services separated by ";", each short
 // (NAME:PORT[:TARGET]), long (name=N,port=...,...) or "env", which takes Arkouda's
-// variables from env. The error is a *RefusedError.
+// variables from env. The error is a *job.Refused.
 func Parse(text string, env map[string]string) ([]Spec, error) {
 	return parse(text, env, false)
 }
@@ -138,7 +122,7 @@ func ParseEarly(text string, env map[string]string) ([]Spec, error) {
 
 func parse(text string, env map[string]string, early bool) ([]Spec, error) {
 	if text == "" {
-		return nil, refused("--k8s-register: empty: write NAME:PORT, for example jupyter:8888")
+		return nil, job.Refusef("--k8s-register: empty: write NAME:PORT, for example jupyter:8888")
 	}
 	if err := checkText("--k8s-register", text); err != nil {
 		return nil, err
@@ -151,16 +135,16 @@ func parse(text string, env map[string]string, early bool) ([]Spec, error) {
 			continue
 		}
 		if err != nil {
-			return nil, &RefusedError{Text: fmt.Sprintf("--k8s-register: %s: %v", quote(part), err), Err: err}
+			return nil, &job.Refused{Text: fmt.Sprintf("--k8s-register: %s: %v", quote(part), err), Err: err}
 		}
 		specs = append(specs, some...)
 		if len(specs) > maxSpecs {
-			return nil, refused("--k8s-register: more than %d services", maxSpecs)
+			return nil, job.Refusef("--k8s-register: more than %d services", maxSpecs)
 		}
 	}
 	for i, s := range specs {
 		if slices.ContainsFunc(specs[:i], func(o Spec) bool { return o.Name == s.Name && o.Namespace == s.Namespace }) {
-			return nil, refused("--k8s-register: the service %s is given twice", s.Name)
+			return nil, job.Refusef("--k8s-register: the service %s is given twice", s.Name)
 		}
 	}
 	return specs, nil
@@ -169,11 +153,11 @@ func parse(text string, env map[string]string, early bool) ([]Spec, error) {
 // checkText refuses at once what no part of an option's value has.
 func checkText(option, text string) error {
 	if len(text) > maxTextBytes {
-		return refused("%s: longer than %d KiB", option, maxTextBytes>>10)
+		return job.Refusef("%s: longer than %d KiB", option, maxTextBytes>>10)
 	}
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
-			return refused("%s: %s holds a character that cannot be in it (byte %d)", option, quote(text), i+1)
+			return job.Refusef("%s: %s holds a character that cannot be in it (byte %d)", option, quote(text), i+1)
 		}
 	}
 	return nil

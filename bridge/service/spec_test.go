@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/bridge/job"
 )
 
 func TestParse(t *testing.T) {
@@ -105,7 +107,7 @@ func TestParseRefuses(t *testing.T) {
 				require.NoError(t, err)
 				return
 			}
-			var wrong *RefusedError
+			var wrong *job.Refused
 			require.ErrorAs(t, err, &wrong)
 			assert.ErrorContains(t, err, tt.want)
 			assert.Nil(t, specs)

@@ -78,7 +78,7 @@ func (r *request) allocationWide() bool { return r.step == "batch" || r.step == 
 func (r *request) parseOptions(fields wire.Fields) (err error) {
 	if r.namespace != "" {
 		if err := service.CheckNamespace(r.namespace); err != nil {
-			return &service.RefusedError{Text: "--k8s-namespace: " + err.Error(), Err: err}
+			return &job.Refused{Text: "--k8s-namespace: " + err.Error(), Err: err}
 		}
 	}
 	if text := fields[wire.KeyRegister]; text != "" {

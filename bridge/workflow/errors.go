@@ -10,15 +10,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
-// RefusedError is the user's mistake: DWS or the syntax check refuses the
-// directives. Its text is for the user.
-type RefusedError struct{ Text string }
-
-func (e *RefusedError) Error() string { return e.Text }
-
-// Code is the hook's outcome.
-func (e *RefusedError) Code() wire.Code { return wire.Refused }
-
 var (
 	// ruleName is an argument that DWS names by its rule's regular expression.
 	ruleName = regexp.MustCompile(`'\^([^'$]*)\$'`)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -96,7 +97,7 @@ func (d *Driver) create(ctx context.Context, job *Job, directives []string) (*ob
 func judged(err error, directives []string) error {
 	var request *kube.RequestError
 	if errors.As(err, &request) && kube.Classify(err) == kube.Refusal {
-		return &RefusedError{refusal(kube.Reason(request.Err), directives)}
+		return &slurmjob.Refused{Text: refusal(kube.Reason(request.Err), directives)}
 	}
 	return err
 }

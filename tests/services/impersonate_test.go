@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/eventually"
@@ -60,7 +61,7 @@ func TestRBACJudgesTheImpersonatedUser(t *testing.T) {
 	bob := w.registrarFor(kubeBob)
 	none, err := bob.Register(t.Context(), specs)
 	require.ErrorContains(t, err, `User "slurmk8s:user:bob" cannot create resource "services" in API group "" in the namespace "`+w.namespace)
-	var refused *service.RefusedError
+	var refused *job.Refused
 	require.ErrorAs(t, err, &refused, "it is the user's to hear")
 	require.NoError(t, bob.Deregister(t.Context(), none))
 	assert.Empty(t, w.names())
