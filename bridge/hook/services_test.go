@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,10 +29,8 @@ func TestTheEpilogFailsNoNode(t *testing.T) {
 
 	mark := filepath.Join(run, "job.12")
 	require.NoError(t, os.WriteFile(mark, []byte("1 1 batch physics/jupyter\n"), 0o600))
-	begin := time.Now()
 	code, reply = Run(t.Context(), "k8s_job_epilog", fields)
 	assert.Equal(t, wire.OK, code)
-	assert.Less(t, time.Since(begin), 2*time.Second)
 	oneLine(t, reply[wire.KeyMessage])
 	assert.True(t, strings.HasPrefix(reply[wire.KeyMessage], "left to reconcile: "), reply[wire.KeyMessage])
 	assert.FileExists(t, mark, "for reconcile")

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 func aService(namespace string) Object {
@@ -78,15 +79,16 @@ func TestAnEventTakesNoLongerThanItsTellerHas(t *testing.T) {
 	}
 	over, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
-	assert.InDelta(t, eventGrace.Seconds(), took(over).Seconds(), 0.25, "a hook's deadline is over")
-	assert.InDelta(t, eventTimeout.Seconds(), took(t.Context()).Seconds(), 0.5)
+	// It is never answered: that it returns at all is the upper bound.
+	assert.GreaterOrEqual(t, took(over), eventGrace, "a hook's deadline is over")
+	assert.GreaterOrEqual(t, took(t.Context()), eventTimeout)
 
 	begin := time.Now()
 	for range 100 {
 		e.TellBeside(aService("jobs"), EventNormal, "Ready", "x")
 	}
-	assert.Less(t, time.Since(begin), 100*time.Millisecond)
-	require.Eventually(t, func() bool { return len(e.beside) == 0 }, 5*time.Second, 10*time.Millisecond)
+	assert.Less(t, time.Since(begin), 50*eventTimeout, "100 Events, for each of which it would wait")
+	eventually.True(t, "all are told", func() bool { return len(e.beside) == 0 })
 	assert.Len(t, s.Requests(), 2+eventsBeside, "more at once are not told")
 
 	(*Events)(nil).Tell(t.Context(), aService("jobs"), EventNormal, "Ready", "x")
@@ -97,6 +99,6 @@ func TestAPanicWhileAnEventIsToldIsALineOfTheLog(t *testing.T) {
 	logger, lines := logtest.NewNullLogger()
 	events := NewEvents(&Client{log: logrus.NewEntry(logger)}, "c1") // without a client to ask
 	events.TellBeside(aService("default"), EventNormal, "Test", "text")
-	require.Eventually(t, func() bool { return lines.LastEntry() != nil }, 30*time.Second, time.Millisecond)
+	eventually.True(t, "the line is logged", func() bool { return lines.LastEntry() != nil })
 	assert.Contains(t, lines.LastEntry().Message, "event Test on Service web: internal error: ")
 }
