@@ -38,7 +38,7 @@ func TestBusyIsThePartOfTheWorkThatLiesInTheTime(t *testing.T) {
 	}
 }
 
-func TestSettingsThatBurstBufferLuaLacksAreAnError(t *testing.T) {
+func TestSettingsThatAScriptLacksAreAnError(t *testing.T) {
 	script := "local SETTINGS = {\n\tconfig = \"/etc/slurm/slurmk8s.toml\",\n\tlibrary = \"x\",\n}\n"
 	value := func(key string) string { return "/b/" + key }
 

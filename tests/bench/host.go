@@ -44,7 +44,12 @@ func monotonic() time.Duration {
 
 // startHost starts a bbhost that ends with ctx. before is put in front of it, to trace it.
 func (s *site) startHost(ctx context.Context, mode string, before ...string) (*host, error) {
-	args := append(before, s.build+"/bench/bbhost", s.path("burst_buffer.lua"))
+	return s.startScript(ctx, "burst_buffer.lua", mode, before...)
+}
+
+// startScript does the same with another script.
+func (s *site) startScript(ctx context.Context, script, mode string, before ...string) (*host, error) {
+	args := append(before, s.build+"/bench/bbhost", s.path(script))
 	if mode != "" {
 		args = append(args, mode)
 	}

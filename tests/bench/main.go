@@ -50,6 +50,7 @@ var sections = []struct {
 	{"lifecycle", lifecycles},
 	{"ready-to-return", transitions},
 	{"submit", submits},
+	{"job-submit", jobSubmits},
 	{"blocked-hook", blockedHook},
 	{"register", registrations},
 	{"register-launch", registerLaunch},

@@ -170,20 +170,18 @@ func (s *site) install() error {
 			return fmt.Errorf("%w: run make all", err)
 		}
 	}
-	script, err := os.ReadFile(filepath.Join(s.build, "etc/burst_buffer.lua"))
-	if err != nil {
-		return fmt.Errorf("%w: run make all", err)
-	}
-	settings := map[string]string{
-		"config": "slurmk8s.toml", "state_dir": "state", "program": "slurmk8s",
-		"library": "libslurmk8s.so", "module": "slurmk8s_lua.so",
-	}
-	text, err := replaceSettings(string(script), func(key string) string { return s.path(settings[key]) }, settings)
-	if err != nil {
-		return err
+	for script, settings := range map[string]map[string]string{
+		"burst_buffer.lua": {
+			"config": "slurmk8s.toml", "state_dir": "state", "program": "slurmk8s",
+			"library": "libslurmk8s.so", "module": "slurmk8s_lua.so",
+		},
+		"job_submit.lua": {"config": "node.toml", "program": "slurmk8s", "module": "slurmk8s_lua.so"},
+	} {
+		if err := s.installScript(script, settings); err != nil {
+			return err
+		}
 	}
 	for name, content := range map[string]string{
-		"burst_buffer.lua":  text,
 		"slurm.conf":        "ClusterName=bench\n",
 		"burst_buffer.conf": "Directive=DW\n",
 		"slurmk8s.toml": fmt.Sprintf("slurm_conf = %q\nstate_dir = %q\n[kubernetes]\nkubeconfig = %q\n[log]\nfile = %q\n[workflows]\nnamespace = %q\n",
@@ -196,7 +194,19 @@ func (s *site) install() error {
 	return nil
 }
 
-// replaceSettings changes the paths in the SETTINGS table of burst_buffer.lua.
+func (s *site) installScript(name string, settings map[string]string) error {
+	script, err := os.ReadFile(filepath.Join(s.build, "etc", name))
+	if err != nil {
+		return fmt.Errorf("%w: run make all", err)
+	}
+	text, err := replaceSettings(string(script), func(key string) string { return s.path(settings[key]) }, settings)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return os.WriteFile(s.path(name), []byte(text), 0o600)
+}
+
+// replaceSettings changes the paths in the settings of a script.
 func replaceSettings(script string, value func(key string) string, keys map[string]string) (string, error) {
 	lines := strings.Split(script, "\n")
 	for key := range keys {
@@ -209,7 +219,7 @@ func replaceSettings(script string, value func(key string) string, keys map[stri
 			}
 		}
 		if !found {
-			return "", fmt.Errorf("burst_buffer.lua has no setting %s", key)
+			return "", fmt.Errorf("no setting %s", key)
 		}
 	}
 	return strings.Join(lines, "\n"), nil

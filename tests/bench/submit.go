@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -40,6 +42,55 @@ func submits(ctx context.Context, b *bench) error {
 	}
 	b.report.add("submit_hold_p50_ms", "ms", median(ours), ours).beside(median(reference)).within(20)
 	b.report.add("submit_hold_p99_ms", "ms", percentile(ours, 99), ours).beside(percentile(reference, 99))
+	return nil
+}
+
+// jobSubmits measures the same for job_submit.lua: a job with --k8s-register, whose rule
+// names the user, or a group.
+func jobSubmits(ctx context.Context, b *bench) error {
+	if _, err := b.configureNode(ctx); err != nil {
+		return err
+	}
+	h, err := b.startScript(ctx, "job_submit.lua", "")
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	measure := func() (samples []float64, err error) {
+		for i := range 1 + b.samples.submits {
+			o, err := h.here("slurm_job_submit", []string{"@job_desc", "partitions", uid})
+			if err != nil {
+				return nil, err
+			}
+			if i > 0 {
+				samples = append(samples, o.ms())
+			}
+		}
+		return samples, nil
+	}
+	byUser, err := measure()
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(b.path("node.toml"))
+	if err != nil {
+		return err
+	}
+	grouped := strings.Replace(string(text), "users = ['*']", "groups = ['root']", 1)
+	if err := os.WriteFile(b.path("node.toml"), []byte(grouped), 0o600); err != nil {
+		return err
+	}
+	byGroup, err := measure()
+	if err != nil {
+		return err
+	}
+	said, err := os.ReadFile(b.path("bbhost.log"))
+	if err != nil || strings.Contains(string(said), "on the node only") {
+		return fmt.Errorf("job_submit.lua did not judge (%w): %.300q", err, said)
+	}
+	b.report.add("job_submit_hold_p50_ms", "ms", median(byUser), byUser).within(20)
+	b.report.add("job_submit_hold_p99_ms", "ms", percentile(byUser, 99), byUser)
+	b.report.add("job_submit_hold_group_rule_p50_ms", "ms", median(byGroup), byGroup)
 	return nil
 }
 

@@ -1,12 +1,14 @@
 /*
  * bbhost SCRIPT [busy] - does to burst_buffer.lua what Slurm does to it: a new
  * lua_State for each call, the script read again, one function called, closed.
+ * (job_submit.lua's state Slurm keeps: there it costs a little less than here.)
  * With "busy" it is a Slurm that knows SLURM_BB_BUSY (24.05 and later).
  *
  * A request is a line on standard input, its words separated by tabs:
  *	fork HOOK ARGUMENT...	in a forked child, as slurmscriptd runs a hook
  *	here HOOK ARGUMENT...	in this process, as slurmctld runs a hook
- * An argument "@job_info" is the job_info table of 23.02 and later.
+ * An argument "@job_info" is the job_info table of 23.02 and later, "@job_desc" that
+ * of a job with --k8s-register=web:8888.
  *
  * The answer, on standard output; "started" comes for a fork only:
  *	started PID
@@ -71,7 +73,7 @@ static int lua_log(lua_State *L)
 
 static void push_slurm(lua_State *L)
 {
-	static const char *const logs[] = { "log_error", "log_info", "log_verbose", "log_debug" };
+	static const char *const logs[] = { "log_error", "log_info", "log_verbose", "log_debug", "log_user" };
 
 	lua_newtable(L);
 	lua_pushnumber(L, 0);
@@ -106,6 +108,19 @@ static void push_job_info(lua_State *L)
 	lua_setfield(L, -2, "array_job_id");
 }
 
+static void push_job_desc(lua_State *L)
+{
+	lua_newtable(L);
+	lua_pushnumber(L, getuid());
+	lua_setfield(L, -2, "user_id");
+	lua_pushnumber(L, getgid());
+	lua_setfield(L, -2, "group_id");
+	lua_newtable(L);
+	lua_pushstring(L, "_SLURM_SPANK_OPTION_slurmk8s_k8s_register=web:8888");
+	lua_rawseti(L, -2, 0);
+	lua_setfield(L, -2, "spank_job_env");
+}
+
 /* _start_lua_script() of burst_buffer_lua.c; text is what goes with the code. */
 static int run(int count, char *const words[], char text[MAX_TEXT])
 {
@@ -121,6 +136,8 @@ static int run(int count, char *const words[], char text[MAX_TEXT])
 	for (int i = 1; i < count; i++) {
 		if (strcmp(words[i], "@job_info") == 0)
 			push_job_info(L);
+		else if (strcmp(words[i], "@job_desc") == 0)
+			push_job_desc(L);
 		else
 			lua_pushstring(L, words[i]);
 	}
