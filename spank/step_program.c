@@ -4,14 +4,11 @@
 #define _GNU_SOURCE
 #include "step_program.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -19,53 +16,9 @@
 
 #include "../goffi/shim/bounded_exec.h"
 #include "../goffi/shim/loader.h"
+#include "../goffi/shim/spawn.h"
 
-#define FIRST_PRIVATE_FD 3
 #define GONE_AFTER_KILL_MS 1000 /* killed, it goes at once, unless its I/O hangs */
-
-/* Have the child close all but stdin, stdout and stderr, and leave slurmstepd's
- * directory. */
-static int leave_the_rest(posix_spawn_file_actions_t *actions)
-{
-	int rc = 0;
-
-#if __GLIBC_PREREQ(2, 29)
-	rc = posix_spawn_file_actions_addchdir_np(actions, "/");
-#endif
-#if __GLIBC_PREREQ(2, 34) && !defined(SLURMK8S_OLD_SYSTEM)
-	if (rc == 0)
-		rc = posix_spawn_file_actions_addclosefrom_np(actions, FIRST_PRIVATE_FD);
-#else
-	/* One that another thread of slurmstepd opens meanwhile, and without
-	 * O_CLOEXEC, is inherited. */
-	DIR *dir = opendir("/proc/self/fd");
-	const struct dirent *entry;
-
-	while (dir && rc == 0 && (entry = readdir(dir))) {
-		int fd = atoi(entry->d_name);
-
-		if (fd >= FIRST_PRIVATE_FD && fd != dirfd(dir))
-			rc = posix_spawn_file_actions_addclose(actions, fd);
-	}
-	if (dir)
-		closedir(dir);
-#endif
-	return rc;
-}
-
-static int set_attributes(posix_spawnattr_t *attr)
-{
-	sigset_t none, all;
-	int rc;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	if ((rc = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
-							 POSIX_SPAWN_SETSIGDEF)) ||
-	    (rc = posix_spawnattr_setsigmask(attr, &none)))
-		return rc;
-	return posix_spawnattr_setsigdefault(attr, &all);
-}
 
 /* What came of a spawn, over a pipe. */
 struct spawned {
@@ -74,12 +27,10 @@ struct spawned {
 };
 
 /* Start it from a child that ends at once, so that init inherits it. */
-static int spawn_orphan(const char *path, const posix_spawn_file_actions_t *actions,
-			const posix_spawnattr_t *attr, pid_t *pid)
+static int spawn_orphan(const char *path, const struct spawn *how, pid_t *pid)
 {
-	static char step[] = "step", path_env[] = "PATH=/usr/bin:/bin", lang[] = "LANG=C";
+	static char step[] = "step";
 	char *const argv[] = { (char *)path, step, NULL };
-	char *const env[] = { path_env, lang, NULL };
 	struct spawned spawned = { .error = 0 };
 	int ends[2];
 	pid_t parent;
@@ -90,7 +41,7 @@ static int spawn_orphan(const char *path, const posix_spawn_file_actions_t *acti
 	parent = fork();
 	if (parent == 0) {
 		/* slurmstepd has threads: only what is safe after fork(). */
-		spawned.error = posix_spawn(&spawned.pid, path, actions, attr, argv, env);
+		spawned.error = posix_spawn(&spawned.pid, path, &how->actions, &how->attr, argv, spawn_environment);
 		_exit(write(ends[1], &spawned, sizeof(spawned)) != sizeof(spawned));
 	}
 	if (parent < 0)
@@ -111,25 +62,16 @@ static int spawn_orphan(const char *path, const posix_spawn_file_actions_t *acti
 }
 
 /* Returns 0 or an errno. */
-static int spawn(const char *path, int socket_fd, pid_t *pid)
+static int start(const char *path, int socket_fd, pid_t *pid)
 {
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	int rc;
+	struct spawn how;
+	/* Not in slurmstepd's directory, which goes with the job. */
+	int rc = spawn_prepare(&how, socket_fd, socket_fd, POSIX_SPAWN_SETSID, "/");
 
-	if ((rc = posix_spawn_file_actions_init(&actions)))
+	if (rc)
 		return rc;
-	if ((rc = posix_spawnattr_init(&attr))) {
-		posix_spawn_file_actions_destroy(&actions);
-		return rc;
-	}
-	if (!(rc = posix_spawn_file_actions_adddup2(&actions, socket_fd, STDIN_FILENO)) &&
-	    !(rc = posix_spawn_file_actions_adddup2(&actions, socket_fd, STDOUT_FILENO)) &&
-	    !(rc = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0)) &&
-	    !(rc = leave_the_rest(&actions)) && !(rc = set_attributes(&attr)))
-		rc = spawn_orphan(path, &actions, &attr, pid);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
+	rc = spawn_orphan(path, &how, pid);
+	spawn_release(&how);
 	return rc;
 }
 
@@ -149,21 +91,6 @@ static void expose_to_oom_killer(pid_t pid)
 	close(fd);
 }
 
-/* Above 0 to 2, which slurmstepd replaces when it connects the tasks. */
-static int move_up(int *fd)
-{
-	int moved;
-
-	if (*fd >= FIRST_PRIVATE_FD)
-		return 0;
-	moved = fcntl(*fd, F_DUPFD_CLOEXEC, FIRST_PRIVATE_FD);
-	if (moved < 0)
-		return -1;
-	close(*fd);
-	*fd = moved;
-	return 0;
-}
-
 int step_program_start(struct step_program *program, const char *path,
 		       char *problem, size_t size)
 {
@@ -173,11 +100,11 @@ int step_program_start(struct step_program *program, const char *path,
 	if (slurmk8s_check_program(path, problem, size) != 0) /* it is run as root */
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ||
-	    move_up(&ends[0]) < 0 || move_up(&ends[1]) < 0) {
+	    spawn_move_up(&ends[0]) < 0 || spawn_move_up(&ends[1]) < 0) {
 		snprintf(problem, size, "no socket for %s: %s", path, strerror(errno));
 		goto end;
 	}
-	rc = spawn(path, ends[1], &program->pid);
+	rc = start(path, ends[1], &program->pid);
 	if (rc) {
 		snprintf(problem, size, "%s cannot be run: %s", path, strerror(rc));
 		rc = -1;

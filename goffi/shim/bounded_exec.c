@@ -4,16 +4,13 @@
 #define _GNU_SOURCE
 #include "bounded_exec.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -21,19 +18,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIRST_PRIVATE_FD 3
+#include "spawn.h"
+
 #define POLL_WITHOUT_PIDFD_MS 2 /* how late an exit may be seen before Linux 5.3 */
 #define REAP_AFTER_KILL_MS 10	/* a killed process is gone long before, unless its I/O hangs */
 #define MAX_UNREAPED 16
 
 /* The tests define SLURMK8S_OLD_SYSTEM, to see what RHEL 8 would. */
-#ifndef SLURMK8S_OLD_SYSTEM
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
-#define HAVE_CLOSEFROM 1
-#endif
-#ifdef SYS_pidfd_open
+#if defined(SYS_pidfd_open) && !defined(SLURMK8S_OLD_SYSTEM)
 #define HAVE_PIDFD 1
-#endif
 #endif
 
 struct child {
@@ -64,24 +57,6 @@ static void close_fd(int *fd)
 }
 
 /*
- * A daemon may run without fd 0 to 2, and then a new descriptor is one of them:
- * the child's dup2() calls would overwrite each other.
- */
-static int move_up(int *fd)
-{
-	int moved;
-
-	if (*fd >= FIRST_PRIVATE_FD)
-		return 0;
-	moved = fcntl(*fd, F_DUPFD_CLOEXEC, FIRST_PRIVATE_FD);
-	if (moved < 0)
-		return -1;
-	close(*fd);
-	*fd = moved;
-	return 0;
-}
-
-/*
  * stdin is a socket, since only send() can be told not to raise SIGPIPE;
  * stdout is a pipe. Only our own ends are non-blocking: the flag belongs to one
  * end of a pipe, and the socket gets it call by call.
@@ -96,70 +71,22 @@ static int make_channels(int in[2], int out[2])
 		out[0] = out[1] = -1;
 		return -1;
 	}
-	if (move_up(&in[0]) < 0 || move_up(&in[1]) < 0 ||
-	    move_up(&out[0]) < 0 || move_up(&out[1]) < 0)
+	if (spawn_move_up(&in[0]) < 0 || spawn_move_up(&in[1]) < 0 ||
+	    spawn_move_up(&out[0]) < 0 || spawn_move_up(&out[1]) < 0)
 		return -1;
 	return fcntl(out[0], F_SETFL, O_NONBLOCK);
 }
 
-/* Have the child close all but stdin, stdout and stderr. */
-static int close_the_rest(posix_spawn_file_actions_t *actions)
-{
-#ifdef HAVE_CLOSEFROM
-	return posix_spawn_file_actions_addclosefrom_np(actions, FIRST_PRIVATE_FD);
-#else
-	/* Before glibc 2.34. A descriptor that another thread opens after this
-	 * list is made, and without O_CLOEXEC, is inherited. One that is closed
-	 * meanwhile is no error. */
-	DIR *dir = opendir("/proc/self/fd");
-	const struct dirent *entry;
-	int rc = 0;
-
-	while (dir && rc == 0 && (entry = readdir(dir))) {
-		int fd = atoi(entry->d_name);
-
-		if (fd >= FIRST_PRIVATE_FD && fd != dirfd(dir))
-			rc = posix_spawn_file_actions_addclose(actions, fd);
-	}
-	if (dir)
-		closedir(dir);
-	return rc;
-#endif
-}
-
 /* Returns 0 or an errno. */
-static int spawn(const char *const argv[], int in, int out, pid_t *pid)
+static int start(const char *const argv[], int in, int out, pid_t *pid)
 {
-	static char path[] = "PATH=/usr/bin:/bin", lang[] = "LANG=C";
-	char *env[] = { path, lang, NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int rc;
+	struct spawn how;
+	int rc = spawn_prepare(&how, in, out, POSIX_SPAWN_SETPGROUP, NULL);
 
-	rc = posix_spawn_file_actions_init(&actions);
 	if (rc)
 		return rc;
-	rc = posix_spawnattr_init(&attr);
-	if (rc) {
-		posix_spawn_file_actions_destroy(&actions);
-		return rc;
-	}
-	sigemptyset(&none);
-	sigfillset(&all);
-	if (!(rc = posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO)) &&
-	    !(rc = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO)) &&
-	    !(rc = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0)) &&
-	    !(rc = close_the_rest(&actions)) &&
-	    !(rc = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP |
-							   POSIX_SPAWN_SETSIGMASK |
-							   POSIX_SPAWN_SETSIGDEF)) &&
-	    !(rc = posix_spawnattr_setpgroup(&attr, 0)) &&
-	    !(rc = posix_spawnattr_setsigmask(&attr, &none)) &&
-	    !(rc = posix_spawnattr_setsigdefault(&attr, &all)))
-		rc = posix_spawn(pid, argv[0], &actions, &attr, (char **)argv, env);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
+	rc = posix_spawn(pid, argv[0], &how.actions, &how.attr, (char **)argv, spawn_environment);
+	spawn_release(&how);
 	return rc;
 }
 
@@ -328,7 +255,7 @@ int bounded_exec(const char *const argv[], const char *input, size_t input_size,
 		snprintf(err, err_size, "%s: no channel to it: %s", argv[0], strerror(errno));
 		goto end;
 	}
-	rc = spawn(argv, in[1], out[1], &child.pid);
+	rc = start(argv, in[1], out[1], &child.pid);
 	if (rc) {
 		snprintf(err, err_size, "%s: cannot be run: %s", argv[0], strerror(rc));
 		goto end;
