@@ -160,7 +160,7 @@ func jobOf(request wire.Fields) (*workflow.Job, error) {
 		*field.to = uint32(n)
 	}
 	if request[wire.KeyJobID] != "" && job.ID == 0 {
-		return nil, fmt.Errorf("%s=%q is not the number of a job", wire.KeyJobID, request[wire.KeyJobID])
+		return nil, fmt.Errorf("%s=%q is not a job id", wire.KeyJobID, request[wire.KeyJobID])
 	}
 	if nodes := request[wire.KeyNodes]; nodes != "" {
 		names, err := slurmconf.ExpandHostlist(nodes)

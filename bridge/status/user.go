@@ -34,7 +34,7 @@ func ForUser(ctx context.Context, commands slurm.Commands, cluster string, who *
 		c.note("Slurm knows no job %d of user %s", id, who.Username)
 	}
 	if id == 0 && len(c.jobs) > 0 {
-		c.note("\"slurmk8s status JOBID\" tells more about one job")
+		c.note("\"slurmk8s status JOBID\" shows more about one job")
 	}
 	c.note("you see what Slurm tells you; services and nodes are shown to root and SlurmUser, who may ask Kubernetes")
 	return &Report{Cluster: cluster, Jobs: c.sorted(), Notes: c.notes}, nil

@@ -51,7 +51,7 @@ func parseRequest(fields wire.Fields) (*request, error) {
 		*number.to = uint32(n)
 	}
 	if r.job.ID == 0 {
-		return nil, fmt.Errorf("%s=0 is not the number of a job", wire.KeyJobID)
+		return nil, fmt.Errorf("%s=0 is not a job id", wire.KeyJobID)
 	}
 	if _, err := strconv.ParseUint(r.step, 10, 32); err != nil && !r.allocationWide() {
 		return nil, fmt.Errorf("%s=%q is not a step", wire.KeyStepID, r.step)

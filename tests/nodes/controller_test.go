@@ -164,5 +164,5 @@ func TestTheJobsOwnWordsOnTheController(t *testing.T) {
 		assert.Equal(t, "0 ", j.script("prolog-slurmctld", asks, none))
 		assert.Equal(t, "0 ", j.script("epilog-slurmctld", asks, none))
 	}
-	assert.Contains(t, j.script("prolog-slurmctld", "SLURM_JOB_ID=x"), "1 slurmk8s: SLURM_JOB_ID=\"x\" is not the number of a job")
+	assert.Contains(t, j.script("prolog-slurmctld", "SLURM_JOB_ID=x"), "1 slurmk8s: SLURM_JOB_ID=\"x\" is not a job id")
 }

@@ -70,7 +70,7 @@ func TestHostileUsersAreRefused(t *testing.T) {
 			"namespace kube-system: user daemon may use"},
 		{"a script that is root's and private", []string{"K8S_REGISTER=env", "SCRIPT=" + link}, "read the job script"},
 		{"a script that never ends", []string{"K8S_REGISTER=env", "SCRIPT=" + fifo}, "is not a file of the job's owner"},
-		{"a job that is none", []string{"JOB_ID=0", "K8S_REGISTER=mine:8888"}, "JOB_ID=0 is not the number of a job"},
+		{"a job that is none", []string{"JOB_ID=0", "K8S_REGISTER=mine:8888"}, "JOB_ID=0 is not a job id"},
 		{"a job out of range", []string{"JOB_ID=4294967296", "K8S_REGISTER=mine:8888"}, "is not a number"},
 		{"a step that is a path", []string{"STEP_ID=../0", "K8S_REGISTER=mine:8888"}, "is not a step"},
 	}

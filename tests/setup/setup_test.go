@@ -198,7 +198,7 @@ func TestTheControllerRenewsItsOwnToken(t *testing.T) {
 	w.write("state/controller.token", w.agedToken(before), 0o600)
 	status, stdout, _ = w.run("setup", "--renew")
 	assert.Equal(t, 0, status)
-	assert.Contains(t, stdout, "was renewed, until")
+	assert.Contains(t, stdout, "was renewed and is valid until")
 	renewed := kube.ReadToken(w.read("state/controller.token"))
 	assert.InDelta(t, 100, time.Until(renewed.NotAfter).Hours(), 1, "it lasts as long as the one before it")
 
@@ -312,7 +312,7 @@ func TestMistakesOfTheAdministratorAreNamed(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"no kubeconfig, and $KUBECONFIG is not read", nil, 64, "give --kubeconfig FILE"},
+		{"no kubeconfig, and $KUBECONFIG is not read", nil, 64, "--kubeconfig FILE is required"},
 		{"kubeconfig that is not there", []string{"--kubeconfig", "/nonexistent"}, 1, "/nonexistent"},
 		{"no rights", []string{"--kubeconfig", stranger}, 1, `"stranger" cannot`},
 		{"TLS verification off", []string{"--kubeconfig", w.path("insecure")}, 1, "insecure-skip-tls-verify is not allowed"},

@@ -25,8 +25,8 @@ func cancelCommand() *cobra.Command {
 	var config string
 	var afterPID int
 	cmd := &cobra.Command{
-		Use: "cancel-job JOBID", Short: "cancel a job, of an array one task",
-		Long: "Cancels a job: of a job array the one task that has this job id.",
+		Use: "cancel-job JOBID", Short: "cancel a job, or one task of a job array",
+		Long: "Cancels a job. Of a job array, cancels only the task that has this job id.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := jobArgument(cmd, args)
 			if err != nil {
@@ -36,7 +36,7 @@ func cancelCommand() *cobra.Command {
 		},
 	}
 	withConfig(cmd, &config)
-	cmd.Flags().IntVar(&afterPID, "after-pid", 0, "first wait until process `PID`, a hook of the job, is over")
+	cmd.Flags().IntVar(&afterPID, "after-pid", 0, "wait until process `PID`, a hook of the job, has ended")
 	return cmd
 }
 

@@ -16,12 +16,12 @@ import (
 func cleanupCommand() *cobra.Command {
 	var o removal
 	cmd := &cobra.Command{
-		Use: "cleanup JOBID", Short: "remove what a job that is over left, now",
-		Long: `Removes now, on the controller, what is kept in Kubernetes for one job that is over:
-its Workflow (after Teardown), services and holds on nodes. Reconcile does the same by
-itself for all jobs, and both go by the same evidence that the job is over.
+		Use: "cleanup JOBID", Short: "remove the objects of one ended job now",
+		Long: `Removes the objects of one ended job from Kubernetes: its Workflow (after Teardown),
+services and holds on nodes. Run it on the controller. "slurmk8s reconcile" does this for
+all jobs; both require the same evidence that a job has ended.
 
-Exit status: 0 nothing is left, 1 something is, or nothing was touched.`,
+Exit status: 0 nothing is left, 1 something is left or nothing was changed.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := jobArgument(cmd, args)
 			if err != nil {
@@ -30,7 +30,7 @@ Exit status: 0 nothing is left, 1 something is, or nothing was touched.`,
 			return end(o.cleanup(cmd.Context(), id))
 		},
 	}
-	o.flags(cmd, "remove it also if the job is not over, or Slurm does not answer: the job loses its storage, services and nodes under its feet")
+	o.flags(cmd, "remove them even if the job is alive or Slurm does not answer; a running job loses its storage, services and nodes")
 	return cmd
 }
 

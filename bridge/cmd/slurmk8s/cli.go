@@ -176,10 +176,10 @@ func writeHelp(out io.Writer, cmd *cobra.Command) {
 	}
 	fmt.Fprintf(out, "\nFlags:\n%s", cmd.Flags().FlagUsagesWrapped(helpColumns))
 	if cmd.Example != "" {
-		fmt.Fprintf(out, "\nFor instance:\n%s\n", cmd.Example)
+		fmt.Fprintf(out, "\nExamples:\n%s\n", cmd.Example)
 	}
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(out, "\n%s COMMAND --help tells more.\n", cmd.Name())
+		fmt.Fprintf(out, "\nRun %s COMMAND --help for details.\n", cmd.Name())
 	}
 }
 
@@ -187,13 +187,13 @@ func completionCommand() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish"}
 	return &cobra.Command{
 		Use: "completion bash|zsh|fish", DisableFlagsInUseLine: true,
-		Short:     "print a shell's completion of slurmk8s",
-		Long:      "Prints the completion of slurmk8s for a shell. The packages install it.",
+		Short:     "print the completion script for a shell",
+		Long:      "Prints the completion script of slurmk8s for a shell. The packages install it.",
 		Example:   "  source <(slurmk8s completion bash)",
 		ValidArgs: shells,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || !strings.Contains(" bash zsh fish ", " "+args[0]+" ") {
-				return errors.New("completion takes one of bash, zsh, fish")
+				return errors.New("completion takes one argument: bash, zsh or fish")
 			}
 			return nil
 		},

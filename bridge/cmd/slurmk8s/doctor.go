@@ -24,12 +24,12 @@ func doctorCommand() *cobra.Command {
 	var asJSON bool
 	var limit time.Duration
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "check this host and say what to do",
-		Long: `Checks this host for slurmk8s, from Slurm's configuration to the last right in
-Kubernetes, and says what to do about what it finds. It changes nothing. Run it as
-root: the credentials are closed to others.
+		Use: "doctor", Short: "check this host and say what to fix",
+		Long: `Checks this host for slurmk8s, from Slurm's configuration to the rights in Kubernetes,
+and says what to do about each problem. It changes nothing. Run it as root, since only
+root can read all credentials.
 
-Exit status: 0 all is well, 1 warnings only, 2 something failed, 64 wrong usage.`,
+Exit status: 0 no problem, 1 warnings only, 2 something failed, 64 wrong usage.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := filepath.Abs(config)
@@ -51,10 +51,10 @@ Exit status: 0 all is well, 1 warnings only, 2 something failed, 64 wrong usage.
 		},
 	}
 	withConfig(cmd, &config)
-	cmd.Flags().StringVar(&roles, "role", "", "check as `ROLE,...`: controller, node, login (default: what slurm.conf says this host is)")
+	cmd.Flags().StringVar(&roles, "role", "", "check these roles, `ROLE,...`: controller, node, login (default: from slurm.conf)")
 	cmd.Flags().StringVar(&node, "node", "", "`NAME` of this node in slurm.conf (default: the host's name)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().DurationVar(&limit, "limit", time.Minute, "end after `TIME`")
+	cmd.Flags().DurationVar(&limit, "limit", time.Minute, "stop after `TIME`")
 	return cmd
 }
 

@@ -20,14 +20,14 @@ func hookCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "hook [-0] NAME [KEY=VALUE ...]", DisableFlagsInUseLine: true,
 		Short: "run a hook as Slurm does",
-		Long: `Runs a hook as Slurm does and prints its reply, a KEY=VALUE a line.
+		Long: `Runs a hook as Slurm does and prints its reply, one KEY=VALUE per line.
 
-Exit status: 0 done, 1 in progress (ask again), 2 the user's mistake, 3 failed.
+Exit status: 0 done, 1 in progress (call again), 2 the user's mistake, 3 failed.
 
 Hooks:
 
     ` + strings.Join(hook.Names(), "\n    "),
-		Example: `  # what DWS says to the #DW lines of a script
+		Example: `  # what DWS says about the #DW lines of a script
   slurmk8s hook slurm_bb_job_process SCRIPT=job.sh JOB_ID=1 UID=1000 GID=1000`,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -36,7 +36,7 @@ Hooks:
 			return hook.Names(), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-	cmd.Flags().BoolVarP(&zero, "zero", "0", false, "for programs: read the fields from standard input and print the reply, each ended by a zero byte")
+	cmd.Flags().BoolVarP(&zero, "zero", "0", false, "for programs: read the fields from standard input and print the reply, each terminated by a NUL byte")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			writeHelp(os.Stderr, cmd)

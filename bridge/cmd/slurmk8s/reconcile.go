@@ -31,30 +31,30 @@ func (o *removal) flags(cmd *cobra.Command, force string) {
 	withConfig(cmd, &o.config)
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "print what would be removed")
 	cmd.Flags().BoolVar(&o.force, "force", false, force)
-	cmd.Flags().DurationVar(&o.limit, "limit", time.Minute, "`TIME` that each duty may take to list, and to remove")
+	cmd.Flags().DurationVar(&o.limit, "limit", time.Minute, "`TIME` limit for each duty, to list and again to remove")
 }
 
 func reconcileCommand() *cobra.Command {
 	var o removal
 	cmd := &cobra.Command{
-		Use: "reconcile", Short: "remove what jobs that are over left in Kubernetes",
-		Long: `Removes what is kept in Kubernetes for jobs that are over: Workflows (after their
-Teardown), services, and holds on nodes. On the controller it does so for all jobs, on a
-node for what its own epilogs could not do.
+		Use: "reconcile", Short: "remove the objects of ended jobs",
+		Long: `Removes the objects of ended jobs from Kubernetes: Workflows (after Teardown), services
+and holds on nodes. On the controller it does this for all jobs. On a node it does what
+the node's own epilogs did not do.
 
-A job counts as over only if Slurm says so twice, if Slurm's counter of job ids has passed
-it, and if slurmctld has been up for a while. Otherwise nothing is touched. A run that
-would remove what is kept for very many jobs removes nothing; the next one does, if it
-comes to the same ([reconcile] in slurmk8s.toml).
+A job counts as ended only if Slurm has said so twice, if Slurm's next job id is above
+the job's, and if slurmctld has been up for some time. Otherwise nothing is changed. A run
+that would remove the objects of too many jobs removes nothing; if the next run comes to
+the same result, it removes them ([reconcile] in slurmk8s.toml).
 
-Exit status: 0 nothing is left, 1 something is; each line says what and why.`,
+Exit status: 0 nothing is left, 1 something is left; each line says what and why.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return end(o.reconcile(cmd.Context())) },
 	}
-	o.flags(cmd, "remove also very much at once")
-	cmd.Flags().StringVar(&o.node, "node", "", "do only what is to be done on this node, which Slurm calls `NAME`")
+	o.flags(cmd, "remove them even if they are too many for one run")
+	cmd.Flags().StringVar(&o.node, "node", "", "do only what concerns this node; `NAME` is its name in Slurm")
 	cmd.Flags().DurationVar(&o.spread, "spread", 0,
-		"before Slurm is asked, wait up to `TIME`, each node another time: for HealthCheckProgram, which Slurm may start on all nodes at once")
+		"wait up to `TIME`, different on each node, before asking Slurm; for HealthCheckProgram, which Slurm may start on all nodes at once")
 	return cmd
 }
 

@@ -23,16 +23,16 @@ and the service is ready at once:
     METRICS_SERVICE_NAME, _PORT (5556), _TARGET_PORT (5556)    that of its metrics
     NAMESPACE (default)
 
-Kubernetes is reached by these, or by --kubeconfig where K8S_HOST is not set:
+These variables say how to reach Kubernetes; if K8S_HOST is not set, --kubeconfig does:
 
     K8S_HOST                          https://HOST:6443
-    CACERT_FILE                       its authority; its certificate is always verified
+    CACERT_FILE                       its certificate authority; always verified
     KEY_FILE, CERT_FILE, KEY_PASSWD   a client certificate, or
     SSL_TOKEN                         a token
 
-Exit status: 0 done, 7 Kubernetes is not reached, 22 it refuses (the line begins
-with the HTTP status: 401 who are you, 403 not allowed, 404 no such namespace,
-409 somebody else's name, 422 not valid), 36 a key or certificate is not usable,
+Exit status: 0 done, 7 Kubernetes cannot be reached, 22 it refuses (the line begins
+with the HTTP status: 401 unauthenticated, 403 forbidden, 404 no such namespace,
+409 the name is in use, 422 invalid), 36 a key or certificate cannot be used,
 1 anything else.`
 
 func registerCommand() *cobra.Command {
@@ -41,8 +41,8 @@ func registerCommand() *cobra.Command {
 }
 
 func deregisterCommand() *cobra.Command {
-	return outsideCommand("deregister", "take services of this host away, outside Slurm",
-		"Takes services of this host away from Kubernetes, outside Slurm.\n\n"+registerAbout)
+	return outsideCommand("deregister", "remove services of this host, outside Slurm",
+		"Removes services of this host from Kubernetes, outside Slurm.\n\n"+registerAbout)
 }
 
 // outside is what register and deregister are told.
@@ -62,9 +62,9 @@ func outsideCommand(name, short, long string) *cobra.Command {
 			return end(o.run(cmd.Context(), args))
 		},
 	}
-	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `FILE`, where K8S_HOST is not set")
-	cmd.Flags().StringVar(&o.address, "address", "", "`ADDRESS` of this host by which pods reach it (default: found out)")
-	cmd.Flags().StringVar(&o.namespace, "namespace", "", "namespace `NS`, whatever NAMESPACE says")
+	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `FILE`, used if K8S_HOST is not set")
+	cmd.Flags().StringVar(&o.address, "address", "", "`ADDRESS` by which pods reach this host (default: detected)")
+	cmd.Flags().StringVar(&o.namespace, "namespace", "", "namespace `NS`, overrides NAMESPACE")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 10*time.Second, "give up after `TIME`")
 	return cmd
 }

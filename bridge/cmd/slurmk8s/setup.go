@@ -30,14 +30,14 @@ type setupFlags struct {
 func setupCommand() *cobra.Command {
 	var f setupFlags
 	cmd := &cobra.Command{
-		Use: "setup --kubeconfig ADMIN.CONF", Short: "make rights, credentials and namespaces in Kubernetes",
-		Long: `Makes what slurmk8s needs in Kubernetes and on this host, on the host of slurmctld and
-as root: least-privilege roles and their bindings, namespaces that are open to
-services, the addresses that each node may publish, and credentials that end. It says
-each thing, and at the end what is left to do. Run again, it changes nothing that is
-as it should be.
+		Use: "setup --kubeconfig ADMIN.CONF", Short: "set up rights, credentials and namespaces in Kubernetes",
+		Long: `Sets up what slurmk8s needs in Kubernetes and on this host: roles with minimal rights and
+their bindings, namespaces that are open to services, the addresses that each node may
+publish, and credentials that expire. Run it as root on slurmctld's host. It prints each
+change, and at the end what is left to do. A second run changes only what is not yet as
+it should be.
 
-Exit status: 0 done, 1 not; run again, it goes on where it ended.`,
+Exit status: 0 done, 1 failed; run it again to continue.`,
 		Example: `  slurmk8s setup --kubeconfig ADMIN.CONF --open physics --output DIR
   slurmk8s setup --dry-run
   slurmk8s setup --renew`,
@@ -54,19 +54,19 @@ Exit status: 0 done, 1 not; run again, it goes on where it ended.`,
 	}
 	set := cmd.Flags()
 	set.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` with an administrator's access to Kubernetes; $KUBECONFIG is not read")
-	set.BoolVar(&f.dryRun, "dry-run", false, "print the manifests and change nothing; with --kubeconfig, also say on standard error what would be changed")
-	set.StringVar(&f.open, "open", "", "open namespaces `NS,...` to services, besides those that [[services.allow]] of slurmk8s.toml names")
+	set.BoolVar(&f.dryRun, "dry-run", false, "print the manifests and change nothing; with --kubeconfig, also print on standard error what would change")
+	set.StringVar(&f.open, "open", "", "open namespaces `NS,...` to services, in addition to those of [[services.allow]] in slurmk8s.toml")
 	set.StringVar(&f.output, "output", "", "write the credentials of nodes to `DIR`/nodes/NODE/")
-	set.StringVar(&f.nodes, "nodes", "", "of nodes `HOSTLIST` only (default: all of slurm.conf)")
-	set.StringVar(&f.credential, "node-credential", setup.Certificate, "`KIND` of the nodes' credentials: certificate, of user slurmk8s:node:NODE, or token, bound to the Kubernetes node of the same name")
-	set.StringVar(&f.addresses, "node-addresses", "", "`FILE` of lines \"NODE ADDRESS,...\", instead of slurm.conf's NodeAddr; an address may be a subnet")
-	set.BoolVar(&f.takeNodes, "take-nodes", false, "let the controller take nodes from Kubernetes (slurmk8s prolog-slurmctld), where no credential is kept on nodes")
-	set.BoolVar(&f.remote, "remote", false, "this host is not the controller: its credential goes to DIR/controller/")
-	set.StringVar(&f.server, "server", "", "`URL` of the API server as Slurm's hosts reach it (default: the administrator's kubeconfig's)")
-	set.IntVar(&f.days, "days", 90, "let credentials last `N` days, 1 to 3650; the API server may allow less")
-	set.BoolVar(&f.renew, "renew", false, "renew credentials that have less than a third of their life left, and nothing else. Without --kubeconfig it renews the controller's token by its own right, as reconcile does")
-	set.BoolVar(&f.overwrite, "overwrite", false, "take over what somebody else changed in our objects")
-	set.BoolVar(&f.writeSlurmConf, "write-slurm-conf", false, "append the lines that slurm.conf, burst_buffer.conf and plugstack.conf lack; a line that is there is never changed")
+	set.StringVar(&f.nodes, "nodes", "", "write credentials only for nodes `HOSTLIST` (default: all nodes of slurm.conf)")
+	set.StringVar(&f.credential, "node-credential", setup.Certificate, "`KIND` of the nodes' credentials: certificate, for user slurmk8s:node:NODE, or token, bound to the Kubernetes node of the same name")
+	set.StringVar(&f.addresses, "node-addresses", "", "`FILE` with lines \"NODE ADDRESS,...\", used instead of NodeAddr of slurm.conf; an address may be a subnet")
+	set.BoolVar(&f.takeNodes, "take-nodes", false, "let the controller reclaim nodes from Kubernetes (slurmk8s prolog-slurmctld), for sites without credentials on nodes")
+	set.BoolVar(&f.remote, "remote", false, "this host is not the controller: write the controller's credential to DIR/controller/")
+	set.StringVar(&f.server, "server", "", "`URL` by which Slurm's hosts reach the API server (default: from the administrator's kubeconfig)")
+	set.IntVar(&f.days, "days", 90, "make credentials valid for `N` days, 1 to 3650; the API server may allow less")
+	set.BoolVar(&f.renew, "renew", false, "only renew credentials with less than a third of their lifetime left; without --kubeconfig, only the controller's token, as reconcile does")
+	set.BoolVar(&f.overwrite, "overwrite", false, "overwrite what somebody else changed in objects of slurmk8s")
+	set.BoolVar(&f.writeSlurmConf, "write-slurm-conf", false, "append the missing lines to slurm.conf, burst_buffer.conf and plugstack.conf; existing lines are never changed")
 	withConfig(cmd, &f.config)
 	return cmd
 }
@@ -76,17 +76,17 @@ func (f *setupFlags) check() string {
 	server, err := url.Parse(f.server)
 	switch {
 	case f.kubeconfig == "" && !f.dryRun && !f.renew:
-		return "give --kubeconfig FILE, an administrator's access to Kubernetes"
+		return "--kubeconfig FILE is required: an administrator's kubeconfig"
 	case f.credential != setup.Certificate && f.credential != setup.Token:
-		return "--node-credential is certificate or token"
+		return "--node-credential must be certificate or token"
 	case f.days < 1 || f.days > 3650:
-		return "--days is a number from 1 to 3650"
+		return "--days must be a number from 1 to 3650"
 	case f.remote && f.output == "":
 		return "--remote needs --output DIR"
 	case f.server != "" && (err != nil || server.Scheme != "https" || server.Host == ""):
 		return fmt.Sprintf("--server %q is not a URL such as https://host:6443", f.server)
 	case f.dryRun && f.renew:
-		return "--renew has no dry run"
+		return "--renew cannot be combined with --dry-run"
 	}
 	return ""
 }
@@ -158,11 +158,11 @@ func renewOwn(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) err
 	case err != nil:
 		return err
 	case renewed:
-		fmt.Printf("setup: the controller's token was renewed, until %s\n", until.Format(time.RFC3339))
+		fmt.Printf("setup: the controller's token was renewed and is valid until %s\n", until.Format(time.RFC3339))
 	case until.IsZero():
-		fmt.Printf("setup: nothing to renew: %s does not say when it ends\n", cfg.Kubernetes.Kubeconfig)
+		fmt.Printf("setup: nothing to renew: the expiry of %s is unknown\n", cfg.Kubernetes.Kubeconfig)
 	default:
-		fmt.Printf("setup: nothing to renew: %s is good until %s\n", cfg.Kubernetes.Kubeconfig, until.Format(time.RFC3339))
+		fmt.Printf("setup: nothing to renew: %s is valid until %s\n", cfg.Kubernetes.Kubeconfig, until.Format(time.RFC3339))
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func renewInPassing(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entr
 	if err != nil {
 		log.Warn(err)
 	} else if renewed {
-		log.Infof("the controller's token was renewed, until %s", until.Format(time.RFC3339))
+		log.Infof("the controller's token was renewed and is valid until %s", until.Format(time.RFC3339))
 	}
 }
 

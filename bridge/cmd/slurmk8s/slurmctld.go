@@ -14,11 +14,11 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
-const slurmctldAbout = `For sites that keep no Kubernetes credential on compute nodes: slurm.conf's
-PrologSlurmctld and EpilogSlurmctld run slurmk8s, and slurmctld's host takes all nodes
-of a job from Kubernetes before it starts and gives them back after it. The job is read
-from the environment that Slurm gives them. Slurm runs a program without arguments:
-name slurmk8s itself in both lines of slurm.conf, and it goes by that environment.
+const slurmctldAbout = `For sites that keep no Kubernetes credential on compute nodes: PrologSlurmctld and
+EpilogSlurmctld of slurm.conf run slurmk8s, which reclaims all nodes of a job from
+Kubernetes before the job starts and gives them back after it. Slurm runs these programs
+without arguments, so set both to the path of slurmk8s itself: it knows from Slurm's
+environment variables which of the two it is, and for which job.
 
 `
 
@@ -28,16 +28,16 @@ The credential is that of [kubernetes], with the rights of
 packaging/manifests/nodes-controller.yaml.`
 
 func prologSlurmctldCommand() *cobra.Command {
-	return slurmctldHook("prolog-slurmctld", "take a job's nodes from Kubernetes, for PrologSlurmctld", slurmctldAbout+
-		`When nodes cannot be taken, the status is 1. Slurm then requeues a batch job and ends
-an interactive one.`+slurmctldCredential)
+	return slurmctldHook("prolog-slurmctld", "reclaim a job's nodes from Kubernetes (PrologSlurmctld)", slurmctldAbout+
+		`If nodes cannot be reclaimed, the exit status is 1. Slurm then requeues a batch job and
+ends an interactive one.`+slurmctldCredential)
 }
 
 func epilogSlurmctldCommand() *cobra.Command {
-	return slurmctldHook("epilog-slurmctld", "give a job's nodes back, for EpilogSlurmctld", slurmctldAbout+
-		`Slurm runs EpilogSlurmctld before the job's processes are dead. Each node is given back
-when Slurm has it back. Those that take longer than a minute are left to "slurmk8s
-reconcile".`+slurmctldCredential)
+	return slurmctldHook("epilog-slurmctld", "give a job's nodes back to Kubernetes (EpilogSlurmctld)", slurmctldAbout+
+		`Slurm runs EpilogSlurmctld before the job's processes have ended. Each node is given back
+when Slurm has released it. "slurmk8s reconcile" gives back nodes that take longer than a
+minute.`+slurmctldCredential)
 }
 
 func slurmctldHook(name, short, long string) *cobra.Command {
@@ -52,7 +52,7 @@ func slurmctldHook(name, short, long string) *cobra.Command {
 func runSlurmctld(ctx context.Context, name, config string) int {
 	request := slurmctldRequest()
 	if _, err := strconv.ParseUint(request[wire.KeyJobID], 10, 32); err != nil {
-		return failed(fmt.Errorf("SLURM_JOB_ID=%q is not the number of a job: this command is for PrologSlurmctld and EpilogSlurmctld of slurm.conf", request[wire.KeyJobID]))
+		return failed(fmt.Errorf("SLURM_JOB_ID=%q is not a job id: this command is for PrologSlurmctld and EpilogSlurmctld of slurm.conf", request[wire.KeyJobID]))
 	}
 	request[wire.KeyConfig] = config
 	code, reply := hook.Run(ctx, name, request)

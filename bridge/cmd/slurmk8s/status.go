@@ -24,15 +24,15 @@ func statusCommand() *cobra.Command {
 	var config string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "status [JOBID]", Short: "show what is held in Kubernetes, for whom",
-		Long: `Shows what slurmk8s holds in Kubernetes for a job, or for all jobs of the cluster:
-Workflows, Services, endpoints, Leases and nodes, with their states, ages and errors.
-JOBID is a job's number, of an array's task the one of "squeue --format=%A".
+		Use: "status [JOBID]", Short: "show what jobs have in Kubernetes",
+		Long: `Shows what a job, or each job of the cluster, has in Kubernetes: Workflows, Services,
+endpoints, Leases and nodes, with state, age and errors. JOBID is a job id; for a task of
+a job array, the id that "squeue --format=%A" shows.
 
-root and SlurmUser, on the controller, see all. Other users see what Slurm tells them
-about their own jobs, since no user's process may read a credential.
+On the controller, root and SlurmUser see all jobs. Other users see what Slurm tells them
+about their own jobs, because a user's process may not read a credential.
 
-Exit status: 0 shown, 1 it could not be.`,
+Exit status: 0 shown, 1 failed.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			var id uint32 // 0: all
 			if len(args) > 0 {

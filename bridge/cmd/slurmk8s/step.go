@@ -12,9 +12,9 @@ import (
 
 func stepCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "step", Short: "serve a step; the SPANK plugin starts it",
+		Use: "step", Short: "serve a step (started by the SPANK plugin)",
 		Long: `The step program. The SPANK plugin starts it for a step with --k8s-register or
---k8s-import and speaks to it on standard input and output. It is not for a prompt.`,
+--k8s-import and talks to it on standard input and output. Do not run it yourself.`,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error { return end(runStep()) },
 	}
