@@ -55,7 +55,7 @@ start() {
 	pgrep -x munged >/dev/null || setpriv --reuid munge --regid munge --clear-groups munged --force
 	setpriv --reuid slurm --regid slurm --init-groups slurmctld
 	slurmd -N "$name"
-	for _ in $(seq 100); do
+	for _ in $(seq 1500); do
 		[ "$(sinfo -h -o %t 2>/dev/null)" != idle ] || return 0
 		sleep 0.2
 	done
@@ -67,7 +67,7 @@ start() {
 stop() {
 	pkill -x slurmctld || true
 	pkill -x slurmd || true
-	for _ in $(seq 100); do
+	for _ in $(seq 1500); do
 		pgrep -x 'slurmctld|slurmd' >/dev/null || return 0
 		sleep 0.1
 	done
