@@ -41,7 +41,7 @@ func (h *host) access(ctx context.Context, r *report, path, renew string) *kube.
 		r.fail(renew, "%s ended %s (%s)", path, c.NotAfter.Format(time.RFC3339), c.User)
 		return nil
 	case c.Due(now):
-		r.warn(renew, "%s is good for %s only, until %s (%s)", path, days(left), c.NotAfter.Format(time.RFC3339), c.User)
+		r.warn(renew, "%s is valid for only %s, until %s (%s)", path, days(left), c.NotAfter.Format(time.RFC3339), c.User)
 	}
 	client, err := kube.For(h.cfg, path, "doctor", quiet(), kube.Trusting(h.trustedOwners()...), kube.Hasty)
 	if err != nil {
@@ -50,14 +50,14 @@ func (h *host) access(ctx context.Context, r *report, path, renew string) *kube.
 	}
 	server, err := client.Look(ctx)
 	if err != nil {
-		r.fail("look whether the API server runs and this host reaches it; its address and authority are in "+path, "API server: %v", err)
+		r.fail("check that the API server runs and that this host reaches it; its address and authority are in "+path, "API server: %v", err)
 		return nil
 	}
-	until := "without end"
+	until := "no expiry"
 	if !c.NotAfter.IsZero() {
 		until = "for " + days(left)
 	}
-	r.ok("%s: %s, good %s; Kubernetes %s at %s", path, orUnknown(c.User), until, server.Version, c.Server)
+	r.ok("%s: %s, valid %s; Kubernetes %s at %s", path, orUnknown(c.User), until, server.Version, c.Server)
 	h.clock(r, server.Clock)
 	return client
 }
@@ -163,7 +163,7 @@ func compare(ctx context.Context, r *report, client *kube.Client, rules []manife
 		r.fail(do, "rights %s: may not %s", where, strings.Join(needed, ", "))
 	}
 	if len(useful) > 0 {
-		r.warn(do+", unless that is intended", "rights %s: may not %s", where, strings.Join(useful, ", "))
+		r.warn(do+", unless this is intended", "rights %s: may not %s", where, strings.Join(useful, ", "))
 	}
 	if len(needed)+len(useful) == 0 {
 		r.ok("rights %s: all %d of %s", where, len(rules), role)

@@ -41,7 +41,7 @@ func programs(path string) ([]invocation, error) {
 	info, err := os.Stat(path)
 	switch {
 	case !filepath.IsAbs(path):
-		return nil, errors.New("is not an absolute path: Slurm does not run it")
+		return nil, errors.New("is not an absolute path, so Slurm does not run it")
 	case err != nil:
 		return nil, cause(err)
 	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:

@@ -191,8 +191,8 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"another Directive", func(s *site) {
 			s.edit("slurmk8s.toml", "[nodes]", "[workflows]\ndirective = \"DW\"\n[nodes]")
 			s.edit("burst_buffer.conf", "Directive=DW", "Directive=XY")
-		}, "burst_buffer.conf", Failed, "Directive is XY to Slurm", "make both equal"},
-		{"no burst_buffer.lua", func(s *site) { s.remove("burst_buffer.lua") }, "burst_buffer.lua", Failed, "no such file", "beside slurm.conf"},
+		}, "burst_buffer.conf", Failed, "Directive is XY for Slurm", "make both equal"},
+		{"no burst_buffer.lua", func(s *site) { s.remove("burst_buffer.lua") }, "burst_buffer.lua", Failed, "no such file", "in the directory of slurm.conf"},
 		{"somebody else's burst_buffer.lua", func(s *site) { s.write("burst_buffer.lua", "-- dws-slurm-bb-plugin\n", 0o644) }, "burst_buffer.lua", Failed, "is not slurmk8s's burst_buffer.lua", "install"},
 		{"burst_buffer.lua of another version", func(s *site) { s.edit("burst_buffer.lua", "-- slurmk8s "+version.Version, "-- slurmk8s 0.0.1") }, "burst_buffer.lua", Failed, "is of version 0.0.1", ""},
 		{"burst_buffer.lua that others write", func(s *site) { s.chmod("burst_buffer.lua", 0o664) }, "burst_buffer.lua", Failed, "writable by others", "chmod go-w"},
@@ -219,16 +219,16 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"no plugstack.conf", func(s *site) { s.remove("plugstack.conf") }, "plugstack.conf", Failed, "plugstack.conf: no such file", "add a line"},
 		{"required", func(s *site) { s.edit("plugstack.conf", "optional", "required") }, "plugstack.conf", Warning, "every job drains its node", "optional"},
 		{"nodes=on is missing", func(s *site) { s.edit("plugstack.conf", " nodes=on", "") }, "plugstack.conf", Failed, "nodes=on is missing", "add nodes=on"},
-		{"the plugin's other configuration", func(s *site) { s.edit("plugstack.conf", "config="+s.path("slurmk8s.toml"), "config=/etc/other.toml") }, "plugstack.conf", Failed, "/etc/other.toml", "one file"},
+		{"the plugin's other configuration", func(s *site) { s.edit("plugstack.conf", "config="+s.path("slurmk8s.toml"), "config=/etc/other.toml") }, "plugstack.conf", Failed, "/etc/other.toml", "same file"},
 		{"plugstack.conf that others write", func(s *site) { s.chmod("plugstack.conf", 0o666) }, "plugstack.conf", Failed, "writable by others", "chmod"},
 		{"nodes=on for the plugin without a prolog", func(s *site) { s.edit("plugstack.conf", "slurmk8s_nodes_spank.so", "slurmk8s_spank.so") }, "plugstack.conf", Failed, "has no prolog", "slurmk8s_nodes_spank.so"},
 		{"no plugin", func(s *site) { s.remove("slurmk8s_nodes_spank.so") }, "SPANK plugin", Failed, "no such file", "install"},
 		{"plugin of another release", func(s *site) {
 			s.write("slurmk8s_nodes_spank.so", string(compiled(s.t)["slurmk8s_nodes_spank-22.05.so"]), 0o644)
-		}, "SPANK plugin", Failed, "built for Slurm 22.05, installed is 24.11.5", "for this release"},
+		}, "SPANK plugin", Failed, "built for Slurm 22.05, but 24.11.5 is installed", "for this release"},
 		{"plugin that others write", func(s *site) { s.chmod("slurmk8s_nodes_spank.so", 0o666) }, "SPANK plugin", Failed, "writable by others", "chmod go-w"},
 		{"plugin of somebody else", func(s *site) { s.chown("slurmk8s_nodes_spank.so") }, "SPANK plugin", Failed, "owned by uid 4711", "chown root"},
-		{"plugin that is a text", func(s *site) { s.write("slurmk8s_nodes_spank.so", "not ELF", 0o644) }, "SPANK plugin", Failed, "is no shared object", "install it again"},
+		{"plugin that is a text", func(s *site) { s.write("slurmk8s_nodes_spank.so", "not ELF", 0o644) }, "SPANK plugin", Failed, "is not a shared object", "install it again"},
 		{"no PrologFlags", func(s *site) { s.edit("slurm.conf", "PrologFlags=Alloc,DeferBatch\n", "") }, "PrologFlags", Failed, "no Alloc", "PrologFlags=Alloc"},
 		{"no DeferBatch", func(s *site) { s.edit("slurm.conf", "Alloc,DeferBatch", "Contain") }, "PrologFlags", Warning, "no DeferBatch", "DeferBatch"},
 		{"prolog_timeout_ms shorter than an eviction", func(s *site) { s.edit("plugstack.conf", "prolog_timeout_ms=1010000", "prolog_timeout_ms=249000") }, "prolog timeouts", Failed, "freeing a node may take 4m10s", "raise prolog_timeout_ms"},
@@ -236,7 +236,7 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"PrologEpilogTimeout shorter than our prolog", func(s *site) { s.edit("slurm.conf", "PrologEpilogTimeout=1100", "PrologEpilogTimeout=1010") }, "prolog timeouts", Failed, "but Slurm kills it after 16m50s (PrologEpilogTimeout)", "raise PrologEpilogTimeout"},
 		{"PrologTimeout of 25.05 shorter than our prolog", func(s *site) { s.edit("slurm.conf", "PrologFlags", "PrologTimeout=60\nPrologFlags") }, "prolog timeouts", Failed, "after 1m0s (PrologTimeout)", "raise PrologTimeout"},
 		{"PrologEpilogTimeout shorter than our epilog", func(s *site) { s.edit("slurm.conf", "PrologFlags", "EpilogTimeout=10\nPrologFlags") }, "prolog timeouts", Failed, "the epilog may take 10s", "epilog_timeout_ms"},
-		{"BatchStartTimeout not above PrologEpilogTimeout", func(s *site) { s.edit("slurm.conf", "BatchStartTimeout=1200", "BatchStartTimeout=1100") }, "prolog timeouts", Failed, "for lost", "raise BatchStartTimeout"},
+		{"BatchStartTimeout not above PrologEpilogTimeout", func(s *site) { s.edit("slurm.conf", "BatchStartTimeout=1200", "BatchStartTimeout=1100") }, "prolog timeouts", Failed, "considers a batch job lost", "raise BatchStartTimeout"},
 		{"BatchStartTimeout not set", func(s *site) { s.edit("slurm.conf", "BatchStartTimeout=1200", "") }, "prolog timeouts", Failed, "after 10s (BatchStartTimeout)", "raise BatchStartTimeout"},
 		{"no library", func(s *site) { s.remove("libslurmk8s.so") }, "libslurmk8s.so", Failed, "no such file", "install"},
 		{"library of another ABI", func(s *site) {
@@ -244,7 +244,7 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 			text := bytes.Replace(compiled(s.t)["libslurmk8s.so"], number, append(number[:12:12], 9, 0, 0, 0), 1)
 			s.write("libslurmk8s.so", string(text), 0o644)
 		}, "libslurmk8s.so", Failed, "has ABI 9", "one version"},
-		{"another file as library", func(s *site) { s.write("libslurmk8s.so", string(compiled(s.t)["slurmk8s_lua.so"]), 0o644) }, "libslurmk8s.so", Failed, "says no ABI", "one version"},
+		{"another file as library", func(s *site) { s.write("libslurmk8s.so", string(compiled(s.t)["slurmk8s_lua.so"]), 0o644) }, "libslurmk8s.so", Failed, "has no ABI note", "one version"},
 		{"library that others write", func(s *site) { s.chmod("libslurmk8s.so", 0o666) }, "libslurmk8s.so", Failed, "writable by others", "chmod go-w"},
 		{"no timer and no cron", func(s *site) { s.remove("cron.d") }, "reconcile", Failed, "nothing runs slurmk8s reconcile", "systemctl enable"},
 		{"a cron line that is commented out", func(s *site) { s.edit("cron.d/slurmk8s", "* * * * *", "# * * * * *") }, "reconcile", Failed, "nothing runs slurmk8s reconcile", ""},
@@ -275,7 +275,7 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"a HealthCheckProgram that is no script", func(s *site) {
 			s.nodeOnly()
 			s.write("health.sh", "\x7fELF\x00", 0o755)
-		}, "reconcile", Warning, "what it runs is not known", "slurmk8s reconcile"},
+		}, "reconcile", Warning, "doctor cannot tell what it runs", "slurmk8s reconcile"},
 		{"a HealthCheckProgram with a dry run only", func(s *site) {
 			s.nodeOnly()
 			s.edit("health.sh", "reconcile", "reconcile --dry-run")
@@ -294,12 +294,12 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"nodes=on beside a PrologSlurmctld", func(s *site) {
 			s.controllerTakes()
 			s.edit("plugstack.conf", "config=", "nodes=on config=")
-		}, "plugstack.conf", Warning, "PrologSlurmctld takes nodes too", "remove nodes=on"},
+		}, "plugstack.conf", Warning, "PrologSlurmctld reclaims nodes too", "remove nodes=on"},
 		{"no nodes=on, and a PrologSlurmctld that is not on this node", func(s *site) {
 			s.controllerTakes()
 			s.o.Roles = []Role{Node}
 			s.edit("slurm.conf", "PrologSlurmctld="+s.path("slurmk8s"), "PrologSlurmctld=/opt/site/prolog")
-		}, "plugstack.conf", Warning, "PrologSlurmctld=/opt/site/prolog: no such file", "unless PrologSlurmctld takes nodes"},
+		}, "plugstack.conf", Warning, "PrologSlurmctld=/opt/site/prolog: no such file", "unless PrologSlurmctld reclaims nodes"},
 		{"a HealthCheckProgram that never runs", func(s *site) {
 			s.nodeOnly()
 			s.edit("slurm.conf", "HealthCheckInterval=60", "")
@@ -368,7 +368,7 @@ func TestASiteWhoseControllerTakesNodesNeedsNothingOnItsNodes(t *testing.T) {
 	for _, r := range s.results() {
 		assert.Equal(t, OK, r.Status, "%s: %s", r.Check, r.Found)
 	}
-	assert.Equal(t, "slurmctld takes nodes and gives them back", s.resultsOf("PrologSlurmctld")[0].Found)
+	assert.Equal(t, "slurmctld reclaims nodes and gives them back", s.resultsOf("PrologSlurmctld")[0].Found)
 }
 
 func TestAHostIsWhatSlurmConfSays(t *testing.T) {

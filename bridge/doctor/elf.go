@@ -15,12 +15,12 @@ type object struct{ *elf.File }
 func openObject(path string) (object, error) {
 	f, err := elf.Open(path)
 	if err != nil {
-		return object{}, fmt.Errorf("is no shared object (%w)", cause(err))
+		return object{}, fmt.Errorf("is not a shared object (%w)", cause(err))
 	}
 	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 	if want, known := machines[runtime.GOARCH]; known && f.Machine != want {
 		f.Close()
-		return object{}, fmt.Errorf("is for another kind of processor (%s)", f.Machine)
+		return object{}, fmt.Errorf("is built for another architecture (%s)", f.Machine)
 	}
 	return object{f}, nil
 }
@@ -64,7 +64,7 @@ const noteName = "slurmk8s"
 func (o object) abi() (uint32, error) {
 	section := o.Section(".note." + noteName)
 	if section == nil {
-		return 0, errors.New("says no ABI: it is of another version, or not slurmk8s's")
+		return 0, errors.New("has no ABI note: it is of another version, or not from slurmk8s")
 	}
 	data, err := section.Data()
 	if err != nil {
@@ -73,7 +73,7 @@ func (o object) abi() (uint32, error) {
 	// Three words, the name with its zero byte in 12 bytes, the number.
 	const size = 12 + 12 + 4
 	if len(data) < size || string(data[12:12+len(noteName)]) != noteName {
-		return 0, errors.New("its note cannot be read")
+		return 0, errors.New("has an ABI note that cannot be read")
 	}
 	return o.ByteOrder.Uint32(data[24:size]), nil
 }

@@ -23,7 +23,7 @@ func (h *host) trusted(r *report, path, missing string) bool {
 	}
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if owner != 0 && !slices.Contains(h.slurmUID(), owner) {
-		r.fail("chown root "+path, "%s is owned by uid %d, who could change it", path, owner)
+		r.fail("chown root "+path, "%s is owned by uid %d, which could change it", path, owner)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
 		r.fail("chmod go-w "+path, "%s is writable by others (mode %04o)", path, info.Mode().Perm())
@@ -53,9 +53,9 @@ func lookStateDir(_ context.Context, h *host, r *report) {
 		r.fail(make, "%s is not a directory", dir)
 	}
 	if uid := h.slurmUID(); uid == nil {
-		r.fail("make the account, or set SlurmUser in "+h.cfg.SlurmConf, "SlurmUser %s is not known on this host", h.slurm.SlurmUser)
+		r.fail("create the account, or set SlurmUser in "+h.cfg.SlurmConf, "SlurmUser %s does not exist on this host", h.slurm.SlurmUser)
 	} else if !slices.Contains(uid, owner) {
-		r.fail(fmt.Sprintf("chown %s %s", h.slurm.SlurmUser, dir), "%s is owned by uid %d, and the hooks, which run as %s, cannot write there", dir, owner, h.slurm.SlurmUser)
+		r.fail(fmt.Sprintf("chown %s %s", h.slurm.SlurmUser, dir), "%s is owned by uid %d, so the hooks, which run as %s, cannot write there", dir, owner, h.slurm.SlurmUser)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
 		r.fail("chmod 0700 "+dir, "%s is writable by others (mode %04o)", dir, info.Mode().Perm())

@@ -60,7 +60,7 @@ func lookDWS(ctx context.Context, h *host, r *report) {
 	version, err := client.PreferredVersion(ctx, group)
 	switch {
 	case kube.Is(err, kube.Unserved):
-		r.fail("install DWS in Kubernetes, or take BurstBufferType out of slurm.conf", "DWS is not installed: no API group %s", group)
+		r.fail("install DWS in Kubernetes, or remove BurstBufferType from slurm.conf", "DWS is not installed: no API group %s", group)
 		return
 	case err != nil:
 		r.fail("", "%v", err)
@@ -81,12 +81,12 @@ func lookDWS(ctx context.Context, h *host, r *report) {
 		"spec": map[string]any{"desiredState": "Proposal", "wlmID": h.cfg.Cluster, "jobID": int64(0), "userID": int64(0), "groupID": int64(0), "dwDirectives": []any{}},
 	}})
 	if kube.Is(err, kube.Transient) {
-		r.fail("look at DWS's webhook: kubectl get pods -A | grep dws", "%v", err)
+		r.fail("check DWS's webhook: kubectl get pods -A | grep dws", "%v", err)
 	}
 	for _, w := range list {
 		state, _, _ := unstructured.NestedString(w.Object, "status", "state")
 		if age := h.o.Now().Sub(w.GetCreationTimestamp().Time); state == "" && age > uptake {
-			r.fail("look at the DWS controller: kubectl get pods -A | grep dws", "nobody has taken up workflow %s/%s for %s: the DWS controller does not run", namespace, w.GetName(), age.Round(time.Second))
+			r.fail("check the DWS controller: kubectl get pods -A | grep dws", "workflow %s/%s has been waiting for DWS for %s: the DWS controller does not run", namespace, w.GetName(), age.Round(time.Second))
 			break
 		}
 	}
@@ -147,7 +147,7 @@ func lookAdmission(ctx context.Context, h *host, r *report) {
 				"node %s could publish any address in namespace %s: no admission policy confines its credential", h.o.NodeName, namespace)
 		}
 	}
-	r.good("node %s may publish %s and no foreign address, in %s", h.o.NodeName, address, strings.Join(policy.Literal(&h.cfg.Services), ", "))
+	r.good("node %s may publish %s and no other address, in %s", h.o.NodeName, address, strings.Join(policy.Literal(&h.cfg.Services), ", "))
 }
 
 var endpointSlices = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}
@@ -173,20 +173,20 @@ func lookKubelet(ctx context.Context, h *host, r *report) {
 	}
 	path := h.cfg.Nodes.Kubeconfig
 	if _, err := os.Stat(path); os.IsNotExist(err) && path == slurmconf.KubeletKubeconfig {
-		r.ok("not used: no %s, this host is no Kubernetes node", path)
+		r.ok("not used: there is no %s, so this host is not a Kubernetes node", path)
 		return
 	}
-	client := h.access(ctx, r, path, "look at the kubelet: it renews its credential by itself")
+	client := h.access(ctx, r, path, "check the kubelet, which renews its own credential")
 	if client == nil {
 		return
 	}
 	name, err := node.New(client, &h.cfg.Nodes, h.cfg.Cluster, quiet()).Name(ctx, h.o.NodeName)
 	if err != nil {
-		r.fail("look at nodes.node_name in slurmk8s.toml", "%v", err)
+		r.fail("check nodes.node_name in slurmk8s.toml", "%v", err)
 		return
 	}
 	if name == "" {
-		r.ok("not used: %s gives node %s no Kubernetes node", h.cfg.Nodes.NodeName, h.o.NodeName)
+		r.ok("not used: %s maps node %s to no Kubernetes node", h.cfg.Nodes.NodeName, h.o.NodeName)
 		return
 	}
 	// Tried without effect, not asked for: NodeRestriction, which confines a kubelet to
@@ -198,10 +198,10 @@ func lookKubelet(ctx context.Context, h *host, r *report) {
 	})
 	switch {
 	case kube.Is(err, kube.NotFound):
-		r.ok("Kubernetes has no node %s: there is nothing to take from it", name)
+		r.ok("not used: Kubernetes has no node %s", name)
 		return
 	case err != nil:
-		r.fail("set nodes.kubeconfig to the kubelet's of this node, or nodes.node_name to what Kubernetes calls it", "%v", err)
+		r.fail("set nodes.kubeconfig to that of this node's kubelet, or nodes.node_name to match its name in Kubernetes", "%v", err)
 	}
 	compare(ctx, r, client, []manifests.Rule{{Resource: "pods", Subresource: "eviction", Verb: "create"}}, "the kubelet of node "+name, "", always)
 }

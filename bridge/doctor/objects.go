@@ -23,38 +23,38 @@ func lookPlugstack(_ context.Context, h *host, r *report) {
 	if i < 0 {
 		switch {
 		case !h.services() && !h.takesNode():
-			r.ok("not used: no job has services or takes nodes here")
+			r.ok("not used: no job has services or reclaims nodes here")
 		case err != nil:
 			r.fail("add a line \"optional DIRECTORY/"+setup.PluginFile+"\" to it", "%v", err)
 		default:
-			r.fail("add a line \"optional DIRECTORY/"+setup.PluginFile+"\" to it", "%s does not name %s: --k8s-register and the others are unknown options here", path, setup.PluginFile)
+			r.fail("add a line \"optional DIRECTORY/"+setup.PluginFile+"\" to it", "%s does not name %s: --k8s-register and the other options are unknown here", path, setup.PluginFile)
 		}
 		return
 	}
 	h.plugin = &plugins[i]
 	p := h.plugin
 	if !filepath.IsAbs(p.Path) {
-		r.fail("write its absolute path", "%s:%d: %s is looked for in PluginDir", p.File, p.Line, p.Path)
+		r.fail("use its absolute path", "%s:%d: %s is relative, so Slurm looks for it in PluginDir", p.File, p.Line, p.Path)
 	}
 	if p.Required {
-		r.warn("write \"optional\": a failed registration fails its job all the same", "%s:%d: required: if the plugin is missing or of another release, no command of Slurm's works and every job drains its node", p.File, p.Line)
+		r.warn("use \"optional\": a failed registration fails its job anyway", "%s:%d: required: if the plugin is missing or built for another release, every Slurm command fails and every job drains its node", p.File, p.Line)
 	}
 	reclaims := slices.Contains(p.Args, "nodes=on")
 	if h.takesNode() && !reclaims && h.is([]Role{Node}) {
 		if _, err := h.slurmctldRuns(prologSlurmctld); err != nil { // on the controller only, perhaps
-			r.warn("add nodes=on to the line, unless PrologSlurmctld takes nodes", "%s:%d: nodes=on is missing, and %v", p.File, p.Line, err)
+			r.warn("add nodes=on to the line, unless PrologSlurmctld reclaims nodes", "%s:%d: nodes=on is missing, and %v", p.File, p.Line, err)
 		} else {
-			r.fail("add nodes=on to the line", "%s:%d: nodes=on is missing: [nodes] of slurmk8s.toml is without effect", p.File, p.Line)
+			r.fail("add nodes=on to the line", "%s:%d: nodes=on is missing: [nodes] of slurmk8s.toml has no effect", p.File, p.Line)
 		}
 	}
 	if h.controllerTakes() && reclaims {
-		r.warn("remove nodes=on from the line", "%s:%d: nodes=on, and PrologSlurmctld takes nodes too: one of them is enough", p.File, p.Line)
+		r.warn("remove nodes=on from the line", "%s:%d: nodes=on is set, but PrologSlurmctld reclaims nodes too: use only one of them", p.File, p.Line)
 	}
 	if reclaims && filepath.Base(p.Path) == setup.PluginFile {
-		r.fail("name "+setup.NodesPluginFile+" beside it instead", "%s:%d: nodes=on: %s has no prolog, and every job with its options fails", p.File, p.Line, setup.PluginFile)
+		r.fail("use "+setup.NodesPluginFile+" instead", "%s:%d: nodes=on: %s has no prolog, and every job with its options fails", p.File, p.Line, setup.PluginFile)
 	}
 	if config := argument(p, "config"); config != "" && config != h.o.ConfigPath {
-		r.fail("make both one file", "%s:%d: the plugin reads %s, checked here is %s", p.File, p.Line, config, h.o.ConfigPath)
+		r.fail("use the same file for both", "%s:%d: the plugin reads %s, but doctor checks %s", p.File, p.Line, config, h.o.ConfigPath)
 	}
 	h.trusted(r, p.File, "")
 	r.good("%s:%d: %s", p.File, p.Line, p.Path)
@@ -94,12 +94,12 @@ func lookPlugin(_ context.Context, h *host, r *report) {
 	defer o.Close()
 	number, err := o.number("plugin_version")
 	if err != nil {
-		r.fail("install it again", "%s is no plugin of Slurm's: it %v", path, err)
+		r.fail("install it again", "%s is not a Slurm plugin: it %v", path, err)
 		return
 	}
 	built := [2]int{int(number >> 16 & 0xff), int(number >> 8 & 0xff)}
 	if v := h.version; v.Major != 0 && built != [2]int{v.Major, v.Minor} {
-		r.fail("install the plugin for this release", "%s is built for Slurm %d.%02d, installed is %s: Slurm does not load it", path, built[0], built[1], v)
+		r.fail("install the plugin for this release", "%s is built for Slurm %d.%02d, but %s is installed, which does not load it", path, built[0], built[1], v)
 	}
 	r.good("%s, for Slurm %d.%02d", path, built[0], built[1])
 }
@@ -163,7 +163,7 @@ func (h *host) library(r *report, path string) {
 	case err != nil:
 		r.fail("install program, plugin and library of one version", "%s %v", path, err)
 	case abi != version.ABI:
-		r.fail("install program, plugin and library of one version", "%s has ABI %d, this program is of ABI %d", path, abi, version.ABI)
+		r.fail("install program, plugin and library of one version", "%s has ABI %d, this program has ABI %d", path, abi, version.ABI)
 	default:
 		r.ok("%s, ABI %d", path, abi)
 	}
@@ -200,7 +200,7 @@ func lookLua(_ context.Context, h *host, r *report) {
 	}
 	// Slurm opens "liblua.so" first, whatever its version, and for all to see.
 	if stray := find(h.o.Paths.LibraryDirs, "liblua.so"); stray != "" && lua != "" && luaVersion(stray) != "" && luaVersion(stray) != luaVersionOf(lua) {
-		r.warn("remove the development package that it belongs to", "%s is Lua %s, but %s is built with %s: slurmctld loads both", stray, luaVersion(stray), plugin, lua)
+		r.warn("remove the development package that owns it", "%s is Lua %s, but %s is built with %s: slurmctld loads both", stray, luaVersion(stray), plugin, lua)
 	}
 	s, err := readScript(h.script())
 	if err != nil {
@@ -220,9 +220,9 @@ func lookLua(_ context.Context, h *host, r *report) {
 		r.fail("install it again", "%s is not slurmk8s's Lua module", module)
 	}
 	if lua == "" {
-		lua = "the liblua that it finds"
+		lua = "the liblua that is installed"
 	}
-	r.good("%s runs %s; %s serves Lua 5.1 to 5.4", plugin, lua, module)
+	r.good("%s uses %s; %s supports Lua 5.1 to 5.4", plugin, lua, module)
 }
 
 // find is the first file of that name in directories, which may be patterns.

@@ -21,11 +21,11 @@ func lookReconcile(_ context.Context, h *host, r *report) {
 	}
 	if onController {
 		r.fail("systemctl enable --now slurmk8s-reconcile.timer, or a line in /etc/cron.d: * * * * * "+h.slurm.SlurmUser+" slurmk8s reconcile",
-			"nothing runs slurmk8s reconcile for all nodes: what a lost hook leaves behind stays in Kubernetes")
+			"nothing runs slurmk8s reconcile for all nodes: objects of jobs whose hooks did not run stay in Kubernetes")
 		return
 	}
 	if !h.services() && !h.takesNode() {
-		r.ok("not needed: no job has services or takes nodes here")
+		r.ok("not needed: no job has services or reclaims nodes here")
 		return
 	}
 	h.healthCheck(r)
@@ -35,23 +35,23 @@ func lookReconcile(_ context.Context, h *host, r *report) {
 func (h *host) healthCheck(r *report) {
 	program := h.values["healthcheckprogram"]
 	if program == "" {
-		r.warn("enable slurmk8s-node-reconcile.timer, or set HealthCheckProgram and HealthCheckInterval in slurm.conf (slurmd runs it at boot, too)",
-			"slurm.conf has no HealthCheckProgram that runs slurmk8s reconcile: a node that died in a job is given back by the controller only")
+		r.warn("enable slurmk8s-node-reconcile.timer, or set HealthCheckProgram and HealthCheckInterval in slurm.conf (slurmd also runs it at boot)",
+			"slurm.conf has no HealthCheckProgram that runs slurmk8s reconcile: if a node crashes during a job, only the controller gives it back")
 		return
 	}
 	runs, err := programs(program)
 	switch {
 	case errors.Is(err, errUnknown):
-		r.warn("make sure that it runs slurmk8s reconcile, or enable slurmk8s-node-reconcile.timer", "HealthCheckProgram=%s %v: what it runs is not known", program, err)
+		r.warn("make sure that it runs slurmk8s reconcile, or enable slurmk8s-node-reconcile.timer", "HealthCheckProgram=%s %v: doctor cannot tell what it runs", program, err)
 	case err != nil:
-		r.fail("name a script that runs slurmk8s reconcile", "HealthCheckProgram=%s: %v", program, err)
+		r.fail("set it to a script that runs slurmk8s reconcile", "HealthCheckProgram=%s: %v", program, err)
 	case len(runs) == 1 && len(runs[0]) == 0:
-		r.fail("name a script of two lines: \"#!/bin/sh\" and \"exec slurmk8s reconcile\", with slurmk8s's absolute path",
-			"HealthCheckProgram=%s runs slurmk8s without arguments (slurmd gives none), which only prints its help", program)
+		r.fail("set it to a script with two lines: \"#!/bin/sh\" and \"exec slurmk8s reconcile\", with slurmk8s's absolute path",
+			"HealthCheckProgram=%s runs slurmk8s without arguments (slurmd passes none), which only prints help", program)
 	case !slices.ContainsFunc(runs, func(i invocation) bool { return i.reconciles(true) }):
 		r.warn("add \"slurmk8s reconcile\" to "+program, "HealthCheckProgram=%s does not run slurmk8s reconcile", program)
 	case h.values["healthcheckinterval"] == "" || h.values["healthcheckinterval"] == "0":
-		r.warn("set HealthCheckInterval=60 or so in slurm.conf", "HealthCheckInterval is 0: HealthCheckProgram runs when slurmd starts, and never again")
+		r.warn("set HealthCheckInterval=60 or so in slurm.conf", "HealthCheckInterval is 0: HealthCheckProgram runs only when slurmd starts")
 	}
 	r.good("HealthCheckProgram=%s", program)
 }

@@ -47,7 +47,7 @@ func lookScript(_ context.Context, h *host, r *report) {
 		return
 	}
 	path := h.script()
-	again := "install slurmk8s's burst_buffer.lua there: Slurm looks beside slurm.conf and nowhere else"
+	again := "install slurmk8s's burst_buffer.lua there: Slurm looks for it only in the directory of slurm.conf"
 	if !h.trusted(r, path, again) {
 		return
 	}
@@ -57,10 +57,10 @@ func lookScript(_ context.Context, h *host, r *report) {
 		return
 	}
 	if s.version != version.Version {
-		r.fail("install the one of this version", "%s is of version %s, this program of %s", path, orUnknown(s.version), version.Version)
+		r.fail("install the file of this version", "%s is of version %s, this program is %s", path, orUnknown(s.version), version.Version)
 	}
 	for _, want := range []struct{ key, value, name string }{
-		{"config", h.o.ConfigPath, "the slurmk8s.toml that is checked here"},
+		{"config", h.o.ConfigPath, "the slurmk8s.toml that doctor checks"},
 		{"state_dir", h.cfg.StateDir, "state_dir of slurmk8s.toml"},
 	} {
 		if s.settings[want.key] != want.value {

@@ -17,7 +17,7 @@ func lookConfig(_ context.Context, h *host, r *report) {
 		r.fail("fix it; the shipped slurmk8s.toml describes every key", "%v", h.cfgErr)
 	}
 	if h.valuesErr != nil {
-		r.fail("set slurm_conf in slurmk8s.toml to where Slurm has it", "%v", h.valuesErr)
+		r.fail("set slurm_conf in slurmk8s.toml to the path that Slurm uses", "%v", h.valuesErr)
 	}
 	r.good("%s, cluster %s", h.o.ConfigPath, h.cfg.Cluster)
 }
@@ -35,8 +35,8 @@ func lookSlurmVersion(ctx context.Context, h *host, r *report) {
 	case !v.AtLeast(22, 5, 0):
 		r.fail("slurmk8s needs Slurm 22.05 or later", "Slurm %s", v)
 	case !v.AtLeast(23, 2, 7) && h.workflows() && h.is([]Role{Controller}):
-		r.warn("restart slurmctld when jobs stay PENDING (BurstBufferResources) with none in stage-in; fixed in Slurm 23.02.7",
-			"Slurm %s stages no job in any more after 128 stage-ins were cancelled", v)
+		r.warn("restart slurmctld when jobs stay PENDING (BurstBufferResources) and none is in stage-in; fixed in Slurm 23.02.7",
+			"Slurm %s starts no more stage-ins after 128 stage-ins were cancelled", v)
 	}
 	r.good("Slurm %s", v)
 }
@@ -54,14 +54,14 @@ func lookBurstBufferConf(_ context.Context, h *host, r *report) {
 	}
 	bb, err := slurmconf.ReadBurstBufferConf(h.cfg.SlurmConf)
 	if err != nil {
-		r.fail("write \"Directive=DW\" and \"Flags=TeardownFailure\" into it, or run slurmk8s setup --write-slurm-conf", "%v", err)
+		r.fail("add \"Directive=DW\" and \"Flags=TeardownFailure\" to it, or run slurmk8s setup --write-slurm-conf", "%v", err)
 		return
 	}
 	if !bb.HasFlag("TeardownFailure") {
-		r.fail("add Flags=TeardownFailure to "+bb.Path+" and restart slurmctld", "Flags has no TeardownFailure: a job whose stage fails is held together with its storage")
+		r.fail("add Flags=TeardownFailure to "+bb.Path+" and restart slurmctld", "Flags has no TeardownFailure: a job whose stage-in or stage-out fails is held and keeps its storage")
 	}
 	if bb.Directive != h.cfg.Workflows.Directive {
-		r.fail("make both equal, or leave workflows.directive of slurmk8s.toml away", "Directive is %s to Slurm (%s) and %s to slurmk8s (workflows.directive)",
+		r.fail("make both equal, or remove workflows.directive from slurmk8s.toml", "Directive is %s for Slurm (%s) but %s for slurmk8s (workflows.directive)",
 			bb.Directive, bb.Path, h.cfg.Workflows.Directive)
 	}
 	r.good("%s: Directive=%s, Flags=%s", bb.Path, bb.Directive, strings.Join(bb.Flags, ","))
@@ -97,7 +97,7 @@ func lookBurstBufferTimeouts(_ context.Context, h *host, r *report) {
 	}
 	const least = 30 * time.Second
 	if bb.OtherTimeout < least {
-		r.warn("raise OtherTimeout in burst_buffer.conf; Slurm's default is 300", "OtherTimeout is %s: a Teardown that takes longer is killed and left to reconcile", bb.OtherTimeout)
+		r.warn("raise OtherTimeout in burst_buffer.conf; Slurm's default is 300", "OtherTimeout is %s: Slurm kills a Teardown that takes longer, and reconcile has to finish it", bb.OtherTimeout)
 	}
 	r.good("OtherTimeout %s, StageInTimeout %s, StageOutTimeout %s", bb.OtherTimeout, bb.StageInTimeout, bb.StageOutTimeout)
 }
@@ -113,13 +113,13 @@ func (h *host) prologFlags() map[string]bool {
 
 func lookPrologFlags(_ context.Context, h *host, r *report) {
 	if !h.takesNode() {
-		r.ok("not needed: no job takes this node from Kubernetes in a prolog")
+		r.ok("not needed: no job reclaims this node in a prolog")
 		return
 	}
 	flags := h.prologFlags()
 	if !flags["alloc"] && !flags["contain"] && !flags["x11"] && !flags["runinjob"] {
 		r.fail("add PrologFlags=Alloc to "+h.cfg.SlurmConf+" and run scontrol reconfigure",
-			"PrologFlags has no Alloc: a node is taken from Kubernetes only when its first step starts, one after the other")
+			"PrologFlags has no Alloc: nodes are reclaimed only when their first step starts, one after another")
 	}
 	if !flags["deferbatch"] {
 		r.warn("add DeferBatch to PrologFlags in "+h.cfg.SlurmConf+" if batch scripts use other nodes at once",
@@ -156,14 +156,14 @@ func lookPrologTimeouts(_ context.Context, h *host, r *report) {
 		const lower = "raise prolog_timeout_ms in plugstack.conf, or lower %s in [nodes]"
 		if usual > ours {
 			r.fail(fmt.Sprintf(lower, "evict_timeout and evict_grace"),
-				"freeing a node may take %s (api_timeout, evict_timeout, evict_grace, units_timeout), but our prolog gives up after %s (prolog_timeout_ms)", usual, ours)
+				"freeing a node may take %s (api_timeout, evict_timeout, evict_grace, units_timeout), but the plugin's prolog gives up after %s (prolog_timeout_ms)", usual, ours)
 		} else if most > ours {
 			r.warn(fmt.Sprintf(lower, "max_evict_timeout and max_evict_grace"),
-				"a job may ask for %s to free a node (max_evict_timeout, max_evict_grace), but our prolog gives up after %s (prolog_timeout_ms)", most, ours)
+				"a job may ask for %s to free a node (max_evict_timeout, max_evict_grace), but the plugin's prolog gives up after %s (prolog_timeout_ms)", most, ours)
 		}
 		if there && ours >= limit {
 			r.fail("raise "+prologKey+" in slurm.conf, or lower prolog_timeout_ms in plugstack.conf",
-				"our prolog may take %s (prolog_timeout_ms), but Slurm kills it after %s (%s) and drains the node", ours, limit, prologKey)
+				"the plugin's prolog may take %s (prolog_timeout_ms), but Slurm kills it after %s (%s) and drains the node", ours, limit, prologKey)
 		}
 	}
 	start, set := h.seconds("BatchStartTimeout")
@@ -175,14 +175,14 @@ func lookPrologTimeouts(_ context.Context, h *host, r *report) {
 		inner, name = limit, prologKey+" is"
 	}
 	if inner >= start {
-		r.fail("raise BatchStartTimeout in slurm.conf above it", "%s %s, but Slurm takes a batch job that has not started after %s (BatchStartTimeout) for lost", name, inner, start)
+		r.fail("raise BatchStartTimeout in slurm.conf above this", "%s %s, but Slurm considers a batch job lost if it has not started after %s (BatchStartTimeout)", name, inner, start)
 	}
 	r.good("freeing a node %s, at most %s; %s; BatchStartTimeout %s", usual, most, timeoutText(prologKey, limit, there), start)
 }
 
 func timeoutText(key string, limit time.Duration, there bool) string {
 	if !there {
-		return key + " is not set: Slurm waits without end"
+		return key + " is not set: Slurm waits without limit"
 	}
 	return key + " " + limit.String()
 }

@@ -13,7 +13,7 @@ import (
 type slurmctldProgram struct{ key, command, does string }
 
 var (
-	prologSlurmctld = slurmctldProgram{"PrologSlurmctld", "prolog-slurmctld", "takes nodes"}
+	prologSlurmctld = slurmctldProgram{"PrologSlurmctld", "prolog-slurmctld", "reclaims nodes"}
 	epilogSlurmctld = slurmctldProgram{"EpilogSlurmctld", "epilog-slurmctld", "gives nodes back"}
 )
 
@@ -45,7 +45,7 @@ func (h *host) takesNode() bool { return h.cfg.Nodes.Reclaims() && !h.controller
 // lookSlurmctld wants both programs or neither.
 func lookSlurmctld(_ context.Context, h *host, r *report) {
 	if !h.cfg.Nodes.Reclaims() {
-		r.ok("not used: jobs take no nodes from Kubernetes (nodes.reclaim)")
+		r.ok("not used: jobs do not reclaim nodes (nodes.reclaim)")
 		return
 	}
 	var found, missing []slurmctldProgram
@@ -55,7 +55,7 @@ func lookSlurmctld(_ context.Context, h *host, r *report) {
 		case runs:
 			found = append(found, p)
 		case errors.Is(err, errUnknown):
-			r.warn("make sure that it runs slurmk8s "+p.command+", if it is to take or give back nodes", "%v: what it runs is not known", err)
+			r.warn("make sure that it runs slurmk8s "+p.command+", if it should reclaim or give back nodes", "%v: doctor cannot tell what it runs", err)
 		case err != nil:
 			r.fail("make it a program that slurmctld can run, and restart slurmctld", "%v", err)
 		default:
@@ -63,11 +63,11 @@ func lookSlurmctld(_ context.Context, h *host, r *report) {
 		}
 	}
 	if len(found) == 0 {
-		r.good("not used: the SPANK plugin takes nodes")
+		r.good("not used: the SPANK plugin reclaims nodes")
 	}
 	if len(found) > 0 && len(missing) > 0 {
 		r.fail("set "+missing[0].key+" to slurmk8s too, and restart slurmctld",
 			"%s runs slurmk8s, %s does not: nothing %s", found[0].key, missing[0].key, missing[0].does)
 	}
-	r.good("slurmctld takes nodes and gives them back")
+	r.good("slurmctld reclaims nodes and gives them back")
 }

@@ -41,7 +41,7 @@ func addresses(ctx context.Context, cfg *slurmconf.Config, given map[string]stri
 		}
 		known[n.Name] = true
 		if n.Name == anyNode {
-			return nil, fmt.Errorf("a node called %q cannot have services: the key stands for all nodes in ConfigMap slurm/slurmk8s-nodes", n.Name)
+			return nil, fmt.Errorf("node %q cannot have services: this key of ConfigMap slurm/slurmk8s-nodes stands for all nodes", n.Name)
 		}
 		found = append(found, nodeAddresses{Name: n.Name, From: n.Addr})
 	}
@@ -56,7 +56,7 @@ func addresses(ctx context.Context, cfg *slurmconf.Config, given map[string]stri
 	for i := range found {
 		n := &found[i]
 		if list, ok := given[n.Name]; ok {
-			n.Addresses, n.From = list, "as given"
+			n.Addresses, n.From = list, "from --node-addresses"
 			continue
 		}
 		places <- struct{}{}
@@ -88,7 +88,7 @@ func (n *nodeAddresses) resolve(ctx context.Context) {
 	}
 	slices.Sort(usable)
 	if n.Addresses = strings.Join(slices.Compact(usable), ","); n.Addresses == "" {
-		n.Problem = fmt.Sprintf("%s is only %s here, which no pod reaches: set NodeAddr in slurm.conf, or give --node-addresses",
+		n.Problem = fmt.Sprintf("%s resolves only to %s here, which no pod can reach: set NodeAddr in slurm.conf, or give --node-addresses",
 			host, strings.Join(refused, ", "))
 	}
 }

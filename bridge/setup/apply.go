@@ -41,7 +41,7 @@ func (a applier) object(ctx context.Context, u *unstructured.Unstructured) (Chan
 	case kube.Is(err, kube.NotFound):
 		before = nil
 	case kube.Is(err, kube.Unserved):
-		return "", fmt.Errorf("%s: this Kubernetes does not know the kind (services need 1.31 or later): %w", name(u), err)
+		return "", fmt.Errorf("%s: this Kubernetes does not have this kind (services need 1.31 or later): %w", name(u), err)
 	case err != nil:
 		return "", err
 	}
@@ -58,7 +58,7 @@ func (a applier) object(ctx context.Context, u *unstructured.Unstructured) (Chan
 	})
 	switch {
 	case apierrors.IsConflict(err):
-		return "", fmt.Errorf("%w: somebody changed it; keep that by giving up setup for it, or run setup with --overwrite", err)
+		return "", fmt.Errorf("%w: somebody changed it: apply it by hand to keep the change, or run setup with --overwrite to replace it", err)
 	case err != nil:
 		return "", err
 	case before == nil:

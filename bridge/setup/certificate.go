@@ -64,7 +64,7 @@ func (o *Options) sign(ctx context.Context, node string, request []byte) ([]byte
 	api := client.Dynamic.Resource(signingRequests)
 	what := "certificate for node " + node + ": "
 	var csr *unstructured.Unstructured
-	err := client.Do(ctx, what+"make the signing request", func(ctx context.Context) (err error) {
+	err := client.Do(ctx, what+"create the signing request", func(ctx context.Context) (err error) {
 		csr, err = api.Create(ctx, &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
 			"metadata": map[string]any{"generateName": "slurmk8s-node-"},
@@ -140,6 +140,6 @@ func nobody(ctx context.Context, what string, limit time.Duration) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%snobody signed it within %s: this cluster does not sign for %s (EKS does not); "+
-		"use --node-credential=token where Slurm's nodes are Kubernetes's nodes too", what, limit, signerName)
+	return fmt.Errorf("%sit was not signed within %s: this cluster does not sign for %s (EKS does not); "+
+		"use --node-credential=token if Slurm's nodes are also Kubernetes nodes", what, limit, signerName)
 }

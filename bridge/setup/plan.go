@@ -44,7 +44,7 @@ func (p *Plan) Objects() ([]*unstructured.Unstructured, error) {
 			return nil, fmt.Errorf("open namespace %q: %w", namespace, err)
 		}
 		if strings.HasPrefix(namespace, "kube-") || namespace == manifests.Namespace {
-			return nil, fmt.Errorf("open namespace %s: a node could answer for every Service there; give jobs a namespace of their own", namespace)
+			return nil, fmt.Errorf("open namespace %s: a node could answer for every Service there; use a namespace that is made for jobs", namespace)
 		}
 	}
 	objects, err := manifests.ForController()

@@ -130,11 +130,11 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 		TakeNodes: o.TakeNodes,
 	}
 	if !plan.Nodes {
-		p.note("services are left out: no namespace is named by --open or by [[services.allow]] of slurmk8s.toml, and no --output for the credentials of nodes")
+		p.note("services are not set up: neither --open nor [[services.allow]] of slurmk8s.toml names a namespace, and there is no --output for the credentials of nodes")
 		return plan, nil
 	}
 	if plan.Patterns {
-		p.note("[[services.allow]] names namespaces by a pattern: open each of them with --open")
+		p.note("[[services.allow]] has a pattern as namespace: open each matching namespace with --open")
 	}
 	if o.Config.Services.Impersonate != "" {
 		p.later("- services.impersonate is set: write your users into packaging/manifests/impersonation.yaml and apply it")
@@ -146,14 +146,14 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 	plan.Addresses = map[string]string{}
 	for _, n := range found {
 		if n.Problem != "" {
-			p.note("node %s: left out of ConfigMap slurm/slurmk8s-nodes: %s", n.Name, n.Problem)
+			p.note("node %s: not added to ConfigMap slurm/slurmk8s-nodes: %s", n.Name, n.Problem)
 			continue
 		}
 		plan.Addresses[n.Name] = n.Addresses
 		p.note("node %s may publish %s (%s)", n.Name, n.Addresses, n.From)
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%s lists no nodes: name them and their addresses with --node-addresses", o.Config.SlurmConf)
+		return nil, fmt.Errorf("%s has no nodes: give them and their addresses with --node-addresses", o.Config.SlurmConf)
 	}
 	return plan, nil
 }

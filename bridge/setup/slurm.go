@@ -76,7 +76,7 @@ func (o *Options) slurmLines() ([]slurmLine, error) {
 	}
 	burst := slurmLine{file: path, text: "BurstBufferType=burst_buffer/lua", there: conf.BurstBufferType == "burst_buffer/lua"}
 	if conf.BurstBufferType != "" && !burst.there {
-		burst.clash = fmt.Sprintf("BurstBufferType is %s; Slurm has one only: change it to burst_buffer/lua for #DW lines", conf.BurstBufferType)
+		burst.clash = fmt.Sprintf("BurstBufferType is %s, and Slurm supports only one: change it to burst_buffer/lua for #DW lines", conf.BurstBufferType)
 	}
 	lines := append([]slurmLine{burst}, o.burstBufferLines()...)
 	if !o.nodes() && !o.Config.Nodes.Reclaims() {
@@ -122,7 +122,7 @@ func (o *Options) burstBufferLines() []slurmLine {
 	bb := slurmconf.BurstBuffer{Flags: strings.Split(values["flags"], ",")}
 	flags := slurmLine{file: file, text: "Flags=TeardownFailure", there: bb.HasFlag("TeardownFailure")}
 	if values["flags"] != "" && !flags.there {
-		flags.clash = fmt.Sprintf("add TeardownFailure to Flags=%s: without it a job whose stage fails is held with its storage", values["flags"])
+		flags.clash = fmt.Sprintf("add TeardownFailure to Flags=%s: without it a job whose stage-in or stage-out fails is held and keeps its storage", values["flags"])
 	}
 	return []slurmLine{directive, flags}
 }

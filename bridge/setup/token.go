@@ -34,7 +34,7 @@ func newToken(ctx context.Context, client *kube.Client, account, node string, li
 		"metadata": map[string]any{"name": account}, "spec": spec,
 	}}
 	var answer *unstructured.Unstructured
-	err := client.Do(ctx, "ask for a token of serviceaccount "+manifests.Namespace+"/"+account, func(ctx context.Context) (err error) {
+	err := client.Do(ctx, "request a token of serviceaccount "+manifests.Namespace+"/"+account, func(ctx context.Context) (err error) {
 		answer, err = client.Dynamic.Resource(accounts).Namespace(manifests.Namespace).Create(ctx, request, metav1.CreateOptions{}, "token")
 		return err
 	})
@@ -43,7 +43,7 @@ func newToken(ctx context.Context, client *kube.Client, account, node string, li
 	}
 	token, _, err := unstructured.NestedString(answer.Object, "status", "token")
 	if err == nil && token == "" {
-		err = errors.New("the API server's answer holds no token")
+		err = errors.New("the API server's answer has no token")
 	}
 	return token, err
 }
@@ -75,7 +75,7 @@ func RenewOwn(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, n
 	}
 	token, err := newToken(ctx, client, manifests.Controller, "", c.NotAfter.Sub(c.NotBefore))
 	if err != nil {
-		return c.NotAfter, false, fmt.Errorf("renew the controller's token, which ends %s: %w; \"slurmk8s setup --renew --kubeconfig FILE\" does it with an administrator's credential",
+		return c.NotAfter, false, fmt.Errorf("renew the controller's token, which expires %s: %w; \"slurmk8s setup --renew --kubeconfig FILE\" does it with an administrator's credential",
 			c.NotAfter.Format(time.RFC3339), err)
 	}
 	of, err := ownerOf(c.TokenFile)

@@ -148,11 +148,11 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 		}, "controller credential", doctor.Failed, "signed by unknown authority", "its address and authority"},
 		{"an API server that is not there", func(p *site) {
 			p.replace("slurmk8s.kubeconfig", p.server.URL, "https://127.0.0.1:1")
-		}, "controller credential", doctor.Failed, "connection refused", "look whether the API server runs"},
+		}, "controller credential", doctor.Failed, "connection refused", "check that the API server runs"},
 		{"a token that is not accepted", func(p *site) {
 			p.write("state/controller.token", p.agedToken(p.read("state/controller.token"))+"x", 0o600)
 		}, "controller credential", doctor.Failed, "HTTP 401", ""},
-		{"a token near its end", func(p *site) { p.in(70 * day) }, "controller credential", doctor.Warning, "days only, until", "--renew"},
+		{"a token near its end", func(p *site) { p.in(70 * day) }, "controller credential", doctor.Warning, "is valid for only", "--renew"},
 		{"a token that is over", func(p *site) { p.in(100 * day) }, "controller credential", doctor.Failed, "slurmk8s.kubeconfig ended", "--renew"},
 		{"a certificate near its end", func(p *site) { p.in(70 * day) }, "node credential", doctor.Warning, "(slurmk8s:node:c1)", "--output DIR"},
 		{"a clock that is off", func(p *site) { p.in(40 * time.Second) }, "controller credential", doctor.Warning, "clock:", "synchronize"},
@@ -163,11 +163,11 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 		{"the right to renew its token", func(p *site) { p.delete(roleBindings, "slurm", "slurmk8s-controller-token") }, "controller credential", doctor.Warning, "may not create serviceaccounts/token slurmk8s-controller", ""},
 		{"the right of reconcile", func(p *site) { p.delete(roleBindings, p.namespace, "slurmk8s-reconcile") }, "controller credential", doctor.Failed, "may not list services, delete services", "slurmk8s-reconcile"},
 		{"the rights of nodes", func(p *site) { p.delete(roleBindings, p.namespace, "slurmk8s-node") }, "node credential", doctor.Failed, "create leases", "slurmk8s-node"},
-		{"a site without the old Endpoints", func(p *site) { p.withoutRule("endpoints") }, "node credential", doctor.Warning, "may not get endpoints", "unless that is intended"},
-		{"a node that may not tell", func(p *site) { p.withoutRule("events") }, "node credential", doctor.Warning, "may not create events", "unless that is intended"},
+		{"a site without the old Endpoints", func(p *site) { p.withoutRule("endpoints") }, "node credential", doctor.Warning, "may not get endpoints", "unless this is intended"},
+		{"a node that may not tell", func(p *site) { p.withoutRule("events") }, "node credential", doctor.Warning, "may not create events", "unless this is intended"},
 		{"a controller that may not tell", func(p *site) {
 			p.change(someRoles, "slurm", "slurmk8s-controller", `{"rules":[{"apiGroups":["dataworkflowservices.github.io"],"resources":["workflows"],"verbs":["get","list","watch","create","patch","delete"]},{"apiGroups":["dataworkflowservices.github.io"],"resources":["computes"],"verbs":["patch"]}]}`)
-		}, "controller credential", doctor.Warning, "rights in namespace slurm: may not create events", "unless that is intended"},
+		}, "controller credential", doctor.Warning, "rights in namespace slurm: may not create events", "unless this is intended"},
 		{"an address that is not in the list", func(p *site) {
 			p.change(configMaps, "slurm", "slurmk8s-nodes", `{"data":{"c1":"10.1.0.77"}}`)
 		}, "admission policy", doctor.Failed, "node c1 may not publish its own address 10.1.0.1", "slurmk8s-nodes"},
@@ -227,7 +227,7 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 			return err == nil
 		})
 		p.in(2 * time.Minute)
-		p.find("DWS", doctor.Failed, "nobody has taken up workflow slurm/bb7", "DWS controller")
+		p.find("DWS", doctor.Failed, "workflow slurm/bb7 has been waiting for DWS", "DWS controller")
 	})
 
 	t.Run("DWS is not installed", func(t *testing.T) {

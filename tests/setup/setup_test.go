@@ -28,7 +28,7 @@ func TestSetupMakesAllThatIsNeeded(t *testing.T) {
 	defer w.unbind("slurmk8s-reconcile") // other tests' rights end at their namespaces
 	for _, line := range []string{
 		"node c1 may publish 10.1.0.1", "configmap slurm/slurmk8s-nodes", "created   rolebinding flag-ns/slurmk8s-node",
-		"created   namespace rule-ns", "by a pattern", "created   clusterrolebinding slurmk8s-reconcile",
+		"created   namespace rule-ns", "has a pattern as namespace", "created   clusterrolebinding slurmk8s-reconcile",
 		"BurstBufferType=burst_buffer/lua", "Directive=DW", "Flags=TeardownFailure", "optional ",
 	} {
 		assert.Contains(t, out, line)
@@ -159,7 +159,7 @@ func TestAddressesThatNoPodReachesAreLeftOut(t *testing.T) {
 	w.write("slurm.conf", "ClusterName=alps\nNodeName=c1 NodeAddr=127.0.0.1\nNodeName=c2 NodeAddr=10.1.0.2\nNodeName=c3 NodeAddr=no-such-host.invalid\n", 0o644)
 	w.write("addresses", "c2 10.7.0.2,fd00::2 # InfiniBand\n", 0o644)
 	out := w.setup("--open", "addr-ns", "--node-addresses", w.path("addresses"))
-	assert.Contains(t, out, "node c1: left out of ConfigMap slurm/slurmk8s-nodes: 127.0.0.1 is only 127.0.0.1 here")
+	assert.Contains(t, out, "node c1: not added to ConfigMap slurm/slurmk8s-nodes: 127.0.0.1 resolves only to 127.0.0.1 here")
 	assert.Contains(t, out, "node c3: left out")
 	assert.Equal(t, map[string]string{"c2": "10.7.0.2,fd00::2"}, w.nodes())
 }
@@ -255,7 +255,7 @@ func TestAClusterThatSignsNothingIsNamedOnce(t *testing.T) {
 	err = setup.Run(t.Context(), setup.Options{
 		Config: cfg, Admin: admin, Lifetime: time.Hour, Output: w.path("out"), SigningLimit: time.Second, Out: t.Output(),
 	})
-	assert.ErrorContains(t, err, "nobody signed it within 1s")
+	assert.ErrorContains(t, err, "it was not signed within 1s")
 	assert.ErrorContains(t, err, "--node-credential=token")
 	assert.NotContains(t, err.Error(), "\n")
 	assert.Less(t, time.Since(began), 90*time.Second, "a second for each of 100 nodes")
