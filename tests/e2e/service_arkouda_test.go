@@ -92,11 +92,11 @@ func TestTheExampleOfArkouda(t *testing.T) {
 	})
 	j.serves("arkouda", client)
 	j.serves("arkouda", metrics)
-	var wanted []any
+	var wanted map[string]any
 	text := strings.NewReplacer("ADDRESS", j.address(), "JOB", j.number(), "NODE", j.node()).Replace(arkoudaObjects)
 	// Endpoints are written after the EndpointSlices that serves() has seen.
 	require.NoError(t, yaml.Unmarshal([]byte(text), &wanted))
-	eventually.Equal(t, wanted, func() (found []any) {
+	eventually.Equal(t, wanted, func() (found map[string]any) {
 		text, err := yaml.Marshal(objectsIn(t, "arkouda", "arkouda-on-slurm"))
 		require.NoError(t, err)
 		require.NoError(t, yaml.Unmarshal(text, &found))
