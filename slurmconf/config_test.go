@@ -71,8 +71,6 @@ timeouts.teardown = "576h"
 kubeconfig = "/a/node"
 address = "subnet:10.0.0.0/8"
 run_dir = "/a/run"
-register_timeout = "1s"
-deregister_timeout = "2s"
 ready_timeout = "3s"
 ready_interval = "7s"
 renew_interval = "6s"
@@ -139,7 +137,7 @@ min_age = "17s"
 		},
 		Services: Services{
 			Kubeconfig: "/a/node", Address: "subnet:10.0.0.0/8", RunDir: "/a/run",
-			RegisterTimeout: s(1), DeregisterTimeout: s(2), ReadyTimeout: s(3), ReadyInterval: s(7), RenewInterval: s(6), ForbiddenPorts: []string{},
+			ReadyTimeout: s(3), ReadyInterval: s(7), RenewInterval: s(6), ForbiddenPorts: []string{},
 			Impersonate: "slurm:{user}", ImpersonateGroups: []string{"slurm"},
 			Allow: []ServiceRule{
 				{Users: []string{"*"}, Namespaces: []string{"user-{user}"}, Names: []string{"*"},

@@ -20,11 +20,6 @@ type Services struct {
 	// RunDir is the absolute path of a directory on each node for the marks of
 	// jobs that have services. Default: /run/slurmk8s.
 	RunDir string `toml:"run_dir"`
-	// RegisterTimeout bounds the registration before a step's first task, 1s to
-	// 5m. Default: 10s.
-	RegisterTimeout Duration `toml:"register_timeout"`
-	// DeregisterTimeout bounds the removal at a step's end, 1s to 1m. Default: 5s.
-	DeregisterTimeout Duration `toml:"deregister_timeout"`
 	// ReadyTimeout is how long a service may take until its port answers before
 	// that is logged, 1s to 24h. Default: 60s.
 	ReadyTimeout Duration `toml:"ready_timeout"`
@@ -86,15 +81,13 @@ const (
 
 func defaultServices() Services {
 	return Services{
-		Kubeconfig:        sysconfdir + "/slurmk8s-node.kubeconfig",
-		Address:           AddressNode,
-		RunDir:            "/run/slurmk8s",
-		RegisterTimeout:   Duration(10 * time.Second),
-		DeregisterTimeout: Duration(5 * time.Second),
-		ReadyTimeout:      Duration(60 * time.Second),
-		ReadyInterval:     Duration(10 * time.Second),
-		RenewInterval:     Duration(30 * time.Second),
-		ForbiddenPorts:    []string{"10250", "10255", "6443", "2379", "2380", "6817-6819"},
+		Kubeconfig:     sysconfdir + "/slurmk8s-node.kubeconfig",
+		Address:        AddressNode,
+		RunDir:         "/run/slurmk8s",
+		ReadyTimeout:   Duration(60 * time.Second),
+		ReadyInterval:  Duration(10 * time.Second),
+		RenewInterval:  Duration(30 * time.Second),
+		ForbiddenPorts: []string{"10250", "10255", "6443", "2379", "2380", "6817-6819"},
 	}
 }
 

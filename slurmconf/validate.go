@@ -118,8 +118,6 @@ func (d *document) checkDurations(c *Config) error {
 		{"workflows.timeouts.post_run", t.PostRun, 0, maxSlurmTimeout},
 		{"workflows.timeouts.data_out", t.DataOut, 0, maxSlurmTimeout},
 		{"workflows.timeouts.teardown", t.Teardown, 0, maxSlurmTimeout},
-		{"services.register_timeout", s.RegisterTimeout, time.Second, 5 * time.Minute},
-		{"services.deregister_timeout", s.DeregisterTimeout, time.Second, time.Minute},
 		{"services.ready_timeout", s.ReadyTimeout, time.Second, 24 * time.Hour},
 		{"services.ready_interval", s.ReadyInterval, 0, time.Hour},
 		{"services.renew_interval", s.RenewInterval, 5 * time.Second, 10 * time.Minute},

@@ -34,7 +34,7 @@ var table = map[string]entry{
 	"k8s_check":              {openPrompt, check, callersLimit},
 	"k8s_submit":             {openJobSubmit, jobSubmit, callersLimit},
 	"k8s_job_prolog":         {openNode, jobProlog, prologLimit},
-	"k8s_job_epilog":         {openNode, jobEpilog, epilogLimit},
+	"k8s_job_epilog":         {openNode, jobEpilog, callersLimit},
 	"k8s_prolog_slurmctld":   {openSlurmctld, prologSlurmctld, prologSlurmctldLimit},
 	"k8s_epilog_slurmctld":   {openSlurmctld, epilogSlurmctld, epilogSlurmctldLimit},
 }
@@ -70,10 +70,10 @@ func stageOutLimit(c *call) time.Duration { return beforeKill(c.burstBuffer.Stag
 func beforeKill(limit time.Duration) time.Duration { return max(limit-killMargin, time.Second/2) }
 
 // byHand is how long a person waits who runs a hook that is bounded by its caller.
-const byHand = 2 * time.Second
+const byHand = 10 * time.Second
 
 // callersLimit is for the hooks during which slurmctld stands still or holds a lock, or a
-// user waits: only the caller says for how long (burst_buffer.lua, job_submit.lua,
+// user or a node waits: only the caller says for how long (burst_buffer.lua, job_submit.lua,
 // plugstack.conf).
 func callersLimit(c *call) time.Duration { return cmp.Or(c.request.Granted(), byHand) }
 

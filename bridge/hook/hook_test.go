@@ -128,7 +128,7 @@ func TestTheDeadlineOfAHook(t *testing.T) {
 		{"submission: the caller's, however short", "slurm_bb_job_process", "50", nil, 50 * time.Millisecond},
 		{"submission: the caller's, however long", "k8s_submit", "4800", nil, 4800 * time.Millisecond},
 		{"bbstat: the caller's", "slurm_bb_get_status", "700", nil, 700 * time.Millisecond},
-		{"a check by hand", "k8s_check", "", nil, 2 * time.Second},
+		{"a check by hand", "k8s_check", "", nil, 10 * time.Second},
 		{"a limit of Slurm's below the margin", "slurm_bb_setup", "",
 			func(c *call) { c.burstBuffer.OtherTimeout = time.Second }, 500 * time.Millisecond},
 	}

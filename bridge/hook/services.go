@@ -18,7 +18,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/rundir"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/wire"
-	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 // check judges the options at the prompt, without a request to Kubernetes: their
@@ -88,15 +87,6 @@ func (c *call) promptRules(ctx context.Context) *policy.Policy {
 		return nil
 	}
 	return rules
-}
-
-// epilogLimit: a node waits for its epilog, and reconcile does what it did not.
-func epilogLimit(c *call) time.Duration {
-	limit := max(2*c.cfg.Services.DeregisterTimeout.Std(), c.cfg.Nodes.APITimeout.Std())
-	if c.cfg.Nodes.Kubelet == slurmconf.KubeletStop {
-		limit += c.cfg.Nodes.UnitsTimeout.Std()
-	}
-	return limit
 }
 
 // jobEpilog deletes what is left of the job on this node and gives the node back. It

@@ -112,7 +112,7 @@ func (s *session) deregister() error {
 	if s.registrar == nil {
 		return s.unmark()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.limit(s.cfg.Services.DeregisterTimeout, s.ended))
+	ctx, cancel := context.WithTimeout(context.Background(), limit(s.ended))
 	defer cancel()
 	begin := time.Now()
 	if err := s.registrar.Deregister(ctx, s.regs); err != nil {

@@ -1,6 +1,7 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -63,7 +64,7 @@ func (s *session) register(ctx context.Context) (map[string]string, error) {
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.limit(s.cfg.Services.RegisterTimeout, s.fields))
+	ctx, cancel := context.WithTimeout(ctx, limit(s.fields))
 	defer cancel()
 	var err error
 	if s.req, err = parseRequest(s.fields); err != nil {
@@ -235,14 +236,9 @@ func (s *session) wanted(spec service.Spec) bool {
 	return s.marks.Wanted(s.req.job.ID, s.req.step, spec.Namespace+"/"+spec.Name)
 }
 
-// limit is the smaller of ours and what the caller grants.
-func (s *session) limit(ours slurmconf.Duration, fields wire.Fields) time.Duration {
-	limit := ours.Std()
-	if granted := fields.Granted(); granted > 0 {
-		limit = min(limit, granted)
-	}
-	return limit
-}
+// limit is what the plugin grants: plugstack.conf says how long Slurm waits. Run by hand,
+// or when slurmstepd was killed, nobody waits.
+func limit(fields wire.Fields) time.Duration { return cmp.Or(fields.Granted(), 15*time.Second) }
 
 // variables tell the job under which names pods reach it.
 func variables(specs []service.Spec) map[string]string {

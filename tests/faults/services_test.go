@@ -116,7 +116,7 @@ func (w *world) serviceScenario(s serviceSituation) Scenario {
 	scenario := Scenario{
 		Name: s.name, Deadline: s.deadline, Waits: s.deadline > renewInterval,
 		Setup: func(ctx context.Context, c *Job) error {
-			if err := w.configureServices(c, s.deadline); err != nil {
+			if err := w.configureServices(c); err != nil {
 				return err
 			}
 			if err := w.addNeighbours(ctx, c); err != nil || s.before == nil {
@@ -166,7 +166,7 @@ func wanted(want []string, end serviceEnd) error {
 }
 
 // configureServices writes the files of each node of the job, and the controller's.
-func (w *world) configureServices(c *Job, deadline time.Duration) error {
+func (w *world) configureServices(c *Job) error {
 	if err := configure(c); err != nil {
 		return err
 	}
@@ -180,13 +180,11 @@ func (w *world) configureServices(c *Job, deadline time.Duration) error {
 kubeconfig = %q
 run_dir = %q
 address = "interface:%s"
-register_timeout = %q
-deregister_timeout = %q
 renew_interval = %q
 [[services.allow]]
 users = ['*']
 namespaces = [%q]
-`, kubeconfig, c.Path(dir), w.interfaceName, deadline, hookDeadline, renewInterval, c.Namespace)
+`, kubeconfig, c.Path(dir), w.interfaceName, renewInterval, c.Namespace)
 	}
 	none := c.Path("no.kubeconfig")
 	node := strings.Replace(string(controller), c.Kubeconfig, none, 1)

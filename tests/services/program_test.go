@@ -95,8 +95,6 @@ min_age = "0s"
 kubeconfig = %q
 run_dir = %q
 address = "interface:%s"
-register_timeout = "20s"
-deregister_timeout = "10s"
 renew_interval = "%s"
 %s
 %s
