@@ -31,14 +31,14 @@ while read -r sign package; do
 done <<<"$needs"
 
 if [ ${#missing[@]} -gt 0 ]; then
-	install="apt-get install -y --no-install-recommends ${missing[*]}"
+	install="apt-get -o Acquire::Retries=5 install -y --no-install-recommends ${missing[*]}"
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 		echo "slurmk8s needs: sudo $install" >&2
 		exit 1
 	fi
 	echo "installing ${missing[*]}"
 	log=$(mktemp)
-	{ apt-get update && DEBIAN_FRONTEND=noninteractive $install; } >"$log" 2>&1 || {
+	{ apt-get -o Acquire::Retries=5 update && DEBIAN_FRONTEND=noninteractive $install; } >"$log" 2>&1 || {
 		tail -20 "$log" >&2
 		echo "failed: $install" >&2
 		exit 1

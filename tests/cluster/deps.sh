@@ -28,10 +28,10 @@ if docker info >/dev/null 2>&1; then
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
-	install="apt-get install -y --no-install-recommends ${missing[*]}"
+	install="apt-get -o Acquire::Retries=5 install -y --no-install-recommends ${missing[*]}"
 	[ "$(id -u)" = 0 ] || die "needs: sudo $install"
 	say "installing ${missing[*]}"
-	{ apt-get update && DEBIAN_FRONTEND=noninteractive $install; } >"$CACHE/apt.log" 2>&1 ||
+	{ apt-get -o Acquire::Retries=5 update && DEBIAN_FRONTEND=noninteractive $install; } >"$CACHE/apt.log" 2>&1 ||
 		die "failed: $install. Look at: $CACHE/apt.log"
 fi
 
