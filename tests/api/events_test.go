@@ -62,7 +62,7 @@ func TestAFailedHookTellsItOnTheWorkflow(t *testing.T) {
 	t.Run("the hook's own end, soon after it", func(t *testing.T) {
 		t.Parallel()
 		j := shared(t).newSite(t).job("#DW Setup action=wait")
-		j.fails("setup", "DEADLINE_MS=2000")
+		j.fails("setup", "DEADLINE_MS=6000")
 		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_setup: Setup not done when the hook's time was over: DWS still works on #DW Setup action=wait"}, j.told())
 	})
 }

@@ -134,7 +134,7 @@ func TestOutages(t *testing.T) {
 		j.ok("setup")
 		c.server.StopAPIServer()
 		for _, name := range []string{"setup", "data_in", "pre_run", "job_teardown"} {
-			assert.Contains(t, j.fails(name, "DEADLINE_MS=300"), "connection refused")
+			assert.Contains(t, j.fails(name, "DEADLINE_MS=2000"), "connection refused")
 		}
 		up(t)
 		j.in(dwssim.Setup)
@@ -161,7 +161,7 @@ func TestOutages(t *testing.T) {
 		j := s.job("#DW Setup action=complete")
 		j.ok("setup")
 		c.sim.Stop()
-		message := j.fails("data_in", "DEADLINE_MS=500", "BUSY=")
+		message := j.fails("data_in", "DEADLINE_MS=5000", "BUSY=")
 		assert.Contains(t, message, "failed calling webhook")
 		c.serve(t, dwssim.DefaultVersions...)
 		j.ok("data_in")

@@ -49,7 +49,7 @@ func TestTeardownOfAWorkflowInTheMiddleOfAState(t *testing.T) {
 				j.ok("setup")
 				j.ok("data_in")
 			} else {
-				j.fails("setup", "DEADLINE_MS=1000")
+				j.fails("setup", "DEADLINE_MS=6000")
 			}
 			j.wait("in the state", entered(state))
 			j.ok("job_teardown", "HURRY=true")
@@ -81,9 +81,9 @@ func TestHurryComesWithTeardownAndOnlyWhenSlurmSaysSo(t *testing.T) {
 		s := shared(t).newSite(t)
 		j := s.job("#DW Teardown action=wait")
 		j.ok("setup")
-		j.fails("job_teardown", "DEADLINE_MS=1000")
+		j.fails("job_teardown", "DEADLINE_MS=6000")
 		assert.False(t, j.workflow().Spec.Hurry)
-		j.fails("job_teardown", "DEADLINE_MS=1000", "HURRY=true")
+		j.fails("job_teardown", "DEADLINE_MS=6000", "HURRY=true")
 		assert.True(t, j.workflow().Spec.Hurry)
 	})
 }
@@ -95,7 +95,7 @@ func TestATeardownThatTakesLongerThanTheHookMay(t *testing.T) {
 	j.ok("setup")
 	for range 2 {
 		assert.Equal(t, "Teardown not done when the hook's time was over: DWS still works on #DW Teardown action=wait",
-			j.fails("job_teardown", "DEADLINE_MS=1000"))
+			j.fails("job_teardown", "DEADLINE_MS=6000"))
 		assert.NotNil(t, j.workflow(), "not deleted before DWS is done")
 		assert.NotEmpty(t, j.env(), "nothing is forgotten before either")
 	}
@@ -116,9 +116,9 @@ func TestAFinalizerThatHoldsTheDeletedWorkflow(t *testing.T) {
 		require.NoError(t, err)
 	}
 	hold(fmt.Sprintf(`[%q,"example.org/mine"]`, dwssim.Finalizer))
-	message := j.fails("job_teardown", "DEADLINE_MS=1500")
+	message := j.fails("job_teardown", "DEADLINE_MS=6000")
 	assert.Contains(t, message, "is deleted but not gone: a finalizer holds it")
-	assert.Contains(t, j.fails("setup", "DEADLINE_MS=1500", "RESTART_COUNT=1"), "a finalizer holds it")
+	assert.Contains(t, j.fails("setup", "DEADLINE_MS=6000", "RESTART_COUNT=1"), "a finalizer holds it")
 	hold(fmt.Sprintf(`[%q]`, dwssim.Finalizer))
 	j.ok("job_teardown")
 	assert.Empty(t, s.names())

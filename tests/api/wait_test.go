@@ -185,6 +185,6 @@ func TestTheHooksDeadlineSaysWhatIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
 	j := s.job("#DW jobdw type=xfs capacity=1GiB name=a", "#DW Setup action=wait")
-	message := j.fails("setup", "DEADLINE_MS=2000")
+	message := j.fails("setup", "DEADLINE_MS=6000")
 	assert.Equal(t, "Setup not done when the hook's time was over: DWS still works on #DW Setup action=wait", message)
 }
