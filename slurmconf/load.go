@@ -300,11 +300,11 @@ func (d *document) wrongType(at, name toml.Key, field reflect.Value, value any) 
 			want = fmt.Sprintf("a duration needs a unit, write \"%gs\"", n)
 		}
 	case string:
-		want = fmt.Sprintf("want text in quotes, such as %s = %q", name[len(name)-1], exampleText(field))
+		want = fmt.Sprintf("want a quoted string, such as %s = %q", name[len(name)-1], exampleText(field))
 	case int:
 		want = fmt.Sprintf("want a number, such as %s = 8", name[len(name)-1])
 	case []string:
-		want = fmt.Sprintf(`want a list of texts, such as %s = ["alice", "bob"]`, name[len(name)-1])
+		want = fmt.Sprintf(`want a list of strings, such as %s = ["alice", "bob"]`, name[len(name)-1])
 	default:
 		want = fmt.Sprintf("want a table, begun by a line [%s]", name)
 	}
@@ -321,7 +321,7 @@ func exampleText(field reflect.Value) string {
 func describe(value any) string {
 	switch v := value.(type) {
 	case string:
-		return "the text " + quoted(v)
+		return "the string " + quoted(v)
 	case int64, float64:
 		return fmt.Sprintf("the number %v", v)
 	case bool:

@@ -204,7 +204,7 @@ func (d *document) validateNodes(n *NodeSettings) error {
 		}
 	}
 	if n.Kubelet == KubeletStop && !slices.ContainsFunc(n.Units, func(u string) bool { return strings.Contains(u, "kubelet") }) {
-		return d.invalid("nodes.units", "names no kubelet, which kubelet = %q is to stop", KubeletStop)
+		return d.invalid("nodes.units", "does not include the kubelet, which kubelet = %q should stop", KubeletStop)
 	}
 	if n.Parallel < 1 || n.Parallel > 1000 {
 		return d.invalid("nodes.parallel", "%d is out of range, 1 to 1000", n.Parallel)

@@ -24,7 +24,7 @@ func TestWrongSettingsOfNodes(t *testing.T) {
 		`evict_grace = "10s"`:                     `nodes.evict_grace: 10s is not between min_evict_grace = 30s and max_evict_grace = 5m0s`,
 		`evict_timeout = "11m"`:                   `nodes.evict_timeout: 11m0s is longer than max_evict_timeout = 10m0s`,
 		`units = ["kubelet; reboot"]`:             `nodes.units: "kubelet; reboot" is not the name of a systemd service`,
-		"kubelet = 'stop'\nunits = ['a.service']": `nodes.units: names no kubelet, which kubelet = "stop" is to stop`,
+		"kubelet = 'stop'\nunits = ['a.service']": `nodes.units: does not include the kubelet, which kubelet = "stop" should stop`,
 		`parallel = 0`:                            `nodes.parallel: 0 is out of range, 1 to 1000`,
 		`settle = "2m"`:                           `nodes.settle: 2m0s is out of range, 0s to 1m0s`,
 		`kubeconfig = "kubelet.conf"`:             `nodes.kubeconfig: "kubelet.conf" is not an absolute path`,

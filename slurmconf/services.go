@@ -195,7 +195,7 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 		return d.invalidInRule(i, key, format, args...)
 	}
 	if len(r.Users)+len(r.Groups)+len(r.Accounts) == 0 {
-		return wrong("", "names nobody: give users, groups or accounts; users = [\"*\"] is everybody")
+		return wrong("", "applies to nobody: give users, groups or accounts; users = [\"*\"] is everybody")
 	}
 	for _, list := range []struct {
 		key   string
@@ -208,7 +208,7 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 		}
 	}
 	if len(r.Namespaces) == 0 {
-		return wrong("namespaces", "not set: say which namespaces the rule is for")
+		return wrong("namespaces", "not set: a rule must name namespaces")
 	}
 	for _, list := range []struct {
 		key      string

@@ -85,7 +85,7 @@ func (d *document) validateWorkflows(w *Workflows) error {
 	}
 	if w.Submit == SubmitLocal && w.OnUnreachable == OnUnreachableRefuse {
 		return d.invalid("workflows.on_unreachable", "\"refuse\" has no effect with submit = \"local\", "+
-			"which asks nobody: remove one of them")
+			"which makes no request: remove one of them")
 	}
 	seen := map[string]bool{}
 	for _, name := range w.Operators {

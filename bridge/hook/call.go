@@ -81,7 +81,7 @@ func openBurstBuffer(name string, request wire.Fields) (*call, error) {
 	}
 	c.burstBuffer, err = slurmconf.ReadBurstBufferConf(c.cfg.SlurmConf)
 	if err != nil {
-		c.log.Warnf("%v: going by Slurm's defaults", err)
+		c.log.Warnf("%v: using Slurm's defaults", err)
 	}
 	return c, nil
 }
@@ -89,7 +89,7 @@ func openBurstBuffer(name string, request wire.Fields) (*call, error) {
 // openState checks the directory of the controller's files.
 func (c *call) openState() error {
 	if dir := c.request[wire.KeyStateDir]; dir != "" && filepath.Clean(dir) != filepath.Clean(c.cfg.StateDir) {
-		return fmt.Errorf("burst_buffer.lua keeps its files in %s, %s says state_dir = %q: make them equal", dir, c.configPath, c.cfg.StateDir)
+		return fmt.Errorf("state_dir of burst_buffer.lua is %s, but %s has state_dir = %q: make them equal", dir, c.configPath, c.cfg.StateDir)
 	}
 	c.local = state.Dir(c.cfg.StateDir)
 	return c.local.Check()

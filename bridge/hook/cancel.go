@@ -35,6 +35,6 @@ func (c *call) cancelAfterwards() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	c.log.Infof("a driver failed before the job could run: cancelling it once the hook is over")
+	c.log.Infof("a driver failed before the job could run: cancelling the job after this hook")
 	return cmd.Process.Release()
 }

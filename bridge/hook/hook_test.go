@@ -51,7 +51,7 @@ func TestFieldsThatAreMissingOrWrong(t *testing.T) {
 		{"job id zero", "slurm_bb_data_in", func(f wire.Fields) { f[wire.KeyJobID] = "0" }, `JOB_ID`},
 		{"nodes that are no hostlist", "slurm_bb_pre_run", func(f wire.Fields) { f[wire.KeyNodes] = "c[1-" }, "hostlist"},
 		{"another state directory", "slurm_bb_setup", func(f wire.Fields) { f[wire.KeyStateDir] = "/var/spool/other" },
-			"burst_buffer.lua keeps its files in /var/spool/other"},
+			"state_dir of burst_buffer.lua is /var/spool/other"},
 		{"a script that is not there", "slurm_bb_setup", func(f wire.Fields) { f[wire.KeyScript] = "/nonexistent/script" }, "read the job script: open /nonexistent/script"},
 		{"bbstat without words", "slurm_bb_get_status", func(wire.Fields) {}, "usage: scontrol show bbstat workflow JOBID"},
 		{"bbstat of something else", "slurm_bb_get_status", func(f wire.Fields) { f["ARG1"], f["ARG2"] = "job", "1" }, "usage: scontrol show bbstat workflow JOBID"},
@@ -207,7 +207,7 @@ func TestACredentialThatIsRefusedIsNotAServerThatIsAway(t *testing.T) {
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_test_data_in"} {
 		code, reply := Run(t.Context(), name, s.fields(script))
 		assert.Equal(t, wire.Failed, code, name)
-		assert.Contains(t, reply[wire.KeyMessage], "the credential of the kubeconfig is not accepted")
+		assert.Contains(t, reply[wire.KeyMessage], "the API server rejects the credential of the kubeconfig")
 	}
 }
 

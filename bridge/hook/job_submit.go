@@ -33,7 +33,7 @@ func openJobSubmit(name string, request wire.Fields) (*call, error) {
 
 // unknown notes in the reply why only the node can judge.
 func (c *call) unknown(cause error) {
-	c.reply[wire.KeyMessage] = wire.Line("judged on the node only: " + cause.Error())
+	c.reply[wire.KeyMessage] = wire.Line("checked on the node only: " + cause.Error())
 }
 
 // jobSubmit judges a job's options in slurmctld's name, while slurmctld stands still. Who

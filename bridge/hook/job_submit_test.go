@@ -85,7 +85,7 @@ func TestASubmissionOfWhichTheRulesAreNotKnownIsJudgedBySyntaxOnly(t *testing.T)
 			fields[wire.KeyRegister] = "a:22"
 			code, reply := Run(t.Context(), "k8s_submit", fields)
 			assert.Equal(t, wire.OK, code)
-			assert.True(t, strings.HasPrefix(reply[wire.KeyMessage], "judged on the node only: "), reply[wire.KeyMessage])
+			assert.True(t, strings.HasPrefix(reply[wire.KeyMessage], "checked on the node only: "), reply[wire.KeyMessage])
 			fields[wire.KeyRegister] = "a"
 			code, reply = Run(t.Context(), "k8s_submit", fields)
 			assert.Equal(t, wire.Refused, code)

@@ -55,7 +55,7 @@ func jobProlog(ctx context.Context, c *call) error {
 	}
 	bridge, err := c.nodeBridge()
 	if cfg.Kubeconfig == slurmconf.KubeletKubeconfig && errors.Is(err, fs.ErrNotExist) {
-		c.log.Infof("this host has no %s, so it is no Kubernetes node: nothing to reclaim", cfg.Kubeconfig)
+		c.log.Infof("this host has no %s, so it is not a Kubernetes node: nothing to reclaim", cfg.Kubeconfig)
 		return nil
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func jobProlog(ctx context.Context, c *call) error {
 	}
 	entry := c.log.WithField("evicted", outcome.Evicted).WithField("kept", outcome.Kept)
 	if outcome.Ignored > 0 {
-		c.reply[wire.KeyMessage] = wire.Line(fmt.Sprintf("%d pods run beside the job on node %s", outcome.Ignored, c.request[wire.KeyNode]))
+		c.reply[wire.KeyMessage] = wire.Line(fmt.Sprintf("%d pods run next to the job on node %s", outcome.Ignored, c.request[wire.KeyNode]))
 	}
 	entry.Infof("node %s: ready (%s)", c.request[wire.KeyNode], plan.Mode)
 	return nil
@@ -110,7 +110,7 @@ func (c *call) refuse(ctx context.Context, bridge *node.Bridge, cause error) err
 	if policy == slurmconf.OnErrorProceed {
 		return nil
 	}
-	reason := wire.Line(fmt.Sprintf("node %s could not be taken from Kubernetes: %v", c.request[wire.KeyNode], cause))
+	reason := wire.Line(fmt.Sprintf("node %s could not be reclaimed from Kubernetes: %v", c.request[wire.KeyNode], cause))
 	if err := node.Refuse(c.cfg.Services.RunDir, c.job.ID, reason); err != nil {
 		cause = errors.Join(cause, err) // the plugin writes it then
 	}
@@ -133,8 +133,8 @@ func (c *call) onNodeError(cause error) string {
 		policy = slurmconf.OnErrorFail
 	}
 	if policy == slurmconf.OnErrorProceed {
-		c.log.Errorf("going on beside Kubernetes: %v", cause)
-		c.reply[wire.KeyMessage] = wire.Line("going on beside Kubernetes: " + cause.Error())
+		c.log.Errorf("starting the job anyway: %v", cause)
+		c.reply[wire.KeyMessage] = wire.Line("starting the job anyway: " + cause.Error())
 	}
 	return policy
 }
@@ -154,7 +154,7 @@ func (c *call) tellSlurm(ctx context.Context, policy, reason string) {
 		err = commands.Cancel(ctx, c.job.ID)
 	}
 	if err != nil {
-		c.log.Warnf("%v: its tasks fail on this node", err)
+		c.log.Warnf("%v: the job's tasks will fail on this node", err)
 	}
 }
 

@@ -89,7 +89,7 @@ func (c *call) refuseAll(ctx context.Context, bridge *node.Bridge, cause error) 
 		}
 	}
 	commands := c.commands()
-	if err := commands.Comment(ctx, c.job.ID, wire.Line("slurmk8s: nodes could not be taken from Kubernetes: "+cause.Error())); err != nil {
+	if err := commands.Comment(ctx, c.job.ID, wire.Line("slurmk8s: nodes could not be reclaimed from Kubernetes: "+cause.Error())); err != nil {
 		c.log.Warn(err)
 	}
 	if policy == slurmconf.OnErrorFail { // Slurm itself would requeue it

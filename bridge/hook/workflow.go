@@ -162,7 +162,7 @@ func getStatus(ctx context.Context, c *call) error {
 	c.job.ID = uint32(id)
 	breaker := c.breaker()
 	if breaker.Tripped() {
-		return errors.New("no answer from Kubernetes a moment ago: try again later")
+		return errors.New("Kubernetes did not answer a moment ago: try again later")
 	}
 	d, err := c.driver(ctx, true)
 	if err != nil {
@@ -205,7 +205,7 @@ func (c *call) jobDriver(ctx context.Context) (*workflow.Driver, error) {
 func (c *call) keepEnv(env workflow.Env) error {
 	skipped, err := c.local.WriteEnv(c.job.ID, env)
 	for _, name := range skipped {
-		c.log.Warnf("variable %q of DWS cannot be put in an environment: left out", name)
+		c.log.Warnf("variable %q of DWS is not valid in an environment: skipped", name)
 	}
 	return err
 }

@@ -68,11 +68,11 @@ func current(api *clientcmdapi.Config) (*clientcmdapi.Cluster, *clientcmdapi.Aut
 	}
 	cluster, ok := api.Clusters[context.Cluster]
 	if !ok {
-		return nil, nil, fmt.Errorf("context %q names cluster %q, which it lacks", api.CurrentContext, context.Cluster)
+		return nil, nil, fmt.Errorf("context %q names cluster %q, which is not defined", api.CurrentContext, context.Cluster)
 	}
 	user, ok := api.AuthInfos[context.AuthInfo]
 	if !ok {
-		return nil, nil, fmt.Errorf("context %q names user %q, which it lacks", api.CurrentContext, context.AuthInfo)
+		return nil, nil, fmt.Errorf("context %q names user %q, which is not defined", api.CurrentContext, context.AuthInfo)
 	}
 	return cluster, user, nil
 }

@@ -205,7 +205,7 @@ func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) error {
 	case cluster.ProxyURL != "":
 		return fmt.Errorf("proxy-url is not allowed")
 	case user.Exec != nil || user.AuthProvider != nil:
-		return fmt.Errorf("user %q runs a credential plugin, which hooks do not: use tokenFile or a client certificate",
+		return fmt.Errorf("user %q has a credential plugin, which is not allowed: use tokenFile or a client certificate",
 			api.Contexts[api.CurrentContext].AuthInfo)
 	}
 	for _, secret := range []string{user.TokenFile, user.ClientKey} {

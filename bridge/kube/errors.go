@@ -99,7 +99,7 @@ func Reason(err error) string {
 			return words
 		}
 		if s.Code == http.StatusUnauthorized {
-			return "the credential of the kubeconfig is not accepted, expired or revoked perhaps (HTTP 401)"
+			return "the API server rejects the credential of the kubeconfig: it may be expired or revoked (HTTP 401)"
 		}
 		if s.Code != 0 && s.Message != "" {
 			return fmt.Sprintf("%s (HTTP %d)", s.Message, s.Code)

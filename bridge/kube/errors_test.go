@@ -69,7 +69,7 @@ func TestReason(t *testing.T) {
 			&url.Error{Op: "Get", URL: "https://10.0.0.1:6443/apis/x?y=z", Err: errors.New("connection refused")},
 			"connection refused (https://10.0.0.1:6443)"},
 		{"credential: what to do", apierrors.NewUnauthorized("Unauthorized"),
-			"the credential of the kubeconfig is not accepted, expired or revoked perhaps (HTTP 401)"},
+			"the API server rejects the credential of the kubeconfig: it may be expired or revoked (HTTP 401)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

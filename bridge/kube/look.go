@@ -34,7 +34,7 @@ func (c *Client) Look(ctx context.Context) (Server, error) {
 	switch answer.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized:
-		return Server{}, errors.New("the credential is not accepted, expired or revoked perhaps (HTTP 401)")
+		return Server{}, errors.New("the API server rejects the credential: it may be expired or revoked (HTTP 401)")
 	default:
 		return Server{}, fmt.Errorf("%s answers %s", target.Host, answer.Status)
 	}

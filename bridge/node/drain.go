@@ -195,8 +195,12 @@ func (d *drain) refuse(p pod) error {
 	if d.listed {
 		did = ""
 	}
-	key := map[kind]string{tolerating: "tolerating", unmanaged: "unmanaged", emptyDir: "emptydir"}[p.kind]
-	return &StuckError{Reason: fmt.Sprintf("%s is one %s: %send it, or set nodes.%s", p, p.kind, did, key)}
+	why := map[kind]struct{ is, key string }{
+		tolerating: {"tolerates a closed node", "tolerating"},
+		unmanaged:  {"has no controller", "unmanaged"},
+		emptyDir:   {"has an emptyDir volume", "emptydir"},
+	}[p.kind]
+	return &StuckError{Reason: fmt.Sprintf("%s %s: %sdelete it, or set nodes.%s", p, why.is, did, why.key)}
 }
 
 func (d *drain) gone(uid types.UID) {
@@ -314,7 +318,7 @@ func (d *drain) more(ctx context.Context) time.Duration {
 func (d *drain) giveUp(ctx context.Context) (Outcome, error) {
 	outcome := d.outcome()
 	if !d.listed {
-		return outcome, errors.New("the list of its pods did not come in time")
+		return outcome, errors.New("listing its pods took too long")
 	}
 	if d.terms.Policy == slurmconf.EvictIgnore {
 		outcome.Ignored = len(d.victims)
@@ -352,7 +356,7 @@ func (d *drain) remaining() string {
 		problem := v.problem.Load()
 		switch {
 		case v.granted:
-			words = append(words, v.String()+" is still ending")
+			words = append(words, v.String()+" is still terminating")
 		case problem != nil:
 			words = append(words, (*problem).Error())
 		default:

@@ -26,11 +26,11 @@ func (e *events) job() string {
 
 func (e *events) evicted(ctx context.Context, p pod) {
 	e.Tell(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID},
-		kube.EventNormal, "ReclaimedBySlurm", fmt.Sprintf("evicted: %s takes node %s", e.job(), e.node))
+		kube.EventNormal, "ReclaimedBySlurm", fmt.Sprintf("evicted: %s reclaims node %s", e.job(), e.node))
 }
 
 func (e *events) taken(ctx context.Context) {
 	// As the kubelet does it: a Node's own name is its UID.
 	e.Tell(ctx, kube.Object{APIVersion: "v1", Kind: "Node", Name: e.node, UID: types.UID(e.node)},
-		kube.EventNormal, "ReclaimedBySlurm", "closed to new pods: taken by "+e.job())
+		kube.EventNormal, "ReclaimedBySlurm", "closed to new pods: reclaimed by "+e.job())
 }

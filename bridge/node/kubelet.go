@@ -155,7 +155,7 @@ func (b *Bridge) awaitReady(ctx context.Context, name string, since time.Time) e
 			return nil
 		}
 		if pauses.Wait(ctx) != nil {
-			return fmt.Errorf("node %s does not become Ready: see the kubelet's log", name)
+			return fmt.Errorf("node %s did not become Ready: see the kubelet's log", name)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func (b *Bridge) labelled(ctx context.Context, key, slurmNode string) (string, e
 	case len(found) == 0:
 		return "", nil
 	case len(found) > 1:
-		return "", fmt.Errorf("nodes %s and %s both have the label %s=%s: take it off one of them",
+		return "", fmt.Errorf("nodes %s and %s both have the label %s=%s: remove it from one of them",
 			found[0].GetName(), found[1].GetName(), key, slurmNode)
 	}
 	return found[0].GetName(), nil
@@ -108,7 +108,7 @@ const kubeletUser = "system:node:"
 func (b *Bridge) ownName(ctx context.Context, key, slurmNode string) (string, error) {
 	var answer *unstructured.Unstructured
 	review := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}}
-	err := b.Kube.Do(ctx, "ask whose credential this is", func(ctx context.Context) (err error) {
+	err := b.Kube.Do(ctx, "look up the user of the credential", func(ctx context.Context) (err error) {
 		answer, err = b.Kube.Dynamic.Resource(selfReviews).Create(ctx, review, metav1.CreateOptions{})
 		return err
 	})

@@ -58,7 +58,7 @@ func (f Finder) Find(ctx context.Context, cfg *slurmconf.Config, node string) (n
 			return candidate, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("address of node %s: %s is %s, of which pods can reach none here: "+
+	return netip.Addr{}, fmt.Errorf("address of node %s: %s resolves to %s, which pods cannot reach: "+
 		"set NodeAddr in slurm.conf, or services.address in slurmk8s.toml to \"interface:NAME\"", node, host, join(candidates))
 }
 

@@ -76,7 +76,7 @@ func (p *Prober) untilSilent(ctx context.Context, s service.Spec) bool {
 			continue
 		}
 		if failed++; failed == failures && ctx.Err() == nil {
-			p.Log.Warnf("%s: does not answer any more, %d times: %v", s.Object(), failed, err)
+			p.Log.Warnf("%s: no longer answers, failed %d times: %v", s.Object(), failed, err)
 			return true
 		}
 	}
@@ -106,7 +106,7 @@ func (p *Prober) Await(ctx context.Context, s service.Spec, tell func(Answer)) b
 		}
 		if time.Now().After(late) {
 			if !warned {
-				p.Log.Warnf("%s: not ready after %s, still asked now and then: %v", s.Object(), timeout, err)
+				p.Log.Warnf("%s: not ready after %s, probed less often from now on: %v", s.Object(), timeout, err)
 				tell(Answer{Late: err, After: timeout})
 				warned = true
 			}

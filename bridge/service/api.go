@@ -40,7 +40,7 @@ func (a api) byUser(err error) error {
 	if d := status.Status().Details; d == nil || d.Kind != "services" && d.Kind != "endpointslices" && d.Kind != "endpoints" {
 		return err // the node may not impersonate the user
 	}
-	return &job.Refused{Text: "Kubernetes does not allow it to this user: " + err.Error(), Err: err}
+	return &job.Refused{Text: "Kubernetes does not allow this user to do it: " + err.Error(), Err: err}
 }
 
 func object(gvr schema.GroupVersionResource, namespace, name string) string {

@@ -28,13 +28,13 @@ func (e *ConflictError) Code() wire.Code { return wire.Refused }
 func (e *ConflictError) Error() string {
 	switch {
 	case e.Cluster != "":
-		return fmt.Sprintf("%s belongs to %s, which shares this Kubernetes: choose another name", e.Object, e.Cluster)
+		return fmt.Sprintf("%s belongs to Slurm %s, which uses the same Kubernetes cluster: choose another name", e.Object, e.Cluster)
 	case e.Claim == nil:
 		return fmt.Sprintf("%s exists and was not made by slurmk8s: choose another name", e.Object)
 	case e.Same:
-		return fmt.Sprintf("%s: step %s of this job has it with other options", e.Object, e.Claim.Step)
+		return fmt.Sprintf("%s: step %s of this job registered it with other options", e.Object, e.Claim.Step)
 	}
-	return fmt.Sprintf("%s belongs to job %d, which is running: choose another name or wait for its end", e.Object, e.Claim.ID)
+	return fmt.Sprintf("%s belongs to job %d, which is running: choose another name or wait until it ends", e.Object, e.Claim.ID)
 }
 
 // foreign is the error for an object that is not of this cluster's bridge.
@@ -110,7 +110,7 @@ func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
 	alive, err := r.Alive(ctx, p.holder)
 	switch {
 	case err != nil:
-		return plan{}, fmt.Errorf("%s belongs to job %d, and whether that is over is not known: %w", s.Object(), claim.ID, err)
+		return plan{}, fmt.Errorf("%s belongs to job %d, and it is unknown whether that job has ended: %w", s.Object(), claim.ID, err)
 	case !alive:
 		return p, nil
 	case same && claim.Spec == s.String():

@@ -59,6 +59,6 @@ func (r *Registrar) became(reg *Registration, before Condition) {
 	case reg.condition == Ready:
 		r.tell(reg, kube.EventNormal, eventReady, "it answers at %s (node %s)", r.Address, r.Node)
 	case reg.condition == NotReady && before == Ready:
-		r.tell(reg, kube.EventWarning, eventNotReady, "it does not answer any more at %s (node %s): no traffic until it does", r.Address, r.Node)
+		r.tell(reg, kube.EventWarning, eventNotReady, "it no longer answers at %s (node %s): no traffic until it does", r.Address, r.Node)
 	}
 }

@@ -55,7 +55,7 @@ var fields = map[string]field{
 	"label": {repeats: true, set: func(d *draft, v string) error {
 		key, value, ok := strings.Cut(v, "=")
 		if !ok {
-			return fmt.Errorf("a label is label=KEY=VALUE")
+			return fmt.Errorf("write a label as label=KEY=VALUE")
 		}
 		if _, twice := d.Labels[key]; twice {
 			return fmt.Errorf("label %s is given twice", quote(key))
@@ -99,7 +99,7 @@ func (d *draft) read(text string) error {
 			return fmt.Errorf("%s= is given twice", key)
 		}
 		if key == "expose" && d.given["type"] && d.Internal() || key == "type" && value == "internal" && d.given["expose"] {
-			return fmt.Errorf("expose= is for type=external: an internal service is a cluster IP")
+			return fmt.Errorf("expose= is only for type=external: an internal service has a cluster IP")
 		}
 		d.given[key] = true
 		if err := f.set(d, value); err != nil {
@@ -134,7 +134,7 @@ func (s *Spec) complete() error {
 		return fmt.Errorf("app= is for type=internal")
 	}
 	if s.Endpoints && s.AllNodes {
-		return fmt.Errorf("endpoints=both has one writer and does not go with host=all")
+		return fmt.Errorf("endpoints=both cannot be combined with host=all")
 	}
 	if s.Expose == "" {
 		s.Expose = slurmconf.ExposeClusterIP

@@ -87,7 +87,7 @@ func (r *Resolver) Resolve(ctx context.Context, i Import) (map[string]string, er
 		return nil, err
 	}
 	if u == nil {
-		return nil, job.Refusef("--k8s-import: there is no %s", i.Object())
+		return nil, job.Refusef("--k8s-import: %s does not exist", i.Object())
 	}
 	ports, chosen, err := importPorts(u, i)
 	if err != nil {
@@ -137,7 +137,7 @@ func importPorts(u *unstructured.Unstructured, i Import) (ports []importPort, ch
 		ports = append(ports, p)
 	}
 	if chosen < 0 {
-		return nil, 0, job.Refusef("--k8s-import: %s has no port %q, but %s", i.Object(), i.Port, strings.Join(known, ", "))
+		return nil, 0, job.Refusef("--k8s-import: %s has no port %q, only %s", i.Object(), i.Port, strings.Join(known, ", "))
 	}
 	return ports, chosen, nil
 }
@@ -251,7 +251,7 @@ func (r *Resolver) headless(ctx context.Context, a api, u *unstructured.Unstruct
 			return addresses[0], ports, nil
 		}
 	}
-	return "", nil, fmt.Errorf("%s has no endpoint that is ready", object(Services, u.GetNamespace(), u.GetName()))
+	return "", nil, fmt.Errorf("%s has no ready endpoint", object(Services, u.GetNamespace(), u.GetName()))
 }
 
 // safeHost keeps what somebody wrote into an object out of a job's shell unless it

@@ -60,7 +60,7 @@ func checkLabelKey(key string) error {
 	}
 	for _, domain := range []string{"kubernetes.io", "k8s.io", "slurmk8s.io"} {
 		if prefix == domain || strings.HasSuffix(prefix, "."+domain) {
-			return fmt.Errorf("labels of %s are not the user's to set: %s", domain, quote(key))
+			return fmt.Errorf("users may not set labels of %s: %s", domain, quote(key))
 		}
 	}
 	return nil

@@ -157,7 +157,7 @@ func checkText(option, text string) error {
 	}
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
-			return job.Refusef("%s: %s holds a character that cannot be in it (byte %d)", option, quote(text), i+1)
+			return job.Refusef("%s: %s has an invalid character (byte %d)", option, quote(text), i+1)
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ func workflowState(u *unstructured.Unstructured) (state, wrong string) {
 	how := text(u, "status", "status")
 	switch {
 	case is == "":
-		return wanted + ", not taken up by DWS", ""
+		return wanted + ", not started by DWS", ""
 	case wanted != is:
 		return is + ", asked for " + wanted, ""
 	case how == "Error" || how == "TransientCondition":

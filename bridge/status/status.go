@@ -85,7 +85,7 @@ func Collect(ctx context.Context, o Options) (*Report, error) {
 	}
 	c.slurm(ctx)
 	if open := state.Dir(o.Config.StateDir).Breaker(o.Config.Workflows.Breaker.Std()); open.Tripped() {
-		c.note("the API server did not answer a submission a moment ago: submissions are judged by their syntax only (workflows.breaker)")
+		c.note("the API server did not answer a moment ago: only the syntax of new directives is checked for now (workflows.breaker)")
 	}
 	return c.report(), nil
 }

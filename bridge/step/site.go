@@ -225,7 +225,7 @@ func (s *session) alive(ctx context.Context, c service.Claim) (bool, error) {
 	defer cancel()
 	running, err := s.slurm().Running(asking, c.ID)
 	if err != nil {
-		s.log.Warnf("whether job %d is over is told by its lease: %v", c.ID, err)
+		s.log.Warnf("using the Lease to tell whether job %d has ended: %v", c.ID, err)
 		return c.Renewed, nil
 	}
 	return running, nil

@@ -27,7 +27,7 @@ func (s *session) storage(ctx context.Context, client *kube.Client, env map[stri
 	}
 	for name, value := range vars {
 		if !state.IsVariable(name, value) {
-			s.log.Warnf("%s of workflow %s: not a variable that a shell takes, left out", name, job.Name())
+			s.log.Warnf("%s of workflow %s: not a valid variable name for a shell, skipped", name, job.Name())
 			continue
 		}
 		env[name] = value

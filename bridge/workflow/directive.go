@@ -62,7 +62,7 @@ func (e *DirectiveError) Error() string {
 // but for blanks at both ends.
 func Directives(script []byte, word string) ([]string, error) {
 	if word == "" {
-		return nil, fmt.Errorf("the word of directives is empty: set workflows.directive")
+		return nil, fmt.Errorf("workflows.directive is empty: set it, for example to \"DW\"")
 	}
 	if len(script) > MaxScriptBytes {
 		return nil, &DirectiveError{Msg: fmt.Sprintf("the job script is larger than %d MiB", MaxScriptBytes>>20)}
@@ -103,7 +103,7 @@ type directiveParser struct {
 // line takes one line of the comment block.
 func (p *directiveParser) line(number int, line []byte) error {
 	if bytes.IndexByte(line, 0) >= 0 {
-		return &DirectiveError{number, "NUL byte in a comment at the head of the script"}
+		return &DirectiveError{number, "NUL byte in a comment at the top of the script"}
 	}
 	text := strings.TrimSuffix(string(line), "\r")
 	if !strings.HasPrefix(text, p.prefix) {
@@ -157,7 +157,7 @@ func (p *directiveParser) finish() error {
 	case command == "":
 		return &DirectiveError{line, fmt.Sprintf("%q has no command", p.prefix)}
 	case body[0] != ' ' && body[0] != '\t':
-		return &DirectiveError{line, fmt.Sprintf("no blank after %q in %s", p.prefix, excerpt(p.prefix+body, 0))}
+		return &DirectiveError{line, fmt.Sprintf("no space after %q in %s", p.prefix, excerpt(p.prefix+body, 0))}
 	}
 	p.directives = append(p.directives, dwsWord+" "+command)
 	return nil

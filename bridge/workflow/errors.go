@@ -82,5 +82,5 @@ func (e *waitError) Unwrap() error { return e.cause }
 type goneError struct{ name string }
 
 func (e *goneError) Error() string {
-	return fmt.Sprintf("workflow %s does not exist any more: somebody deleted it", e.name)
+	return fmt.Sprintf("workflow %s no longer exists: somebody deleted it", e.name)
 }

@@ -100,12 +100,12 @@ func TestTheHooksDeadlineIsToldWithWhatDWSSays(t *testing.T) {
 		is   func(kubetest.Object) kubetest.Object
 		want string
 	}{
-		{"DWS is away", is(Setup, Proposal, true, "Completed"), "DWS has not taken it up (workflow slurm/bb12 still in Proposal: is the DWS controller running?)"},
+		{"DWS is away", is(Setup, Proposal, true, "Completed"), "DWS has not started it (workflow slurm/bb12 still in Proposal: is the DWS controller running?)"},
 		{"DWS's message", func(o kubetest.Object) kubetest.Object {
 			o = is(Setup, Setup, false, "DriverWait")(o)
 			kubetest.Part(o, "status")["message"] = "3 of 4 done"
 			return o
-		}, "Setup not done when the hook's time was over: 3 of 4 done"},
+		}, "Setup not done when the hook's deadline passed: 3 of 4 done"},
 		{"the directive that is worked on", func(o kubetest.Object) kubetest.Object {
 			o = is(Setup, Setup, false, "DriverWait")(o)
 			kubetest.Part(o, "spec")["dwDirectives"] = []any{"#DW a", "#DW b"}
@@ -113,7 +113,7 @@ func TestTheHooksDeadlineIsToldWithWhatDWSSays(t *testing.T) {
 				kubetest.Object{"dwdIndex": 0, "watchState": "Setup", "status": "Completed"},
 				kubetest.Object{"dwdIndex": 1, "watchState": "Setup", "status": "Running"}}
 			return o
-		}, "DWS still works on #DW b"},
+		}, "DWS is still working on #DW b"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -40,7 +40,7 @@ func (d *Driver) List(ctx context.Context) ([]Left, error) {
 		o := parse(&items[i])
 		id, err := strconv.ParseUint(o.Labels[LabelJobID], 10, 32)
 		if err != nil || o.Name != (&Job{ID: uint32(id)}).Name() {
-			d.log.Warnf("%s has our labels but not the name of its job: left alone", o)
+			d.log.Warnf("%s has the labels of slurmk8s but not the name of a job: not changed", o)
 			continue
 		}
 		all = append(all, Left{

@@ -165,10 +165,10 @@ func (d *Driver) PreRun(ctx context.Context, job *Job) (Env, error) {
 // beside the Workflow. DWS mounts storage on those and no others.
 func (d *Driver) fillComputes(ctx context.Context, o *object, nodes []string) error {
 	if len(nodes) == 0 {
-		return fmt.Errorf("%s: Slurm does not tell which nodes the job got", o)
+		return fmt.Errorf("%s: Slurm does not say which nodes the job has", o)
 	}
 	if o.ComputesName == "" {
-		return fmt.Errorf("%s has no Computes to name the job's nodes in: DWS would make storage ready on none", o)
+		return fmt.Errorf("%s has no Computes to list the job's nodes in: DWS would make the storage ready on no node", o)
 	}
 	data := make([]map[string]string, len(nodes))
 	for i, node := range nodes {

@@ -24,7 +24,7 @@ func (d *Driver) Status(ctx context.Context, job *Job, asker int64, privileged b
 		return "", fmt.Errorf("job %d has no workflow %s", job.ID, d.path(job.Name()))
 	}
 	if asker != NoUID && asker != o.OwnerUID && !privileged {
-		return "", fmt.Errorf("job %d is another user's", job.ID)
+		return "", fmt.Errorf("job %d belongs to another user", job.ID)
 	}
 	words := []string{
 		"desiredState=" + word(string(o.Desired)),

@@ -40,7 +40,7 @@ func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
 	for !o.Deleting {
 		var err error
 		if o.destroysBeforeRun() {
-			d.log.Warnf("%s: its job has not run: it is deleted without Teardown, and the persistent instance stays", o)
+			d.log.Warnf("%s: its job has not run: deleting it without Teardown, so that the persistent instance stays", o)
 		} else {
 			o, err = d.tearDown(ctx, o, hurry)
 		}
@@ -86,7 +86,7 @@ func (d *Driver) tearDown(ctx context.Context, o *object, hurry bool) (*object, 
 		if err != nil || next.reached(Teardown) {
 			return next, err
 		}
-		d.log.Warnf("%s: Teardown was replaced by %s before DWS took it up: asking again", next, next.Desired)
+		d.log.Warnf("%s: Teardown was replaced by %s before DWS started it: requesting it again", next, next.Desired)
 		if err := pauses.Wait(ctx); err != nil {
 			return nil, err
 		}

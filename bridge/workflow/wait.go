@@ -124,7 +124,7 @@ func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
 		case err == nil:
 			o = next
 		case ctx.Err() != nil:
-			return nil, &waitError{waited(o, target, "when the hook's time was over"), o, ctx.Err()}
+			return nil, &waitError{waited(o, target, "when the hook's deadline passed"), o, ctx.Err()}
 		case !errors.Is(err, context.DeadlineExceeded):
 			return nil, err
 		}
@@ -202,7 +202,7 @@ func waited(o *object, target State, when string) string {
 	text := fmt.Sprintf("%s not done %s: ", target, when)
 	switch {
 	case o.State != target:
-		return text + fmt.Sprintf("DWS has not taken it up (%s still in %s: is the DWS controller running?)", o, o.State)
+		return text + fmt.Sprintf("DWS has not started it (%s still in %s: is the DWS controller running?)", o, o.State)
 	case o.Message != "":
 		return text + o.Message
 	}
@@ -211,7 +211,7 @@ func waited(o *object, target State, when string) string {
 			continue
 		}
 		if driver.Directive >= 0 && driver.Directive < int64(len(o.Directives)) {
-			return text + "DWS still works on " + shorten(o.Directives[driver.Directive], 200)
+			return text + "DWS is still working on " + shorten(o.Directives[driver.Directive], 200)
 		}
 	}
 	return text + firstOf(o.Status, "DWS gives no reason")

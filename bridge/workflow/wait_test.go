@@ -46,7 +46,7 @@ func TestAwaitEndsWith(t *testing.T) {
 		want string
 	}{
 		{"deleted", func(s *kubetest.Workflows) { s.Change(func(kubetest.Object) kubetest.Object { return nil }) },
-			"workflow slurm/bb12 does not exist any more: somebody deleted it"},
+			"workflow slurm/bb12 no longer exists: somebody deleted it"},
 		{"made again", func(s *kubetest.Workflows) {
 			s.Change(func(o kubetest.Object) kubetest.Object { kubetest.Meta(o)["uid"] = "u2"; return o })
 		}, "was deleted and created again by somebody else"},

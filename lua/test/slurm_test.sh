@@ -105,7 +105,7 @@ a_policy_that_cannot_be_known_refuses_nothing() {
 	set_policy echo 'x = """'
 	accepts batch alice "FORGE=${option}k8s_register=a:22"
 	accepts batch bob "FORGE=${option}k8s_register=a:22"
-	[ "$(in_log 'judged on the node only: /etc/slurm/slurmk8s.toml:1: ')" = 1 ] || fail "$(in_log 'judged on the node only') times in the log"
+	[ "$(in_log 'checked on the node only: /etc/slurm/slurmk8s.toml:1: ')" = 1 ] || fail "$(in_log 'checked on the node only') times in the log"
 	refuses 'no port: write NAME:PORT' batch alice "FORGE=${option}k8s_register=a"
 	set_policy policy_of 8000-8999
 }

@@ -153,10 +153,10 @@ end)
 
 check.test("what cannot be judged is accepted, and logged once", function()
 	for _, case in ipairs({
-		{ { 0, { MESSAGE = "judged on the node only: /etc/x: line 2" } },
-			"slurmk8s: judged on the node only: /etc/x: line 2" },
-		{ { 3, { MESSAGE = "called without UID" } }, "slurmk8s: a job is judged on the node only: called without UID" },
-		{ { -7, { MESSAGE = "/usr/bin/slurmk8s: cannot be run" } }, "judged on the node only: /usr/bin/slurmk8s" },
+		{ { 0, { MESSAGE = "checked on the node only: /etc/x: line 2" } },
+			"slurmk8s: checked on the node only: /etc/x: line 2" },
+		{ { 3, { MESSAGE = "called without UID" } }, "slurmk8s: a job is checked on the node only: called without UID" },
+		{ { -7, { MESSAGE = "/usr/bin/slurmk8s: cannot be run" } }, "checked on the node only: /usr/bin/slurmk8s" },
 	}) do
 		load()
 		answer = case[1]
@@ -170,7 +170,7 @@ check.test("what cannot be judged is accepted, and logged once", function()
 	load()
 	package.loadlib = function() return nil, "no such file", "open" end -- luacheck: ignore
 	accepted({ spank_job_env = register("a:22") })
-	check.contains(logged[1], "judged on the node only: cannot load its Lua module: no such file")
+	check.contains(logged[1], "checked on the node only: cannot load its Lua module: no such file")
 end)
 
 check.test("a program that hangs costs one deadline, not one for each job", function()
@@ -181,7 +181,7 @@ check.test("a program that hangs costs one deadline, not one for each job", func
 	end
 	check.equal(#asked, 1, "calls")
 	check.equal(#logged, 2, "lines in the log")
-	check.contains(logged[1], "a check held slurmctld for 2001 ms: jobs are judged on the node only for the next 30 s")
+	check.contains(logged[1], "a check held slurmctld for 2001 ms: jobs are checked on the node only for the next 30 s")
 	check.contains(logged[2], "timed out")
 	now, takes, answer = now + 30000, 5, { 2, { MESSAGE = "no" } }
 	refused({ spank_job_env = register("a:22") }, "no")

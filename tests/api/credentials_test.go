@@ -30,7 +30,7 @@ import (
 
 // Each is one clear line, and nothing is made.
 func TestCredentialsThatAreNotAccepted(t *testing.T) {
-	const refused = "the credential of the kubeconfig is not accepted, expired or revoked perhaps (HTTP 401)"
+	const refused = "the API server rejects the credential of the kubeconfig: it may be expired or revoked (HTTP 401)"
 	tests := []struct {
 		name  string
 		spoil func(t *testing.T, s *site)

@@ -57,13 +57,13 @@ func TestAFailedHookTellsItOnTheWorkflow(t *testing.T) {
 		for code == wire.Busy {
 			code, _ = j.run("test_data_in")
 		}
-		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_test_data_in: DataIn not done after 2s: DWS still works on #DW DataIn action=wait"}, j.told())
+		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_test_data_in: DataIn not done after 2s: DWS is still working on #DW DataIn action=wait"}, j.told())
 	})
 	t.Run("the hook's own end, soon after it", func(t *testing.T) {
 		t.Parallel()
 		j := shared(t).newSite(t).job("#DW Setup action=wait")
 		j.fails("setup", "DEADLINE_MS=6000")
-		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_setup: Setup not done when the hook's time was over: DWS still works on #DW Setup action=wait"}, j.told())
+		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_setup: Setup not done when the hook's deadline passed: DWS is still working on #DW Setup action=wait"}, j.told())
 	})
 }
 

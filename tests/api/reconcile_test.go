@@ -124,7 +124,7 @@ func TestReconcileReportsWhatIsLeft(t *testing.T) {
 	r := s.reconcile("--limit", "2s")
 	assert.Equal(t, 1, r.status)
 	assert.Contains(t, r.stdout, fmt.Sprintf("bb%d (job %d is over; was in Setup): left: Teardown failed: DW Directive 0: Reported error: disk_is_dead (disk is dead)", broken.id, broken.id))
-	assert.Contains(t, r.stdout, fmt.Sprintf("bb%d (job %d is over; was in Setup): left: Teardown not done when the hook's time was over", slow.id, slow.id))
+	assert.Contains(t, r.stdout, fmt.Sprintf("bb%d (job %d is over; was in Setup): left: Teardown not done when the hook's deadline passed", slow.id, slow.id))
 	assert.Contains(t, r.stdout, fmt.Sprintf("bb%d (job %d is over; was in Setup): removed", good.id, good.id))
 	assert.ElementsMatch(t, []string{broken.name(), slow.name()}, s.names(), "not deleted before DWS is done")
 

@@ -77,7 +77,7 @@ func TestWhoMayAskForBBStat(t *testing.T) {
 			if tt.want == "" {
 				assert.Equal(t, wire.Failed, code)
 				assert.Empty(t, reply[wire.KeyText])
-				assert.Equal(t, fmt.Sprintf("job %d is another user's", j.id), reply[wire.KeyMessage])
+				assert.Equal(t, fmt.Sprintf("job %d belongs to another user", j.id), reply[wire.KeyMessage])
 				return
 			}
 			assert.Equal(t, wire.OK, code, reply)

@@ -94,7 +94,7 @@ func TestATeardownThatTakesLongerThanTheHookMay(t *testing.T) {
 	j := s.job("#DW Teardown action=wait")
 	j.ok("setup")
 	for range 2 {
-		assert.Equal(t, "Teardown not done when the hook's time was over: DWS still works on #DW Teardown action=wait",
+		assert.Equal(t, "Teardown not done when the hook's deadline passed: DWS is still working on #DW Teardown action=wait",
 			j.fails("job_teardown", "DEADLINE_MS=6000"))
 		assert.NotNil(t, j.workflow(), "not deleted before DWS is done")
 		assert.NotEmpty(t, j.env(), "nothing is forgotten before either")

@@ -128,7 +128,7 @@ func TestAStatesTimeoutHoldsOverManyPolls(t *testing.T) {
 			continue
 		}
 		assert.Equal(t, wire.Failed, code)
-		assert.Equal(t, "DataIn not done after 2s: DWS still works on #DW DataIn action=wait", message)
+		assert.Equal(t, "DataIn not done after 2s: DWS is still working on #DW DataIn action=wait", message)
 		break
 	}
 	assert.Positive(t, busy)
@@ -149,7 +149,7 @@ func TestAWorkflowThatGoesAwayWhileAHookWaits(t *testing.T) {
 		require.NoError(t, j.s.workflows().Delete(t.Context(), j.name(), metav1.DeleteOptions{}))
 		o := <-done
 		assert.Equal(t, wire.Failed, o.code)
-		assert.Equal(t, fmt.Sprintf("workflow %s/%s does not exist any more: somebody deleted it", j.s.namespace, j.name()), o.message)
+		assert.Equal(t, fmt.Sprintf("workflow %s/%s no longer exists: somebody deleted it", j.s.namespace, j.name()), o.message)
 		j.ok("setup", "RESTART_COUNT=1", "SCRIPT="+j.s.job("#DW Setup action=complete").fields[wire.KeyScript])
 	})
 	t.Run("deleted and created again by somebody else", func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestAWorkflowThatGoesAwayWhileAHookWaits(t *testing.T) {
 		o := <-done
 		assert.Equal(t, wire.Failed, o.code)
 		assert.Regexp(t, "somebody (ended|deleted) it", o.message)
-		assert.Contains(t, j.fails("data_in"), "does not exist any more")
+		assert.Contains(t, j.fails("data_in"), "no longer exists")
 	})
 }
 
@@ -186,5 +186,5 @@ func TestTheHooksDeadlineSaysWhatIsWaitedFor(t *testing.T) {
 	s := shared(t).newSite(t)
 	j := s.job("#DW jobdw type=xfs capacity=1GiB name=a", "#DW Setup action=wait")
 	message := j.fails("setup", "DEADLINE_MS=6000")
-	assert.Equal(t, "Setup not done when the hook's time was over: DWS still works on #DW Setup action=wait", message)
+	assert.Equal(t, "Setup not done when the hook's deadline passed: DWS is still working on #DW Setup action=wait", message)
 }

@@ -62,7 +62,7 @@ func showNodes(ctx context.Context, cluster *testbed.Cluster, jobs *testbed.Jobs
 			view.say("RUNNING, alone", "")
 			alone = true
 			if n := view.onWorkers(); n > 0 {
-				return false, fmt.Errorf("%d pods run beside the job", n)
+				return false, fmt.Errorf("%d pods run next to the job", n)
 			}
 		} else if job != nil {
 			view.say(map[bool]string{true: "its nodes are made ready", false: job.State()}[job.State() == "RUNNING"], "")

@@ -114,7 +114,7 @@ func TestTheAPIServerIsAwayWhenAJobBegins(t *testing.T) {
 		return seen.State() == "PENDING" && seen["Restarts"] == "1"
 	})
 	t.Log(seen["AdminComment"])
-	require.Contains(t, seen["AdminComment"], "slurmk8s: node "+n.Name+" could not be taken from Kubernetes: ")
+	require.Contains(t, seen["AdminComment"], "slurmk8s: node "+n.Name+" could not be reclaimed from Kubernetes: ")
 	back()
 	j.startNow()
 	j.runsNow()

@@ -20,7 +20,7 @@ func TestOfTwoJobsWithOneNameTheSecondIsToldOfTheFirst(t *testing.T) {
 	first.serves(jobsNamespace, name)
 	second := register(t, name, freePort())
 	second.ends("FAILED")
-	require.Equal(t, fmt.Sprintf("slurmk8s: service slurm-jobs/%s belongs to job %d, which is running: choose another name or wait for its end\n", name, first.id),
+	require.Equal(t, fmt.Sprintf("slurmk8s: service slurm-jobs/%s belongs to job %d, which is running: choose another name or wait until it ends\n", name, first.id),
 		second.output())
 	second.unregistered()
 	require.Equal(t, fmt.Sprintf("port %d of job %d on %s", port, first.id, first.node()),

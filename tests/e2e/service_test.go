@@ -189,7 +189,7 @@ func TestAJobFindsAServiceThatItImports(t *testing.T) {
 
 	lost := submit(t, script{options: []string{"--k8s-import=" + unique("nowhere")}})
 	lost.ends("FAILED")
-	require.Equal(t, "slurmk8s: --k8s-import: there is no service slurm-jobs/"+unique("nowhere")+"\n", lost.output())
+	require.Equal(t, "slurmk8s: --k8s-import: service slurm-jobs/"+unique("nowhere")+" does not exist\n", lost.output())
 }
 
 // variableOf is the variable that tells a job where its service is.

@@ -113,7 +113,7 @@ func TestOneNodeOfManyThatCannotBeTaken(t *testing.T) {
 				assert.Equal(t, "0 ", out)
 				return
 			}
-			assert.Contains(t, out, "1 slurmk8s: node "+j.nodes[1]+": pod "+w.namespace+"/bare is one without a controller: nothing was evicted;")
+			assert.Contains(t, out, "1 slurmk8s: node "+j.nodes[1]+": pod "+w.namespace+"/bare has no controller: nothing was evicted;")
 			for name, state := range before {
 				assert.Equal(t, state, w.state(name))
 			}

@@ -64,12 +64,12 @@ func TestAnAPIServerThatIsAway(t *testing.T) {
 			assert.Contains(t, out, tt.reason)
 			asked := h.asked()
 			require.NotEmpty(t, asked)
-			assert.Contains(t, asked[0], "scontrol update JobId=12 AdminComment=slurmk8s: node "+h.node+" could not be taken from Kubernetes: get node")
+			assert.Contains(t, asked[0], "scontrol update JobId=12 AdminComment=slurmk8s: node "+h.node+" could not be reclaimed from Kubernetes: get node")
 			assert.Equal(t, "scontrol requeue 12", asked[len(asked)-1])
-			assert.Contains(t, h.refusal(12), "node "+h.node+" could not be taken from Kubernetes: get node "+h.node)
+			assert.Contains(t, h.refusal(12), "node "+h.node+" could not be reclaimed from Kubernetes: get node "+h.node)
 
 			h = hosts["proceed"]
-			assert.Contains(t, h.prolog(12), "0 MESSAGE=going on beside Kubernetes: get node ")
+			assert.Contains(t, h.prolog(12), "0 MESSAGE=starting the job anyway: get node ")
 			assert.Empty(t, h.asked())
 			assert.Empty(t, h.refusal(12))
 

@@ -59,11 +59,11 @@ func TestWhatBecomesOfEachKindOfPod(t *testing.T) {
 			policy: func(c *slurmconf.NodeSettings) { set(&c.Block, "taint") }},
 		{name: "one that tolerates a cordon, when we taint, goes", pod: []podOption{tolerates("node.kubernetes.io/unschedulable")},
 			policy: func(c *slurmconf.NodeSettings) { set(&c.Block, "taint") }},
-		{name: "a bare one fails the job", pod: []podOption{unmanaged}, stays: true, fails: "without a controller: nothing was evicted; end it, or set nodes.unmanaged"},
+		{name: "a bare one fails the job", pod: []podOption{unmanaged}, stays: true, fails: "has no controller: nothing was evicted; delete it, or set nodes.unmanaged"},
 		{name: "a bare one goes when told", pod: []podOption{unmanaged}, policy: func(c *slurmconf.NodeSettings) { set(&c.Unmanaged, "evict") }},
 		{name: "a bare one stays when told", pod: []podOption{unmanaged}, stays: true, policy: func(c *slurmconf.NodeSettings) { set(&c.Unmanaged, "keep") }},
 		{name: "one with an emptyDir goes", pod: []podOption{withEmptyDir}},
-		{name: "one with an emptyDir fails the job when told", pod: []podOption{withEmptyDir}, stays: true, fails: "with an emptyDir: nothing was evicted; end it, or set nodes.emptydir",
+		{name: "one with an emptyDir fails the job when told", pod: []podOption{withEmptyDir}, stays: true, fails: "has an emptyDir volume: nothing was evicted; delete it, or set nodes.emptydir",
 			policy: func(c *slurmconf.NodeSettings) { set(&c.EmptyDir, "fail") }},
 		{name: "a bare one that may go stays for its emptyDir", pod: []podOption{unmanaged, withEmptyDir}, stays: true,
 			policy: func(c *slurmconf.NodeSettings) { set(&c.Unmanaged, "evict"); set(&c.EmptyDir, "keep") }},
@@ -378,6 +378,6 @@ func TestEventsSayWhichJobItWas(t *testing.T) {
 		require.Len(t, list.Items, 1)
 		return list.Items[0].Object["message"].(string)
 	}
-	assert.Equal(t, "evicted: Slurm job 12 of cluster alps takes node "+name, said(w.namespace, string(pod.GetUID())))
-	assert.Equal(t, "closed to new pods: taken by Slurm job 12 of cluster alps", said("default", name))
+	assert.Equal(t, "evicted: Slurm job 12 of cluster alps reclaims node "+name, said(w.namespace, string(pod.GetUID())))
+	assert.Equal(t, "closed to new pods: reclaimed by Slurm job 12 of cluster alps", said("default", name))
 }

@@ -54,7 +54,7 @@ func TestAPodWithAFinalizerHoldsNoNode(t *testing.T) {
 			w.newPod(h.node, "stays", finalizer)
 			w.release("stays")
 			before := w.state(h.node)
-			assert.Regexp(t, `^3 MESSAGE=1 pod is still there after 1s: pod \S+/stays is still ending`, h.prolog(12, "DEADLINE_MS=8000"))
+			assert.Regexp(t, `^3 MESSAGE=1 pod is still there after 1s: pod \S+/stays is still terminating`, h.prolog(12, "DEADLINE_MS=8000"))
 			assert.Equal(t, "0 ", h.epilog(12))
 			assert.Equal(t, before, w.state(h.node))
 			assert.Empty(t, h.files())

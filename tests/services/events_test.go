@@ -61,7 +61,7 @@ func TestAServiceTellsItsStory(t *testing.T) {
 	registered := "Normal Registered: by Slurm job 12 of cluster alps on node c1 (user ID 0)"
 	late := fmt.Sprintf("Warning NotReady: not ready on node c1 after 1s: dial tcp %s:%d: connect: connection refused", n.address, port)
 	ready := fmt.Sprintf("Normal Ready: it answers at %s (node c1)", n.address)
-	silent := fmt.Sprintf("Warning NotReady: it does not answer any more at %s (node c1): no traffic until it does", n.address)
+	silent := fmt.Sprintf("Warning NotReady: it no longer answers at %s (node c1): no traffic until it does", n.address)
 	w.tells("a", registered)
 	w.tells("a", registered, late)
 	l := listen()

@@ -105,7 +105,7 @@ func TestTwoProgramsAndOneName(t *testing.T) {
 	}
 	require.Equal(t, "CODE=0", first[0])
 	require.Equal(t, "CODE=2", second[0])
-	assert.Regexp(t, `MESSAGE=service \S+/x belongs to job 4[12], which is running: choose another name or wait for its end`, second[1])
+	assert.Regexp(t, `MESSAGE=service \S+/x belongs to job 4[12], which is running: choose another name or wait until it ends`, second[1])
 	loser.gone()
 	assert.Len(t, w.names(), 3)
 	assert.Equal(t, []string{"CODE=0"}, winner.end())

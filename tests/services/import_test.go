@@ -55,9 +55,9 @@ func TestWhereAServiceIsReached(t *testing.T) {
 		assert.Equal(t, ip+":5432", vars["PLAIN_ONE_ADDRESS"])
 	}
 	_, err = resolve("plain-one", "81")
-	assert.EqualError(t, err, `--k8s-import: service `+w.namespace+`/plain-one has no port "81", but web:80, db-x:5432`)
+	assert.EqualError(t, err, `--k8s-import: service `+w.namespace+`/plain-one has no port "81", only web:80, db-x:5432`)
 	_, err = resolve("nowhere", "")
-	assert.EqualError(t, err, "--k8s-import: there is no service "+w.namespace+"/nowhere")
+	assert.EqualError(t, err, "--k8s-import: service "+w.namespace+"/nowhere does not exist")
 
 	// A node port needs a node that is ready.
 	u = service1("edge", "NodePort")
@@ -108,7 +108,7 @@ func TestAnImportOfAHeadlessService(t *testing.T) {
 	require.NoError(t, err)
 	resolver := &service.Resolver{Kube: r.Kube, Log: testLog(t)}
 	_, err = resolver.Resolve(t.Context(), service.Import{Namespace: w.namespace, Name: "dask"})
-	require.EqualError(t, err, "service "+w.namespace+"/dask has no endpoint that is ready")
+	require.EqualError(t, err, "service "+w.namespace+"/dask has no ready endpoint")
 	require.NoError(t, r.Ready(t.Context(), regs[0]))
 	vars, err := resolver.Resolve(t.Context(), service.Import{Namespace: w.namespace, Name: "dask"})
 	require.NoError(t, err)
@@ -126,6 +126,6 @@ func TestAStepThatImports(t *testing.T) {
 	assert.False(t, n.marked(12))
 	s.gone()
 	s = n.start(n.fields("K8S_IMPORT=nothing"))
-	assert.Equal(t, []string{"CODE=2", "MESSAGE=--k8s-import: there is no service " + w.namespace + "/nothing"}, s.reply())
+	assert.Equal(t, []string{"CODE=2", "MESSAGE=--k8s-import: service " + w.namespace + "/nothing does not exist"}, s.reply())
 	s.gone()
 }

@@ -101,7 +101,7 @@ func TestTwoJobsAndOneName(t *testing.T) {
 	before := w.get(service.Services, "jupyter")
 
 	none, err := second.Register(t.Context(), w.specs("free:1;jupyter:8888"))
-	require.EqualError(t, err, "service "+w.namespace+"/jupyter belongs to job 12, which is running: choose another name or wait for its end")
+	require.EqualError(t, err, "service "+w.namespace+"/jupyter belongs to job 12, which is running: choose another name or wait until it ends")
 	assert.Empty(t, none)
 	assert.Equal(t, before, w.get(service.Services, "jupyter"), "untouched")
 	assert.Len(t, w.names(), 3, "nothing was made of the free one either")
@@ -218,7 +218,7 @@ func TestAForeignServiceIsUntouched(t *testing.T) {
 			regs, err := r.Register(t.Context(), w.specs("jupyter:8888"))
 			want := "exists and was not made by slurmk8s: choose another name"
 			if name == "another cluster's" {
-				want = "belongs to cluster other, which shares this Kubernetes: choose another name"
+				want = "belongs to Slurm cluster other, which uses the same Kubernetes cluster: choose another name"
 			}
 			require.EqualError(t, err, "service "+w.namespace+"/jupyter "+want)
 			require.NoError(t, r.Deregister(t.Context(), regs))
@@ -262,7 +262,7 @@ func TestTheSameWishOfTwoStepsCountsOnce(t *testing.T) {
 	assert.Len(t, w.names(), 3, "the batch step's")
 
 	_, err = step.Register(t.Context(), w.specs("jupyter:9999"))
-	require.EqualError(t, err, "service "+w.namespace+"/jupyter: step batch of this job has it with other options")
+	require.EqualError(t, err, "service "+w.namespace+"/jupyter: step batch of this job registered it with other options")
 
 	// A step whose program died without a word is no reason to own nothing.
 	step.Alive = func(context.Context, service.Claim) (bool, error) { return false, nil }

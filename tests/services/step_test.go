@@ -160,7 +160,7 @@ func TestSrunInABatchScriptCountsOnce(t *testing.T) {
 	assert.Equal(t, []string{"CODE=0"}, srun.end())
 	eventually.True(t, "still there", func() bool { return n.isReady("a.alps.12.c1") })
 	other := n.start(n.fields("STEP_ID=1", "K8S_REGISTER=name=a,port=9999,ready=none"))
-	assert.Equal(t, []string{"CODE=2", "MESSAGE=service " + n.namespace + "/a: step batch of this job has it with other options"}, other.reply())
+	assert.Equal(t, []string{"CODE=2", "MESSAGE=service " + n.namespace + "/a: step batch of this job registered it with other options"}, other.reply())
 	other.gone()
 	assert.Equal(t, []string{"CODE=0"}, batch.end())
 	assert.Empty(t, w.names())

@@ -177,7 +177,7 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 		{"a policy that is not in force", func(p *site) { p.delete(policies, "", "slurmk8s-nodes") }, "admission policy", doctor.Failed, "could publish any address", "slurmk8s setup"},
 		{"a node without a usable address", func(p *site) {
 			p.o.Addresses.Interfaces = func() ([]nodeaddr.Interface, error) { return nil, nil }
-		}, "admission policy", doctor.Failed, "of which pods can reach none here", "NodeAddr"},
+		}, "admission policy", doctor.Failed, "which pods cannot reach", "NodeAddr"},
 		{"another node's kubelet credential", func(p *site) {
 			other, err := p.server.UserKubeconfig("system:node:c9", "system:nodes")
 			require.NoError(t, err)
