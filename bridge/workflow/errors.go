@@ -10,36 +10,31 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
-var (
-	// ruleName is an argument that DWS names by its rule's regular expression.
-	ruleName = regexp.MustCompile(`'\^([^'$]*)\$'`)
-	quoted   = regexp.MustCompile(`'([^']*)'`)
-)
-
 // refusal is DWS's refusal and the directive that it is about, if it quotes a part of one
-// and only one can be meant.
+// and only one can be meant. Refusals are rare: the expressions are not compiled before.
 func refusal(text string, directives []string) string {
-	text = ruleName.ReplaceAllString(text, "'$1'")
+	// DWS names an argument by its rule's regular expression.
+	text = regexp.MustCompile(`'\^([^'$]*)\$'`).ReplaceAllString(text, "'$1'")
+	quoted := regexp.MustCompile(`'[^']*'`).FindAllString(text, -1)
 	about := directives
 	if len(directives) > 1 {
 		missing := strings.HasPrefix(text, "missing ")
-		about = slices.DeleteFunc(slices.Clone(directives), func(d string) bool { return quotedIn(text, d) == missing })
+		about = slices.DeleteFunc(slices.Clone(directives), func(d string) bool { return holds(d, quoted) == missing })
 	}
-	if len(about) != 1 || !quoted.MatchString(text) || strings.Contains(text, about[0]) {
+	if len(about) != 1 || len(quoted) == 0 || strings.Contains(text, about[0]) {
 		return text
 	}
 	return text + " [" + shorten(about[0], 200) + "]"
 }
 
-// quotedIn reports whether each argument and value that a refusal quotes is in the directive.
-func quotedIn(text, directive string) bool {
-	arguments := strings.FieldsFunc(directive, func(r rune) bool { return r == '=' || unicode.IsSpace(r) })
-	for _, match := range quoted.FindAllStringSubmatch(text, -1) {
-		if match[1] != directive && !slices.Contains(arguments, match[1]) {
-			return false
-		}
-	}
-	return true
+// holds reports whether all that is quoted is an argument or a value of the directive, or
+// the directive.
+func holds(directive string, quoted []string) bool {
+	words := strings.FieldsFunc(directive, func(r rune) bool { return r == '=' || unicode.IsSpace(r) })
+	return !slices.ContainsFunc(quoted, func(q string) bool {
+		q = strings.Trim(q, "'")
+		return q != directive && !slices.Contains(words, q)
+	})
 }
 
 // DriverError is a failure that a DWS driver reported for a state. Its text is
