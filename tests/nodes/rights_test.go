@@ -83,7 +83,7 @@ func TestATaintWithTheKubeletsCredential(t *testing.T) {
 	w := newWorld(t)
 	h := w.newHost(`block = "both"`)
 	before := w.state(h.node)
-	assert.Regexp(t, `^3 MESSAGE=change node \S+: .*is not allowed to modify taints .*`, h.prolog(12))
+	assert.Regexp(t, `^3 MESSAGE=patch node \S+: .*is not allowed to modify taints .*`, h.prolog(12))
 	assert.Equal(t, before, w.state(h.node))
 }
 
