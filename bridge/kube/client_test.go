@@ -304,7 +304,7 @@ func TestAWatchThatEndsInTimeTellsNothingOfTheServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := &Client{}
 			c.noteWatchEnd(time.Now().Add(-tt.lasted))
-			assert.Equal(t, tt.away, c.Starting(), "a 403 is tried again")
+			assert.Equal(t, tt.away, c.starting(), "a 403 is tried again")
 		})
 	}
 }

@@ -40,8 +40,8 @@ func (c *Client) noteWatchEnd(opened time.Time) {
 	}
 }
 
-// Starting reports that the server was away a moment ago.
-func (c *Client) Starting() bool {
+// starting reports that the server was away a moment ago.
+func (c *Client) starting() bool {
 	away := c.away.Load()
 	return away != 0 && time.Since(time.Unix(0, away)) < settling
 }
@@ -77,9 +77,9 @@ func (c *Client) Do(ctx context.Context, what string, request func(context.Conte
 			again = !c.hasty || tries < hastyTries && !errors.Is(err, syscall.ECONNREFUSED)
 		case Unauthorized:
 			refused++
-			again = refused < unauthorizedTries || c.Starting()
+			again = refused < unauthorizedTries || c.starting()
 		case Denied:
-			again = c.Starting()
+			again = c.starting()
 		}
 		if !again {
 			return &RequestError{What: what, Tries: tries, Err: err}

@@ -168,7 +168,7 @@ func (w *Watch) open(ctx context.Context) error {
 			return nil
 		}
 		class := Classify(got.err)
-		if class == Denied && !w.objects.client.Starting() || class == Final {
+		if class == Denied && !w.objects.client.starting() || class == Final {
 			cancel()
 			return &RequestError{What: what, Tries: 1, Err: got.err}
 		}

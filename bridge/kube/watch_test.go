@@ -106,7 +106,7 @@ func TestAWatchIsReplacedWhateverEndsIt(t *testing.T) {
 			w.until(t, "c")
 			again := lists(s) - before
 			assert.Equal(t, resumes, again == 0, "%d lists", again)
-			assert.Equal(t, resumes, !w.objects.client.Starting(), "one that was cut may have lost its server")
+			assert.Equal(t, resumes, !w.objects.client.starting(), "one that was cut may have lost its server")
 		})
 	}
 }
