@@ -190,21 +190,19 @@ func TestAPanicWhileAWatchIsOpenedIsTheCallersError(t *testing.T) {
 	require.ErrorContains(t, err, "watch workflows in slurm with metadata.name=bb12: internal error: no watch: please report it")
 }
 
-func TestAWatchEndsWithItsContextAndNoSooner(t *testing.T) {
+func TestAWatchOutlivesTheContextOfOneNext(t *testing.T) {
 	s := kubetest.NewWorkflows(t)
 	s.Change(labelled("a"))
-	w := watched(t, s, "1000")
-	short, cancel := context.WithCancel(t.Context())
-	go func() {
-		for s.Watches() == 0 && t.Context().Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
-		cancel()
-	}()
-	_, err := w.Next(short)
-	require.ErrorIs(t, err, context.Canceled)
-	s.Change(labelled("b")) // the stream is still there for the next call
+	w := watched(t, s, "")
+	w.until(t, "a")
+	s.Change(labelled("b"))
 	w.until(t, "b")
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := w.Next(over)
+	require.ErrorIs(t, err, context.Canceled)
+	s.Change(labelled("c"))
+	w.until(t, "c")
 	assert.Equal(t, 1, s.Count("GET", "watch=true"))
 }
 
