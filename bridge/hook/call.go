@@ -9,11 +9,11 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -26,7 +26,7 @@ type call struct {
 	reply       wire.Fields
 	cfg         *slurmconf.Config
 	burstBuffer *slurmconf.BurstBuffer
-	local       state.Dir
+	local       workflow.Files
 	job         *workflow.Job
 	script      []byte // the job script, once directives has read it
 	log         *logrus.Entry
@@ -91,8 +91,11 @@ func (c *call) openState() error {
 	if dir := c.request[wire.KeyStateDir]; dir != "" && filepath.Clean(dir) != filepath.Clean(c.cfg.StateDir) {
 		return fmt.Errorf("state_dir of burst_buffer.lua is %s, but %s has state_dir = %q: make them equal", dir, c.configPath, c.cfg.StateDir)
 	}
-	c.local = state.Dir(c.cfg.StateDir)
-	return c.local.Check()
+	c.local = workflow.Files(c.cfg.StateDir)
+	if err := hostfile.CheckPrivate(c.cfg.StateDir); err != nil {
+		return fmt.Errorf("state_dir %w", err)
+	}
+	return nil
 }
 
 // openNode is for the hooks that run on a node as root, where there is neither

@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
-	"slurmk8s.io/slurmk8s/bridge/rundir"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
@@ -91,7 +88,7 @@ func (c *call) promptRules(ctx context.Context) *policy.Policy {
 
 // jobEpilog deletes what is left of the job on this node and gives the node back. It
 // never fails, since Slurm would drain the node: what could not be done is in the log
-// and in MESSAGE, and the marks stay for reconcile.
+// and in MESSAGE, and the files on the node stay for reconcile.
 func jobEpilog(ctx context.Context, c *call) error {
 	// Neither may take all the time of both: they go to different servers, perhaps.
 	half, cancel := ctx, context.CancelFunc(func() {})
@@ -112,17 +109,9 @@ func (c *call) sweep(ctx context.Context) error {
 	if err := c.need(wire.KeyJobID, wire.KeyNode); err != nil {
 		return err
 	}
-	marks := mark.Dir(c.cfg.Services.RunDir)
-	marked, err := marks.Jobs()
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(marked, func(m rundir.File) bool { return m.ID == c.job.ID }) {
+	records := service.Records(c.cfg.Services.RunDir)
+	if !records.Has(c.job.ID) {
 		return nil // its steps cleaned up, or had nothing
-	}
-	namespaces, err := marks.Namespaces(c.job.ID)
-	if err != nil || len(namespaces) == 0 { // not readable: wherever it may be
-		namespaces = policy.Literal(&c.cfg.Services)
 	}
 	job := job.Job{Cluster: c.cfg.Cluster, ID: c.job.ID, UID: c.job.UID, Restarts: math.MaxUint32}
 	if n, err := strconv.ParseUint(c.request[wire.KeyRestart], 10, 32); err == nil {
@@ -133,12 +122,5 @@ func (c *call) sweep(ctx context.Context) error {
 		return err
 	}
 	sweeper := &service.Sweeper{Kube: client, Cluster: c.cfg.Cluster, Log: c.log}
-	var failed []error
-	for _, namespace := range namespaces {
-		failed = append(failed, sweeper.Job(ctx, namespace, job, c.request[wire.KeyNode]))
-	}
-	if err := errors.Join(failed...); err != nil {
-		return err
-	}
-	return marks.Forget(c.job.ID)
+	return sweeper.Node(ctx, records, job, c.request[wire.KeyNode], policy.Literal(&c.cfg.Services))
 }

@@ -6,12 +6,12 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/wire"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-func (c *call) breaker() state.Breaker {
+func (c *call) breaker() workflow.Breaker {
 	return c.local.Breaker(c.cfg.Workflows.Breaker.Std())
 }
 

@@ -22,7 +22,7 @@ func TestAStateDirectoryThatOthersWriteIntoStopsEachHook(t *testing.T) {
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_pre_run"} {
 		code, reply := Run(t.Context(), name, s.fields(script))
 		assert.Equal(t, wire.Failed, code, name)
-		assert.Equal(t, fmt.Sprintf(`state_dir %s is writable by others (mode 0777): run "chmod 0700 %s"`, s.state, s.state), reply[wire.KeyMessage], name)
+		assert.Equal(t, fmt.Sprintf(`state_dir %s is writable by others (mode 0777): run "chmod go-w %s"`, s.state, s.state), reply[wire.KeyMessage], name)
 	}
 }
 

@@ -5,6 +5,8 @@
 package metrics
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
 // Dir holds the samples and the sums: state_dir on the controller, run_dir on a node.
@@ -63,14 +67,16 @@ func (d Dir) Fold(textfile string, removed, left int, now time.Time) error {
 	if err := unix.Stat(string(d), &info); err != nil || int(info.Uid) != os.Geteuid() {
 		return nil
 	}
-	lock, err := os.OpenFile(filepath.Join(string(d), foldingFile+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	once, cancel := context.WithCancel(context.Background())
+	cancel() // not waited for
+	unlock, err := hostfile.Lock(once, filepath.Join(string(d), foldingFile+".lock"))
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil
-	}
+	defer unlock()
 	sums, err := d.readSums()
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
@@ -91,7 +97,7 @@ func (d Dir) Fold(textfile string, removed, left int, now time.Time) error {
 	if err := os.Remove(filepath.Join(string(d), foldingFile)); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("metrics: %w", err)
 	}
-	if err := replace(textfile, []byte(sums.text()), 0o644); err != nil {
+	if err := hostfile.Write(textfile, sums.text(), 0o644); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil
@@ -112,23 +118,4 @@ func (d Dir) takeSamples() (string, error) {
 	}
 	text, err := os.ReadFile(folding)
 	return string(text), err
-}
-
-func replace(path string, content []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".slurmk8s-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
 // bounds of the histogram, in seconds: from a hook that Slurm waits for under a lock to
@@ -60,7 +62,7 @@ func (d Dir) writeSums(s *sums) error {
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(string(d), sumsFile), text, 0o600)
+	return hostfile.Write(filepath.Join(string(d), sumsFile), string(text), 0o600)
 }
 
 // sample is compiled by reconcile, which reads it, and not at the start of each hook.

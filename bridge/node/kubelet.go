@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,8 +12,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/rundir"
 	"slurmk8s.io/slurmk8s/bridge/units"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -25,11 +24,11 @@ func (l Local) stoppedFile() string { return filepath.Join(string(l), "units") }
 
 // stopped reads it.
 func (l Local) stopped() ([]string, error) {
-	data, err := os.ReadFile(l.stoppedFile())
+	text, err := hostfile.Read(l.stoppedFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return strings.Fields(string(data)), err
+	return strings.Fields(text), err
 }
 
 // stopUnits stops those of the configured units that run, for the first job that wants
@@ -67,7 +66,7 @@ func (b *Bridge) stopUnits(ctx context.Context, local Local) error {
 		if len(names) == 0 {
 			return nil
 		}
-		if err := rundir.Write(local.stoppedFile(), strings.Join(names, "\n")+"\n", 0o644); err != nil {
+		if err := hostfile.Write(local.stoppedFile(), strings.Join(names, "\n")+"\n", 0o644); err != nil {
 			return err
 		}
 	}
@@ -118,7 +117,7 @@ func (b *Bridge) startUnits(ctx context.Context, local Local, job uint32, name s
 	if err := b.awaitReady(ctx, name, begun); err != nil {
 		return err
 	}
-	return rundir.Remove(local.stoppedFile())
+	return hostfile.Remove(local.stoppedFile())
 }
 
 // reclaimed tells whether another job than this one has reclaimed the node.

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
-	"slurmk8s.io/slurmk8s/bridge/rundir"
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
 // Local is what a node itself knows of the jobs that hold it: the directory nodes in
@@ -18,6 +16,13 @@ import (
 // Kubernetes and removed after all was restored, so that an epilog without a file has
 // nothing to do.
 type Local string
+
+// A job's file as a holder, in the directory nodes, and the one that makes its tasks fail,
+// in run_dir.
+const (
+	holderPrefix  = "holder."
+	refusalPrefix = "refuse."
+)
 
 // LocalIn is the Local in run_dir of slurmk8s.toml.
 func LocalIn(runDir string) Local { return Local(filepath.Join(runDir, "nodes")) }
@@ -29,7 +34,7 @@ type Held struct {
 }
 
 func (l Local) path(job uint32) string {
-	return filepath.Join(string(l), "holder."+strconv.FormatUint(uint64(job), 10))
+	return hostfile.OfJob(string(l), holderPrefix, job)
 }
 
 // Add notes a job before the first change that is made for it.
@@ -37,7 +42,7 @@ func (l Local) Add(h Held) error {
 	if err := l.make(); err != nil {
 		return fmt.Errorf("note job %d: %w", h.JobID, err)
 	}
-	if err := rundir.Write(l.path(h.JobID), h.Holder.String()+" "+h.Node+"\n", 0o644); err != nil {
+	if err := hostfile.Write(l.path(h.JobID), h.Holder.String()+" "+h.Node+"\n", 0o644); err != nil {
 		return fmt.Errorf("note job %d: %w", h.JobID, err)
 	}
 	return nil
@@ -45,22 +50,22 @@ func (l Local) Add(h Held) error {
 
 // make makes both directories: who can write into the upper one, can replace the lower.
 func (l Local) make() error {
-	if err := rundir.Make(filepath.Dir(string(l))); err != nil {
+	if err := hostfile.Make(filepath.Dir(string(l))); err != nil {
 		return err
 	}
-	return rundir.Make(string(l))
+	return hostfile.Make(string(l))
 }
 
 // Get returns what Add wrote for a job; nil when there is nothing.
 func (l Local) Get(job uint32) (*Held, error) {
-	data, err := os.ReadFile(l.path(job))
+	text, err := hostfile.Read(l.path(job))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("note of job %d: %w", job, err)
 	}
-	words := strings.Fields(string(data))
+	words := strings.Fields(text)
 	if len(words) != 2 {
 		return nil, fmt.Errorf("note of job %d: %s cannot be read: remove it", job, l.path(job))
 	}
@@ -72,35 +77,35 @@ func (l Local) Get(job uint32) (*Held, error) {
 }
 
 // Remove forgets a job.
-func (l Local) Remove(job uint32) error { return rundir.Remove(l.path(job)) }
+func (l Local) Remove(job uint32) error { return hostfile.Remove(l.path(job)) }
 
 // Jobs are those that have a file.
-func (l Local) Jobs() ([]rundir.File, error) { return rundir.Jobs(string(l), "holder.") }
+func (l Local) Jobs() ([]hostfile.File, error) { return hostfile.Jobs(string(l), holderPrefix) }
 
 // Refused are the jobs whose tasks fail on this node.
-func Refused(runDir string) ([]rundir.File, error) { return rundir.Jobs(runDir, "refuse.") }
+func Refused(runDir string) ([]hostfile.File, error) { return hostfile.Jobs(runDir, refusalPrefix) }
 
 // Lock keeps other hooks of this node out, until unlock or the end of the process.
 func (l Local) Lock(ctx context.Context) (unlock func(), err error) {
 	if err := l.make(); err != nil {
 		return nil, err
 	}
-	return rundir.Lock(ctx, filepath.Join(string(l), ".lock"))
+	return hostfile.Lock(ctx, filepath.Join(string(l), ".lock"))
 }
 
 // refusal is the file that makes a job's tasks on this node fail with its text; the
 // SPANK plugin reads it.
 func refusal(runDir string, job uint32) string {
-	return filepath.Join(runDir, "refuse."+strconv.FormatUint(uint64(job), 10))
+	return hostfile.OfJob(runDir, refusalPrefix, job)
 }
 
 // Refuse makes the tasks of a job fail on this node, with one line for its user.
 func Refuse(runDir string, job uint32, line string) error {
-	if err := rundir.Make(runDir); err != nil {
+	if err := hostfile.Make(runDir); err != nil {
 		return err
 	}
-	return rundir.Write(refusal(runDir, job), line+"\n", 0o644)
+	return hostfile.Write(refusal(runDir, job), line+"\n", 0o644)
 }
 
 // Unrefuse takes that back: the job is over.
-func Unrefuse(runDir string, job uint32) error { return rundir.Remove(refusal(runDir, job)) }
+func Unrefuse(runDir string, job uint32) error { return hostfile.Remove(refusal(runDir, job)) }

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"slurmk8s.io/slurmk8s/bridge/rundir"
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
 // Brake keeps one run from removing what is kept for many jobs. What the next run
@@ -31,13 +31,13 @@ func (b Brake) Hold(all, over []Object, dryRun bool) ([]Object, error) {
 		if dryRun {
 			return over, nil
 		}
-		return over, rundir.Remove(b.File)
+		return over, hostfile.Remove(b.File)
 	}
-	before, err := os.ReadFile(b.File)
+	before, err := hostfile.Read(b.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	agreed := strings.Fields(string(before))
+	agreed := strings.Fields(before)
 	held := func(id uint32) bool { return !slices.Contains(agreed, strconv.FormatUint(uint64(id), 10)) }
 	if !slices.ContainsFunc(ending, held) {
 		return over, nil
@@ -54,7 +54,7 @@ func (b Brake) Hold(all, over []Object, dryRun bool) ([]Object, error) {
 	}
 	failed := os.MkdirAll(filepath.Dir(b.File), 0o755)
 	if failed == nil {
-		failed = rundir.Write(b.File, text.String(), 0o644)
+		failed = hostfile.Write(b.File, text.String(), 0o644)
 	}
 	if failed != nil {
 		err = fmt.Errorf("%w; the next run will not know of this one: %w", err, failed)

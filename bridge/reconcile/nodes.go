@@ -9,9 +9,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
-	"slurmk8s.io/slurmk8s/bridge/rundir"
 )
 
 // Nodes is the duty of nodes that jobs take from Kubernetes, for all nodes.
@@ -74,7 +74,7 @@ func (n ThisNode) List(ctx context.Context) ([]Object, error) {
 	var objects []Object
 	add := func(holder node.Holder) {
 		since := held.Changed // after a boot, which empties run_dir
-		if at := slices.IndexFunc(files, func(f rundir.File) bool { return f.ID == holder.JobID }); at >= 0 {
+		if at := slices.IndexFunc(files, func(f hostfile.File) bool { return f.ID == holder.JobID }); at >= 0 {
 			since = files[at].Made
 		}
 		objects = append(objects, nodeObject(held, holder, since, func(ctx context.Context) error { return n.giveBack(ctx, local, held.Name, holder) }))

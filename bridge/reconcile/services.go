@@ -6,7 +6,6 @@ import (
 	"math"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
-	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
@@ -38,13 +37,13 @@ func (s Services) List(ctx context.Context) ([]Object, error) {
 type NodeServices struct {
 	Sweeper    *service.Sweeper
 	Namespaces []string
-	Marks      mark.Dir
+	Records    service.Records
 	Node       string // by its name in Slurm
 }
 
-// List returns the jobs that have a mark on this node.
+// List returns the jobs that have a record on this node.
 func (s NodeServices) List(context.Context) ([]Object, error) {
-	jobs, err := s.Marks.Jobs()
+	jobs, err := s.Records.Jobs()
 	var objects []Object
 	for _, j := range jobs {
 		objects = append(objects, Object{Name: "services that were made on node " + s.Node, JobID: j.ID, Made: j.Made, Allocation: true,
@@ -54,16 +53,7 @@ func (s NodeServices) List(context.Context) ([]Object, error) {
 }
 
 func (s NodeServices) sweep(ctx context.Context, id uint32) error {
-	namespaces, err := s.Marks.Namespaces(id)
-	if err != nil || len(namespaces) == 0 {
-		namespaces = s.Namespaces
-	}
 	// Whatever run of the job made it: the job does not run.
-	job := job.Job{Cluster: s.Sweeper.Cluster, ID: id, Restarts: math.MaxUint32}
-	for _, namespace := range namespaces {
-		if err := s.Sweeper.Job(ctx, namespace, job, s.Node); err != nil {
-			return err
-		}
-	}
-	return s.Marks.Forget(id)
+	of := job.Job{Cluster: s.Sweeper.Cluster, ID: id, Restarts: math.MaxUint32}
+	return s.Sweeper.Node(ctx, s.Records, of, s.Node, s.Namespaces)
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
@@ -15,7 +14,7 @@ type Workflows struct {
 	// Open makes the driver; nil where Kubernetes has no DWS.
 	Open  func(context.Context) (*workflow.Driver, error)
 	Slurm slurm.Commands
-	Local state.Dir
+	Local workflow.Files
 }
 
 // List returns the Workflows, those that DWS is done with first and those that it is

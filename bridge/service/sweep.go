@@ -87,6 +87,23 @@ type Sweeper struct {
 
 func (s *Sweeper) api() api { return api{kube: s.Kube, log: s.Log} }
 
+// Node removes what a node has recorded of a job that is over there, and the record last.
+// If the record does not say where, otherwise are the namespaces to look in.
+func (s *Sweeper) Node(ctx context.Context, records Records, of job.Job, node string, otherwise []string) error {
+	namespaces, err := records.Namespaces(of.ID)
+	if err != nil || len(namespaces) == 0 { // not readable
+		namespaces = otherwise
+	}
+	var failed []error
+	for _, namespace := range namespaces {
+		failed = append(failed, s.Job(ctx, namespace, of, node))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	return records.Forget(ctx, of.ID)
+}
+
 // Job removes what is left of a job on one node in a namespace: its endpoints, and
 // the Services that no other node serves. Runs of the job after of.Restarts are
 // left alone.

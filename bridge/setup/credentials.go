@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/packaging/manifests"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -80,7 +81,7 @@ func (o *Options) server() string {
 
 func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
 	config, token := o.Config.Kubernetes.Kubeconfig, ControllerToken(o.Config)
-	var of *owner
+	var of *hostfile.Owner
 	if o.Remote {
 		dir := filepath.Join(o.Output, "controller")
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -126,10 +127,10 @@ func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
 }
 
 // renewToken keeps a token file that still has most of its life.
-func (o *Options) renewToken(ctx context.Context, path, account, node string, of *owner) (Change, error) {
+func (o *Options) renewToken(ctx context.Context, path, account, node string, of *hostfile.Owner) (Change, error) {
 	info, err := os.Lstat(path)
 	there := err == nil
-	if there && info.Mode() == 0o600 && isOf(info, of) {
+	if there && info.Mode() == 0o600 && of.Has(info) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return "", err
@@ -250,7 +251,7 @@ func kubeconfig(server string, ca []byte, namespace string, auth *clientcmdapi.A
 }
 
 // slurmUser is whose the controller's files are; only root can make them so.
-func slurmUser(cfg *slurmconf.Config) (*owner, error) {
+func slurmUser(cfg *slurmconf.Config) (*hostfile.Owner, error) {
 	conf, err := slurmconf.ReadSlurmConf(cfg.SlurmConf)
 	if err != nil {
 		return nil, err
@@ -267,16 +268,16 @@ func slurmUser(cfg *slurmconf.Config) (*owner, error) {
 	if euid := os.Geteuid(); euid != 0 && euid != uid {
 		return nil, fmt.Errorf("only root or %s can write the controller's credential here: run setup as root, or give --output DIR --remote", conf.SlurmUser)
 	}
-	return &owner{uid, gid}, nil
+	return &hostfile.Owner{UID: uid, GID: gid}, nil
 }
 
 // keepDir makes a directory for SlurmUser alone.
-func keepDir(path string, of *owner) (Change, error) {
+func keepDir(path string, of *hostfile.Owner) (Change, error) {
 	if _, err := os.Stat(path); err == nil {
 		return Unchanged, nil
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return "", err
 	}
-	return Created, os.Chown(path, of.uid, of.gid)
+	return Created, os.Chown(path, of.UID, of.GID)
 }

@@ -6,50 +6,22 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
+
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
-// owner is whose a file is to be; nil: of who runs setup.
-type owner struct{ uid, gid int }
-
 // writeFile puts data into a file that is there as a whole or not at all, with owner
-// and mode from its first byte on.
-func writeFile(path string, data []byte, mode fs.FileMode, of *owner) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".slurmk8s-*")
-	if err != nil {
+// and mode from its first byte on; nil: the owner is who runs setup.
+func writeFile(path string, data []byte, mode fs.FileMode, of *hostfile.Owner) error {
+	if err := hostfile.WriteAs(path, string(data), mode, of); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	// Where it is ours already, a hardened unit may not even try.
-	if info, statErr := f.Stat(); statErr != nil || !isOf(info, of) {
-		err = f.Chown(of.uid, of.gid)
-	}
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		_, err = f.Write(data)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return err
+	return nil
 }
 
 // keepFile is writeFile, unless all is as it should be.
-func keepFile(path string, data []byte, mode fs.FileMode, of *owner) (Change, error) {
+func keepFile(path string, data []byte, mode fs.FileMode, of *hostfile.Owner) (Change, error) {
 	had, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Created, writeFile(path, data, mode, of)
@@ -57,19 +29,14 @@ func keepFile(path string, data []byte, mode fs.FileMode, of *owner) (Change, er
 	if err != nil {
 		return "", err
 	}
-	if info, err := os.Lstat(path); err == nil && info.Mode() == mode && isOf(info, of) && bytes.Equal(had, data) {
+	if info, err := os.Lstat(path); err == nil && info.Mode() == mode && of.Has(info) && bytes.Equal(had, data) {
 		return Unchanged, nil
 	}
 	return Changed, writeFile(path, data, mode, of)
 }
 
-func isOf(info fs.FileInfo, of *owner) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && (of == nil || int(stat.Uid) == of.uid && int(stat.Gid) == of.gid)
-}
-
 // ownerOf is whose a file or directory is, for another one beside it.
-func ownerOf(path string) (*owner, error) {
+func ownerOf(path string) (*hostfile.Owner, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -78,5 +45,5 @@ func ownerOf(path string) (*owner, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &owner{int(stat.Uid), int(stat.Gid)}, nil
+	return &hostfile.Owner{UID: int(stat.Uid), GID: int(stat.Gid)}, nil
 }

@@ -20,7 +20,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/state"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -84,7 +84,7 @@ func Collect(ctx context.Context, o Options) (*Report, error) {
 		return nil, failed[0]
 	}
 	c.slurm(ctx)
-	if open := state.Dir(o.Config.StateDir).Breaker(o.Config.Workflows.Breaker.Std()); open.Tripped() {
+	if open := workflow.Files(o.Config.StateDir).Breaker(o.Config.Workflows.Breaker.Std()); open.Tripped() {
 		c.note("the API server did not answer a moment ago: only the syntax of new directives is checked for now (workflows.breaker)")
 	}
 	return c.report(), nil

@@ -77,7 +77,7 @@ func (s *session) attend(ctx context.Context, changes chan<- change, attended ma
 		case reg.Shared && reg.Holder.Node == s.req.node && attended[reg] != mine && attended[reg] != reg.Holder.Step:
 			attended[reg] = reg.Holder.Step
 			go func(holder string) {
-				if s.marks.Await(ctx, s.req.job.ID, holder) == nil {
+				if s.records.Await(ctx, s.req.job.ID, holder) == nil {
 					send(change{reg: reg, free: true})
 				}
 			}(reg.Holder.Step)
@@ -107,10 +107,10 @@ func (s *session) become(ctx context.Context, reg *service.Registration, ready b
 
 // deregister takes everything away within its deadline. The step may have ended
 // for any reason, so that it has a context of its own. What cannot be removed
-// keeps its mark for the epilog.
+// keeps its record for the epilog.
 func (s *session) deregister() error {
 	if s.registrar == nil {
-		return s.unmark()
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit(s.ended))
 	defer cancel()
@@ -121,14 +121,7 @@ func (s *session) deregister() error {
 	}
 	s.log.Infof("deregistered in %d ms", time.Since(begin).Milliseconds())
 	if service.LeftBehind(s.regs) {
-		return nil // the mark stays too, for the case that the other step is killed
+		return nil // the record stays too, for the case that the other step is killed
 	}
-	return s.unmark()
-}
-
-func (s *session) unmark() error {
-	if !s.marked {
-		return nil
-	}
-	return s.marks.Remove(s.req.job.ID)
+	return s.records.Remove(ctx, s.req.job.ID)
 }

@@ -12,7 +12,6 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
-	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
@@ -24,11 +23,10 @@ import (
 // site is what the step program works with.
 type site struct {
 	cfg       *slurmconf.Config
-	marks     mark.Dir
+	records   service.Records
 	specs     []service.Spec // with their namespaces, whoever registers them
 	registrar *service.Registrar
 	regs      []*service.Registration
-	marked    bool
 }
 
 func (s *session) slurm() slurm.Commands {
@@ -45,7 +43,7 @@ func (s *session) open() error {
 	if s.cfg, err = slurmconf.Load(path); err != nil {
 		return err
 	}
-	s.marks = mark.Dir(s.cfg.Services.RunDir)
+	s.records = service.Records(s.cfg.Services.RunDir)
 	logger, sink, err := logging.New(s.cfg.Log)
 	if err != nil {
 		return err
@@ -155,12 +153,11 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 	for i, spec := range mine {
 		names[i] = spec.Namespace + "/" + spec.Name
 	}
-	// The mark is there before the first object, so that the epilog looks for it.
-	err = s.marks.Add(s.req.job.ID, s.req.step, names, func(others []string) error { return rules.Count(mine, others) })
+	// The record is there before the first object, so that the epilog looks for it.
+	err = s.records.Add(ctx, s.req.job.ID, s.req.step, names, func(others []string) error { return rules.Count(mine, others) })
 	if err != nil {
 		return err
 	}
-	s.marked = true
 	s.registrar = &service.Registrar{
 		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address,
 		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Wanted: s.wanted,
@@ -173,7 +170,7 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 }
 
 // countOfAllNodes refuses what was just made if the job has too much now, with what other
-// nodes made, of which no mark here knows. The count comes afterwards, so that of two nodes
+// nodes made, of which no record here knows. The count comes afterwards, so that of two nodes
 // at once one sees both.
 func (s *session) countOfAllNodes(ctx context.Context, rules *policy.Policy, mine []service.Spec) error {
 	// In a batch script's environment this is Slurm's word, in that of a step the user's.
@@ -217,7 +214,7 @@ func (s *session) alive(ctx context.Context, c service.Claim) (bool, error) {
 		case c.Restarts > s.req.job.Restarts:
 			return true, nil // we are the run that is over
 		case c.Node == s.req.node:
-			return s.marks.Alive(c.ID, c.Step), nil
+			return s.records.Alive(c.ID, c.Step), nil
 		}
 		return c.Renewed, nil
 	}
@@ -233,7 +230,7 @@ func (s *session) alive(ctx context.Context, c service.Claim) (bool, error) {
 
 // wanted tells whether another step of the job on this node has the service too.
 func (s *session) wanted(spec service.Spec) bool {
-	return s.marks.Wanted(s.req.job.ID, s.req.step, spec.Namespace+"/"+spec.Name)
+	return s.records.Wanted(s.req.job.ID, s.req.step, spec.Namespace+"/"+spec.Name)
 }
 
 // limit is what the plugin grants: plugstack.conf says how long Slurm waits. Run by hand,

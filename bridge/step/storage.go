@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
@@ -26,7 +25,7 @@ func (s *session) storage(ctx context.Context, client *kube.Client, env map[stri
 		return fmt.Errorf("variables of the job's storage: %w", err)
 	}
 	for name, value := range vars {
-		if !state.IsVariable(name, value) {
+		if !workflow.IsVariable(name, value) {
 			s.log.Warnf("%s of workflow %s: not a valid variable name for a shell, skipped", name, job.Name())
 			continue
 		}

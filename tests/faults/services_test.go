@@ -14,7 +14,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
-	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
@@ -239,8 +238,8 @@ func left(spec string) func(context.Context, *world, *Job) error {
 // registered is the job's batch step, whose program lives.
 func registered(node, spec string) func(context.Context, *world, *Job) error {
 	return func(ctx context.Context, w *world, c *Job) error {
-		marks := mark.Dir(c.Path(map[string]string{"c1": runDir, "c2": otherRunDir}[node]))
-		err := marks.Add(uint32(c.JobID), "batch", []string{c.Namespace + "/" + serviceName}, func([]string) error { return nil })
+		records := service.Records(c.Path(map[string]string{"c1": runDir, "c2": otherRunDir}[node]))
+		err := records.Add(context.Background(), uint32(c.JobID), "batch", []string{c.Namespace + "/" + serviceName}, func([]string) error { return nil })
 		if err != nil {
 			return err
 		}

@@ -280,7 +280,7 @@ func (w *world) endState(ctx context.Context, c *Job) (any, error) {
 }
 
 // localFiles is state_dir: names, and of a job's environment the variables. Scripts that were
-// accepted are no job's: see bridge/state.
+// accepted are no job's: see workflow.Files.
 func localFiles(c *Job) ([]string, error) {
 	var files []string
 	root := c.Path("state")

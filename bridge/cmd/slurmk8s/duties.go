@@ -13,13 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/mark"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/bridge/state"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -54,7 +52,7 @@ func controllerDuties(cfg *slurmconf.Config, client *kube.Client, log *logrus.En
 	services, nodes := len(cfg.Services.Allow) > 0, cfg.Nodes.Reclaims()
 	duties := []reconcile.Duty{reconcile.Workflows{
 		Slurm: slurmCommands(cfg),
-		Local: state.Dir(cfg.StateDir),
+		Local: workflow.Files(cfg.StateDir),
 		Open: func(ctx context.Context) (*workflow.Driver, error) {
 			driver, err := workflow.New(ctx, cfg, client, log)
 			if errors.Is(err, workflow.ErrNoDWS) && (services || nodes) {
@@ -93,7 +91,7 @@ func dutiesHere(cfg *slurmconf.Config, r role, nodeName string, log *logrus.Entr
 	if r.nodeServices {
 		with(cfg.Services.Kubeconfig, func(client *kube.Client) {
 			duties = append(duties, reconcile.NodeServices{Sweeper: sweeper(cfg, client, log), Namespaces: policy.Literal(&cfg.Services),
-				Marks: mark.Dir(cfg.Services.RunDir), Node: nodeName})
+				Records: service.Records(cfg.Services.RunDir), Node: nodeName})
 		})
 	}
 	if r.thisNode {

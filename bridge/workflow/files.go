@@ -1,6 +1,4 @@
-// Package state keeps the bridge's few local files on the controller. They are
-// caches and messages between hooks: losing them costs time, never a job.
-package state
+package workflow
 
 import (
 	"fmt"
@@ -8,31 +6,22 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"slurmk8s.io/slurmk8s/bridge/rundir"
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
-// Dir is state_dir of slurmk8s.toml. It must exist and belong to SlurmUser.
-type Dir string
+// Files are the few that are kept on the controller, in state_dir of slurmk8s.toml, which
+// must exist and belong to SlurmUser. They are caches and messages between hooks: losing
+// them costs time, never a job.
+type Files string
 
-// Check refuses a directory into which others could put a link, or the variables of a
-// job. One that is missing is for who needs it to say.
-func (d Dir) Check() error {
-	info, err := os.Lstat(string(d))
-	if err == nil && info.IsDir() && info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("state_dir %s is writable by others (mode %04o): run \"chmod 0700 %s\"", d, info.Mode().Perm(), d)
-	}
-	return nil
-}
+func (f Files) job(id uint32) string { return hostfile.OfJob(string(f), filesPrefix, id) }
 
-func (d Dir) job(id uint32) string {
-	return filepath.Join(string(d), "job."+strconv.FormatUint(uint64(id), 10))
-}
+const filesPrefix = "job."
 
 // variable is a name that every shell takes.
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -45,7 +34,7 @@ func IsVariable(name, value string) bool {
 // WriteEnv leaves a job's variables for slurm_bb_paths, as lines KEY=VALUE, and
 // returns the names that such a line cannot hold. The file is replaced at once
 // or not at all.
-func (d Dir) WriteEnv(id uint32, env map[string]string) (skipped []string, err error) {
+func (f Files) WriteEnv(id uint32, env map[string]string) (skipped []string, err error) {
 	lines := make([]string, 0, len(env))
 	for name, value := range env {
 		if !IsVariable(name, value) {
@@ -56,32 +45,14 @@ func (d Dir) WriteEnv(id uint32, env map[string]string) (skipped []string, err e
 	}
 	slices.Sort(lines)
 	slices.Sort(skipped)
-	dir := d.job(id)
+	dir := f.job(id)
 	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
 		return skipped, fmt.Errorf("keep the job's variables: %w", err)
 	}
-	if err := replace(filepath.Join(dir, "env"), strings.Join(lines, "")); err != nil {
+	if err := hostfile.Write(filepath.Join(dir, "env"), strings.Join(lines, ""), 0o600); err != nil {
 		return skipped, fmt.Errorf("keep the job's variables: %w", err)
 	}
 	return skipped, nil
-}
-
-func replace(path, content string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(content)
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }
 
 // What slurmctld reads again is kept small, and few: Slurm calls no hook for a job
@@ -94,22 +65,22 @@ const (
 // WriteJudged leaves a script that was accepted at submission for
 // slurm_bb_job_process, which Slurm runs again for each task of an array. It takes
 // the place of a script that was accepted long ago.
-func (d Dir) WriteJudged(id uint32, script []byte) error {
+func (f Files) WriteJudged(id uint32, script []byte) error {
 	if len(script) > maxJudged {
 		return nil
 	}
-	path := filepath.Join(string(d), fmt.Sprintf("judged.%d", id%judgedFiles))
-	if err := replace(path, fmt.Sprintf("%d\n%s", id, script)); err != nil {
+	path := filepath.Join(string(f), fmt.Sprintf("judged.%d", id%judgedFiles))
+	if err := hostfile.Write(path, fmt.Sprintf("%d\n%s", id, script), 0o600); err != nil {
 		return fmt.Errorf("keep the script that was accepted: %w", err)
 	}
 	return nil
 }
 
 // RemoveJob forgets a job.
-func (d Dir) RemoveJob(id uint32) error { return os.RemoveAll(d.job(id)) }
+func (f Files) RemoveJob(id uint32) error { return os.RemoveAll(f.job(id)) }
 
 // Jobs returns the jobs that have files here.
-func (d Dir) Jobs() ([]rundir.File, error) { return rundir.Jobs(string(d), "job.") }
+func (f Files) Jobs() ([]hostfile.File, error) { return hostfile.Jobs(string(f), filesPrefix) }
 
 // Breaker remembers that Kubernetes did not answer, so that a dead API server
 // costs slurmctld one deadline and not one for every submission. It is a file:
@@ -121,8 +92,8 @@ type Breaker struct {
 }
 
 // Breaker returns the breaker that stays open for rest; zero turns it off.
-func (d Dir) Breaker(rest time.Duration) Breaker {
-	return Breaker{path: filepath.Join(string(d), "breaker"), rest: rest}
+func (f Files) Breaker(rest time.Duration) Breaker {
+	return Breaker{path: filepath.Join(string(f), "breaker"), rest: rest}
 }
 
 // Open reports whether a submission is to leave its request out. Slurm judges

@@ -1,4 +1,4 @@
-package rundir
+package hostfile
 
 import (
 	"os"
@@ -55,7 +55,7 @@ func TestAUserCannotTakeALockNorWriteWhereFilesAre(t *testing.T) {
 	}
 }
 
-func TestALinkIsNotTakenForALock(t *testing.T) {
+func TestALinkIsNotFollowed(t *testing.T) {
 	dir := t.TempDir()
 	victim := filepath.Join(dir, "victim")
 	require.NoError(t, os.WriteFile(victim, nil, 0o600))
@@ -63,11 +63,28 @@ func TestALinkIsNotTakenForALock(t *testing.T) {
 	require.NoError(t, os.Symlink(victim, lock))
 	_, err := Lock(t.Context(), lock)
 	require.ErrorIs(t, err, syscall.ELOOP)
-	require.NoError(t, os.Symlink(victim, filepath.Join(dir, ".new-x")))
-	require.ErrorIs(t, Write(filepath.Join(dir, "x"), "text", 0o600), syscall.ELOOP)
-	text, err := os.ReadFile(victim)
+	_, err = Read(lock)
+	require.ErrorIs(t, err, syscall.ELOOP)
+	require.NoError(t, Write(lock, "text", 0o600), "it takes the link's place")
+	text, err := Read(lock)
+	require.NoError(t, err)
+	assert.Equal(t, "text", text)
+	text, err = Read(victim)
 	require.NoError(t, err)
 	assert.Empty(t, text)
+}
+
+func TestAFileOfAnotherUserIsNotRead(t *testing.T) {
+	dir := reachable(t)
+	path := filepath.Join(dir, "x")
+	require.NoError(t, os.Chmod(dir, 0o777))
+	said, did := nobody(t, "echo text >"+path)
+	require.True(t, did, said)
+	_, err := Read(path)
+	require.EqualError(t, err, path+" is not a regular file of root's or this user's")
+	require.NoError(t, syscall.Mkfifo(path+".fifo", 0o600))
+	_, err = Read(path + ".fifo")
+	require.EqualError(t, err, path+".fifo is not a regular file of root's or this user's")
 }
 
 // The directory above is open to all: a user puts one of their own in our directory's
@@ -79,8 +96,8 @@ func TestADirectoryThatAUserPutInOursPlaceIsRefused(t *testing.T) {
 	require.NoError(t, Make(dir))
 	said, did := nobody(t, "mv "+dir+" "+dir+".old && mkdir -m 755 "+dir)
 	require.True(t, did, said)
-	require.ErrorContains(t, Make(dir), dir+" is not a directory of root's alone")
+	require.ErrorContains(t, Make(dir), dir+" belongs to user 65534: run \"chown root "+dir+"\"")
 	said, did = nobody(t, "rmdir "+dir+" && ln -s "+dir+".old "+dir)
 	require.True(t, did, said)
-	require.ErrorContains(t, Make(dir), dir+" is not a directory of root's alone")
+	require.ErrorContains(t, Make(dir), dir+" is not a directory")
 }

@@ -1,4 +1,4 @@
-package mark
+package service
 
 import (
 	"context"
@@ -15,16 +15,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func any([]string) error { return nil }
+func allowAny([]string) error { return nil }
 
-func TestAMarkLivesAsLongAsItsServices(t *testing.T) {
-	d := Dir(filepath.Join(t.TempDir(), "run"))
-	require.NoError(t, d.Remove(12), "without a directory")
+func TestARecordLivesAsLongAsItsServices(t *testing.T) {
+	d := Records(filepath.Join(t.TempDir(), "run"))
+	require.NoError(t, d.Remove(t.Context(), 12), "without a directory")
 	jobs, err := d.Jobs()
 	require.NoError(t, err)
 	assert.Empty(t, jobs)
 
-	require.NoError(t, d.Add(12, "batch", []string{"b/x", "a/y"}, any))
+	require.NoError(t, d.Add(t.Context(), 12, "batch", []string{"b/x", "a/y"}, allowAny))
 	assert.FileExists(t, filepath.Join(string(d), "job.12"))
 	assert.True(t, d.Alive(12, "batch"))
 	assert.False(t, d.Alive(12, "0"))
@@ -37,14 +37,14 @@ func TestAMarkLivesAsLongAsItsServices(t *testing.T) {
 	require.Len(t, jobs, 1)
 	assert.Equal(t, uint32(12), jobs[0].ID)
 
-	require.NoError(t, d.Remove(12))
+	require.NoError(t, d.Remove(t.Context(), 12))
 	assert.NoFileExists(t, filepath.Join(string(d), "job.12"))
-	require.NoError(t, d.Remove(12), "a second time")
+	require.NoError(t, d.Remove(t.Context(), 12), "a second time")
 }
 
-func TestWhatADeadProgramMarkedStays(t *testing.T) {
-	d := Dir(filepath.Join(t.TempDir(), "run"))
-	require.NoError(t, d.Add(12, "0", []string{"a/x"}, any))
+func TestWhatADeadProgramRecordedStays(t *testing.T) {
+	d := Records(filepath.Join(t.TempDir(), "run"))
+	require.NoError(t, d.Add(t.Context(), 12, "0", []string{"a/x"}, allowAny))
 	// A program with the number of another, and one that is no more.
 	dead := fmt.Sprintf("%d 1 batch a/old\n999999999 5 1 a/older\ntorn line\n", os.Getpid())
 	path := filepath.Join(string(d), "job.12")
@@ -53,32 +53,32 @@ func TestWhatADeadProgramMarkedStays(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, append(text, dead...), 0o600))
 	assert.False(t, d.Alive(12, "batch"))
 	assert.True(t, d.Alive(12, "0"))
-	require.NoError(t, d.Add(12, "0", nil, func(others []string) error {
+	require.NoError(t, d.Add(t.Context(), 12, "0", nil, func(others []string) error {
 		assert.Equal(t, []string{"a/x"}, others, "dead ones do not count")
 		return nil
 	}))
-	require.NoError(t, d.Remove(12))
+	require.NoError(t, d.Remove(t.Context(), 12))
 	names, err := d.Namespaces(12)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"a"}, names, "for the epilog")
-	require.NoError(t, d.Forget(12))
+	require.NoError(t, d.Forget(t.Context(), 12))
 	assert.NoFileExists(t, path)
 }
 
-func TestARefusalLeavesNoMark(t *testing.T) {
-	d := Dir(filepath.Join(t.TempDir(), "run"))
-	require.EqualError(t, d.Add(12, "0", []string{"a/x"}, func([]string) error { return errors.New("too many") }), "too many")
+func TestARefusalLeavesNoRecord(t *testing.T) {
+	d := Records(filepath.Join(t.TempDir(), "run"))
+	require.EqualError(t, d.Add(t.Context(), 12, "0", []string{"a/x"}, func([]string) error { return errors.New("too many") }), "too many")
 	assert.NoFileExists(t, filepath.Join(string(d), "job.12"))
 }
 
 func TestStepsAtOnceAreCountedTogether(t *testing.T) {
-	d := Dir(filepath.Join(t.TempDir(), "run"))
+	d := Records(filepath.Join(t.TempDir(), "run"))
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	admitted := 0
 	for i := range 20 {
 		group.Go(func() {
-			err := d.Add(12, fmt.Sprint(i), []string{fmt.Sprintf("a/x%d", i)}, func(others []string) error {
+			err := d.Add(t.Context(), 12, fmt.Sprint(i), []string{fmt.Sprintf("a/x%d", i)}, func(others []string) error {
 				if len(others) >= 5 {
 					return errors.New("too many")
 				}
@@ -95,18 +95,15 @@ func TestStepsAtOnceAreCountedTogether(t *testing.T) {
 	assert.Equal(t, 5, admitted)
 }
 
-func TestADirectoryOfOthersIsRefused(t *testing.T) {
+func TestADirectoryThatOthersWriteIntoIsRefused(t *testing.T) {
 	open := filepath.Join(t.TempDir(), "open")
 	require.NoError(t, os.Mkdir(open, 0o755))
 	require.NoError(t, os.Chmod(open, 0o777))
-	require.ErrorContains(t, Dir(open).Add(12, "0", []string{"a/x"}, any), "is not a directory of root's alone")
-	link := filepath.Join(t.TempDir(), "link")
-	require.NoError(t, os.Symlink(t.TempDir(), link))
-	require.ErrorContains(t, Dir(link).Add(12, "0", []string{"a/x"}, any), "is not a directory of root's alone")
+	require.ErrorContains(t, Records(open).Add(t.Context(), 12, "0", []string{"a/x"}, allowAny), "is writable by others")
 }
 
-// program is another process that marks a service of a step.
-func program(t *testing.T, d Dir, step, service string) *exec.Cmd {
+// program is another process that has recorded a service of a step.
+func program(t *testing.T, d Records, step, service string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/bin/sleep", "1000")
 	require.NoError(t, cmd.Start())
@@ -120,8 +117,8 @@ func program(t *testing.T, d Dir, step, service string) *exec.Cmd {
 }
 
 func TestAServiceIsWantedByTheOtherStepsThatLive(t *testing.T) {
-	d := Dir(filepath.Join(t.TempDir(), "run"))
-	require.NoError(t, d.Add(12, "0", []string{"a/x"}, any))
+	d := Records(filepath.Join(t.TempDir(), "run"))
+	require.NoError(t, d.Add(t.Context(), 12, "0", []string{"a/x"}, allowAny))
 	assert.False(t, d.Wanted(12, "0", "a/x"), "by nobody else")
 	other := program(t, d, "1", "a/x")
 	assert.True(t, d.Wanted(12, "0", "a/x"))
@@ -132,9 +129,9 @@ func TestAServiceIsWantedByTheOtherStepsThatLive(t *testing.T) {
 }
 
 func TestAwaitReturnsWhenTheProgramOfAStepIsGone(t *testing.T) {
-	d := Dir(filepath.Join(t.TempDir(), "run"))
+	d := Records(filepath.Join(t.TempDir(), "run"))
 	require.NoError(t, d.Await(t.Context(), 12, "0"), "there is none")
-	require.NoError(t, d.Add(12, "batch", nil, any))
+	require.NoError(t, d.Add(t.Context(), 12, "batch", nil, allowAny))
 	other := program(t, d, "0", "a/x")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
