@@ -445,3 +445,14 @@ func assertOneLine(t *testing.T, err error) {
 	assert.Less(t, len(s), maxMessageBytes+100)
 	assert.Regexp(t, `^[^[:cntrl:]]*$`, s)
 }
+
+func TestAKeyOfAnEarlierVersionIsAcceptedAndTold(t *testing.T) {
+	for key := range retired {
+		table, name, _ := strings.Cut(key, ".")
+		path := writeConfig(t, withSlurmConf+"["+table+"]\n"+name+" = \"10s\"\n")
+		_, err := Load(path)
+		require.NoError(t, err)
+		require.Len(t, Retired(path), 1)
+		assert.Contains(t, Retired(path)[0], key+" has no effect any more: ")
+	}
+}

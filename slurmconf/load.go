@@ -34,6 +34,33 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// retired are keys of earlier versions, which files may still have, and what counts
+// instead. They are accepted: an upgrade keeps the configuration.
+var retired = map[string]string{
+	"workflows.submit_timeout":    "submit_timeout_ms of burst_buffer.lua",
+	"services.register_timeout":   "register_timeout_ms in plugstack.conf",
+	"services.deregister_timeout": "deregister_timeout_ms in plugstack.conf",
+}
+
+// Retired tells of the keys of a file that have no effect any more, a line each.
+func Retired(path string) []string {
+	data, err := readRegular(path, maxConfigBytes)
+	if err != nil {
+		return nil // Load says it
+	}
+	d, err := parseDocument(path, data)
+	if err != nil {
+		return nil
+	}
+	var told []string
+	for _, key := range d.md.Keys() {
+		if instead := retired[key.String()]; instead != "" {
+			told = append(told, fmt.Sprintf("%s has no effect any more: %s counts", key, instead))
+		}
+	}
+	return told
+}
+
 // Load reads slurmk8s.toml strictly and fills in the defaults, those that come
 // from Slurm's own files (Cluster, Workflows.Directive) included. The first thing
 // that is wrong, in the order of the file, is returned as an *Error.
@@ -225,6 +252,9 @@ func (d *document) decodeKey(field reflect.Value, key toml.Key) error {
 			return d.wrongType(key, key[:i], field, value)
 		}
 		next, ok := fieldByKey(field, name)
+		if !ok && retired[key.String()] != "" {
+			return nil
+		}
 		if !ok {
 			return d.errorAt(key, key[:i+1].String(), nil, "unknown key%s", suggest(field, key[:i+1]))
 		}

@@ -19,6 +19,9 @@ func lookConfig(_ context.Context, h *host, r *report) {
 	if h.valuesErr != nil {
 		r.fail("set slurm_conf in slurmk8s.toml to the path that Slurm uses", "%v", h.valuesErr)
 	}
+	for _, told := range slurmconf.Retired(h.o.ConfigPath) {
+		r.warn("remove the line from "+h.o.ConfigPath, "%s", told)
+	}
 	r.good("%s, cluster %s", h.o.ConfigPath, h.cfg.Cluster)
 }
 
