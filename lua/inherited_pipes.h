@@ -1,5 +1,5 @@
 /*
- * inherited_pipes.h - what a hook's process must let go of first.
+ * inherited_pipes.h - descriptors that a hook's process must close first.
  */
 #ifndef SLURMK8S_INHERITED_PIPES_H
 #define SLURMK8S_INHERITED_PIPES_H

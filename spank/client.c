@@ -70,7 +70,7 @@ static void check_component(int component, int asked_by, const char *job)
 		refuse("give --k8s options to a step of one component: srun --het-group=%d --k8s-register=...",
 		       component);
 	if (asked_by >= 0)
-		refuse("of one srun only one component can have --k8s options, here components %d and %d do",
+		refuse("only one component of an srun can have --k8s options, but components %d and %d have them",
 		       asked_by, component);
 }
 

@@ -87,7 +87,7 @@ static int set_value(struct config *config, const struct key *key, const char *v
 	}
 	if (key->kind == SWITCH) {
 		if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
-			snprintf(problem, CONFIG_PROBLEM_MAX, "plugstack.conf: %s=%.100s: neither on nor off",
+			snprintf(problem, CONFIG_PROBLEM_MAX, "plugstack.conf: %s=%.100s: must be on or off",
 				 key->name, value);
 			return -1;
 		}
@@ -136,7 +136,7 @@ int config_parse(struct config *config, int argc, char *const argv[],
 #ifndef WITH_PROLOG
 	if (parsed.nodes) {
 		snprintf(problem, CONFIG_PROBLEM_MAX, "plugstack.conf: nodes=on: this is slurmk8s_spank.so, "
-			 "which has no prolog; name slurmk8s_nodes_spank.so beside it instead");
+			 "which has no prolog; use slurmk8s_nodes_spank.so instead");
 		return -1;
 	}
 #endif

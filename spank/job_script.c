@@ -105,7 +105,7 @@ int job_script_call(const char *library, const char *hook, const struct fields *
 	if (call.code != SLURMK8S_OK)
 		goto end;
 	if (!run_until(timeout_ms + MARGIN_MS)) {
-		snprintf(message, size, "it hangs: no end after %d ms", timeout_ms + MARGIN_MS);
+		snprintf(message, size, "the hook did not end within %d ms", timeout_ms + MARGIN_MS);
 		return SLURMK8S_FAILED;
 	}
 	take_message(call.reply, call.code == SLURMK8S_OK ? "" : call.library->strerror(call.code), message, size);

@@ -1,8 +1,8 @@
 /*
  * job_script.h - what the prolog and the epilog share: both run on each node of
- * every job, as root, in a process of their own ("slurmstepd spank prolog", Slurm's
- * S_CTX_JOB_SCRIPT) with descriptor 0 closed and no PATH, and both call one hook of
- * libslurmk8s.so. Nowhere else in the plugin is it loaded.
+ * every job, as root, in their own process ("slurmstepd spank prolog", Slurm's
+ * S_CTX_JOB_SCRIPT) with descriptor 0 closed and no PATH. Both call one hook of
+ * libslurmk8s.so, which the plugin loads nowhere else.
  */
 #ifndef SLURMK8S_SPANK_JOB_SCRIPT_H
 #define SLURMK8S_SPANK_JOB_SCRIPT_H
@@ -19,13 +19,13 @@ void job_script_request(struct fields *request, uint32_t job, spank_t spank, con
 			int timeout_ms);
 
 /*
- * Load the library and run a hook of it, in a thread, since this process may
- * neither hang nor be killed: one that hangs is left behind and ends with the
+ * Load the library and run one of its hooks in a thread, because this process must
+ * neither hang nor be killed: a hook that hangs is abandoned and ends with the
  * process. May be called once.
  *
  * Returns one of slurmk8s_code; SLURMK8S_ENOMEM without a call if the request is
- * incomplete. `message` is one printable line: the hook's, why there is none, or ""
- * after a success that needs no words.
+ * incomplete. `message` is one printable line: the hook's message, why there is none,
+ * or "" after a success without a message.
  */
 int job_script_call(const char *library, const char *hook, const struct fields *request, int timeout_ms,
 		    char *message, size_t size);

@@ -25,8 +25,8 @@ static struct option {
 } options[OPTIONS] = {
 	[REGISTER] = {
 		.spank = { "k8s-register", "SPEC[;SPEC...]",
-			"make the job a Kubernetes Service while it runs; an srun step, while "
-			"the step runs. SPEC: NAME:PORT[:TARGET], or name=NAME,"
+			"make the job (with srun: the step) a Kubernetes Service while it "
+			"runs. SPEC: NAME:PORT[:TARGET], or name=NAME,"
 			"port=[PORTNAME:]PORT[:TARGET][,...] with ns=, type=, host=, ready=, "
 			"expose= and others, or env for Arkouda's variables",
 			1, REGISTER, on_option },
@@ -34,8 +34,7 @@ static struct option {
 		.max = 8192, .starts_work = true },
 	[NAMESPACE] = {
 		.spank = { "k8s-namespace", "NAMESPACE",
-			"the Kubernetes namespace of --k8s-register and --k8s-import, where "
-			"they name none",
+			"the default Kubernetes namespace of --k8s-register and --k8s-import",
 			1, NAMESPACE, on_option },
 		.field = "K8S_NAMESPACE", .environment = "k8s_namespace",
 		.max = 63 /* a DNS label */ },
@@ -48,23 +47,24 @@ static struct option {
 		.max = 4096, .starts_work = true },
 	[NODES] = {
 		.spank = { "k8s-nodes", "reclaim|keep|lend",
-			"nodes of the job that Kubernetes uses too: reclaim them (their pods "
-			"are evicted before the job starts, no new ones come until it has "
-			"ended), keep the pods beside the job, or lend them to pods",
+			"what to do with nodes that Kubernetes also uses: reclaim (evict their "
+			"pods before the job starts, and keep new ones away until it has "
+			"ended), keep (leave the pods there), or lend (the job is a "
+			"placeholder for pods)",
 			1, NODES, on_option },
 		.field = "K8S_NODES", .environment = "k8s_nodes",
 		.max = 16, .of_job = true },
 	[EVICT_GRACE] = {
 		.spank = { "k8s-evict-grace", "SEC",
-			"seconds that a pod may take to end, at most, when the job's nodes "
-			"are reclaimed",
+			"how many seconds a pod may take to end when the job's nodes are "
+			"reclaimed",
 			1, EVICT_GRACE, on_option },
 		.field = "K8S_EVICT_GRACE", .environment = "k8s_evict_grace",
 		.max = 16, .of_job = true },
 	[EVICT_TIMEOUT] = {
 		.spank = { "k8s-evict-timeout", "SEC[:delete|fail|ignore]",
-			"seconds until all pods have to be gone, and what becomes of the rest: "
-			"delete them, fail (the job does not start), or ignore them",
+			"how many seconds to wait until all pods are gone, and what to do with "
+			"the rest: delete them, fail (the job does not start), or ignore them",
 			1, EVICT_TIMEOUT, on_option },
 		.field = "K8S_EVICT_TIMEOUT", .environment = "k8s_evict_timeout",
 		.max = 32, .of_job = true },

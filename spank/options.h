@@ -1,9 +1,9 @@
 /*
  * options.h - the options that the plugin adds to srun, sbatch and salloc.
  *
- * Their values are a user's, wherever they are read: the environment through
- * which Slurm hands them to the nodes can be written by hand. Here they are only
- * made harmless to carry; what they mean, Go judges.
+ * Users control the values everywhere, because they can write the environment
+ * in which Slurm passes them to the nodes. C only checks that a value is safe to
+ * pass on; Go checks what it means.
  */
 #ifndef SLURMK8S_SPANK_OPTIONS_H
 #define SLURMK8S_SPANK_OPTIONS_H
@@ -18,25 +18,25 @@
 /* Add the options to this context. Returns 0, or -1 after logging why not. */
 int options_register(spank_t spank);
 
-/* Was an option given for which there is something to do in a step? */
+/* Was an option given that a step has to act on? */
 bool options_given(void);
 
-/* Was one given that can be refused at the prompt? */
+/* Was an option given that the client commands can check? */
 bool options_to_judge(void);
 
-/* NULL, or the name of an option that is of a whole job: its prolog acts on it.
- * `only_new`: not one that a step in a job has got from the job's environment. */
+/* The name of a given option that applies to a whole job, in its prolog; or NULL.
+ * `only_new`: ignore those that a step got from the job's environment. */
 const char *options_of_job(bool only_new);
 
-/* Has an option got a new value since this was asked last? */
+/* Has an option changed since the last call? */
 bool options_changed(void);
 
-/* NULL, or one line: why an option's value is not even carried. In the clients
- * such a value ends the command before this could be asked. */
+/* NULL, or one line that says why an option's value is not passed on. In client
+ * commands such a value ends the command earlier. */
 const char *options_problem(void);
 
-/* May `text` be the value of an option? Returns NULL, or why not; `max` bytes
- * are its limit. */
+/* Returns NULL if `text` may be the value of an option, or why not. `max` is its
+ * limit in bytes. */
 const char *options_flaw(const char *text, unsigned max);
 
 /* Did a step in a job get all its options from the job's environment, and
@@ -49,7 +49,7 @@ bool options_want_environment(void);
 /* Was --k8s-nodes given, and not as "keep"? */
 bool options_ask_for_nodes(void);
 
-/* Bytes; they are names and ports. Longer ones are not carried. */
+/* Limit in bytes; the values are names and ports. Longer ones are not passed on. */
 #define OPTIONS_VARIABLE_MAX 1024
 
 /* Names of those variables, NULL after the last. Of all that Arkouda reads, the
@@ -60,8 +60,8 @@ extern const char *const options_environment[];
 /* Add what was given: K8S_REGISTER=..., K8S_NAMESPACE=... */
 void options_add_to(struct fields *fields);
 
-/* In the prolog, whose environment has them: add those that are for it. Returns NULL, or
- * one line: why one is not even carried. */
+/* Add the options that the prolog acts on, from its environment. Returns NULL, or one
+ * line that says why an option is not passed on. */
 const char *options_add_from_prolog(struct fields *fields);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * plugin.h - what each file of the plugin does in its context. plugin.c only
- * dispatches. The plugin's name is part of the names of its options in the
- * environment, and so of an interface: see OPTION_ENVIRONMENT.
+ * dispatches. The plugin's name is part of an interface: it is in the names of its
+ * options in the environment (OPTION_ENVIRONMENT).
  */
 #ifndef SLURMK8S_SPANK_PLUGIN_H
 #define SLURMK8S_SPANK_PLUGIN_H
@@ -32,17 +32,17 @@
 #define ASKED_BY "SLURM_K8S_ASKED_BY"
 
 /*
- * client.c: srun, sbatch, salloc, scrun. Has the options judged once they are
- * all known; called for each component of a heterogeneous job. Ends the process
- * when they are refused: a message from here and nothing else, whether
- * plugstack.conf says `required` or `optional`.
+ * client.c: srun, sbatch, salloc, scrun. Checks the options once all are known.
+ * Called for each component of a heterogeneous job. If they are refused, prints a
+ * message and ends the process, with `required` as with `optional` in
+ * plugstack.conf.
  */
 void client_check_options(const struct config *config);
 
 /*
  * stepd.c: slurmstepd. Starts the step program (root in every uid), reads its
- * answer, fails the tasks if there is none, and ends it. They never return an
- * error to Slurm, which would drain the node.
+ * answer, fails the tasks if there is none, and ends the program. These functions
+ * never return an error to Slurm, which would drain the node.
  *
  * `config_problem` is NULL, or why `config` is not valid.
  */

@@ -1,10 +1,11 @@
 /*
- * refusal.h - the mark <run_dir>/refuse.JOBID: this node could not be made ready for
- * the job, whose tasks must not start here. Its text is one line for the user.
+ * refusal.h - the file <run_dir>/refuse.JOBID. It exists if this node could not be
+ * made ready for the job, whose tasks must not start here. Its text is one line for the
+ * user.
  *
- * A prolog that failed would say the same, but Slurm then drains the node. Written by
- * the prolog, in Go (bridge/node) or, where that fails, here; read by slurmstepd;
- * removed by the epilog.
+ * A failing prolog would have the same effect, but Slurm would drain the node. The
+ * prolog writes the file, in Go (bridge/node) or, if that fails, here. slurmstepd reads
+ * it, and the epilog removes it.
  */
 #ifndef SLURMK8S_SPANK_REFUSAL_H
 #define SLURMK8S_SPANK_REFUSAL_H

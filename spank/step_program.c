@@ -154,7 +154,7 @@ int step_program_send(struct step_program *program, const struct fields *request
 			snprintf(problem, size, "the step program is gone: %s", strerror(errno));
 			return -1;
 		} else if (!await(program->fd, POLLOUT, deadline)) {
-			snprintf(problem, size, "the step program does not read");
+			snprintf(problem, size, "the step program does not read its request");
 			return -1;
 		}
 	}
@@ -202,7 +202,7 @@ int step_program_receive(struct step_program *program, struct fields *reply,
 	    fields_read(reply, text, (size_t)got) == 0)
 		return 0;
 	if (got >= 0)
-		snprintf(problem, size, "the step program's answer makes no sense: is it of another version?");
+		snprintf(problem, size, "the step program's answer is invalid: is it of another version?");
 	fields_clear(reply);
 	return -1;
 }

@@ -2,10 +2,10 @@
  * step_program.h - `slurmk8s step`, the program that registers a step's
  * services and lives as long as the step: how slurmstepd runs it.
  *
- * It is started in a session of its own with PATH and LANG as its environment,
- * / as its directory, default signals and no descriptors but these: 0 and 1 are
- * both one end of a stream socket, 2 is /dev/null. Over the socket frames go
- * (shim/fields.h), a reply to each request:
+ * It starts in its own session with PATH and LANG as its environment, / as its
+ * working directory and default signal actions. Its only descriptors are 0 and 1,
+ * both one end of a stream socket, and 2, /dev/null. The socket carries frames
+ * (shim/fields.h), one reply for each request:
  *
  *   first  CONFIG DEADLINE_MS JOB_ID STEP_ID UID GID GIDS NODE NODELIST
  *          NODE_RANK RESTART_COUNT SCRIPT WORKFLOW K8S_REGISTER K8S_NAMESPACE K8S_IMPORT ENV_<NAME>
@@ -16,14 +16,14 @@
  * OVER means that there is nothing to do at the end of the step: the program exits, and
  * there is no last request.
  *
- * End of file means that it should deregister, if it has not, and exit. In place
- * of the last request: slurmstepd was killed, or had no answer in time.
+ * At end of file the program deregisters, if it has not, and exits. This replaces
+ * the last request if slurmstepd was killed or had no answer in time.
  *
- * It is no child of slurmstepd. Before slurm_spank_exit Slurm kills all that
- * belongs to the step, and for proctrack/linuxproc these are slurmstepd's
- * descendants; scancel's signals go to them as well. (For proctrack/cgroup and
- * proctrack/pgid it does not belong to the step either way.) So nothing but the
- * socket tells whether it is alive, and nobody waits for it but init.
+ * It is not a child of slurmstepd. Before slurm_spank_exit Slurm kills all processes
+ * of the step, and for proctrack/linuxproc these are slurmstepd's descendants;
+ * scancel signals them as well. (With proctrack/cgroup and proctrack/pgid it does
+ * not belong to the step anyway.) Only the socket tells whether the program is
+ * alive, and only init waits for it.
  */
 #ifndef SLURMK8S_SPANK_STEP_PROGRAM_H
 #define SLURMK8S_SPANK_STEP_PROGRAM_H
@@ -50,8 +50,8 @@ int step_program_send(struct step_program *program, const struct fields *request
 int step_program_receive(struct step_program *program, struct fields *reply,
 			 double deadline, char *problem, size_t size);
 
-/* Tell it that the step is over, wait until `deadline` for its end, then kill
- * it. Returns true if it had to be killed. */
+/* Tell the program that the step has ended, wait until `deadline` for it to exit, then
+ * kill it. Returns true if it had to be killed. */
 bool step_program_end(struct step_program *program, double deadline);
 
 #endif

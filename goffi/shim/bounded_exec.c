@@ -252,7 +252,7 @@ int bounded_exec(const char *const argv[], const char *input, size_t input_size,
 		goto end;
 	}
 	if (make_channels(in, out) < 0) {
-		snprintf(err, err_size, "%s: no channel to it: %s", argv[0], strerror(errno));
+		snprintf(err, err_size, "%s: cannot create a socket for it: %s", argv[0], strerror(errno));
 		goto end;
 	}
 	rc = start(argv, in[1], out[1], &child.pid);

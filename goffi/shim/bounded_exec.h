@@ -10,8 +10,8 @@
 
 #include <stddef.h>
 
-/* Instead of an exit status (0 to 255). The numbers go on where those of
- * slurmk8s.h end; burst_buffer.lua knows them. */
+/* Returned instead of an exit status (0 to 255). The numbers continue those of
+ * slurmk8s.h; burst_buffer.lua uses them. */
 enum {
 	BOUNDED_EXEC_TIMED_OUT = -6,	/* killed at the deadline */
 	BOUNDED_EXEC_CANNOT_RUN = -7,	/* no such program, no permission, no process */
@@ -19,14 +19,14 @@ enum {
 };
 
 /*
- * Run argv[0], an absolute path, in a process group of its own: PATH and LANG
- * are its whole environment, `input` comes on stdin, stderr goes to /dev/null,
- * no other descriptor is open, all signals are at their defaults.
+ * Run argv[0], an absolute path, in its own process group. Its environment is
+ * PATH and LANG, `input` is its stdin, stderr goes to /dev/null, no other
+ * descriptor is open, and all signals have their default action.
  *
- * Up to `reply_max` bytes of stdout are put into `reply`, *reply_size says how
- * many. Ends when the program exits, or `timeout_ms` later: then, and also
- * after a normal end, what is left of the process group is killed. posix_spawn()
- * itself cannot be bounded: keep the program on a local file system.
+ * Up to `reply_max` bytes of stdout are copied to `reply`; *reply_size is their
+ * number. Returns when the program exits, or after `timeout_ms`. In both cases
+ * the rest of the process group is killed. posix_spawn() itself cannot be
+ * bounded: keep the program on a local file system.
  *
  * Returns the exit status, or one of the codes above with a line in `err`.
  * May be called from several threads.

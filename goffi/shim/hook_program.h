@@ -1,6 +1,6 @@
 /*
- * hook_program.h - run a hook where no Go runtime may be loaded: by the slurmk8s program,
- * for a bounded time.
+ * hook_program.h - run a hook in the slurmk8s program, for a bounded time. For processes
+ * that may not load a Go runtime.
  */
 #ifndef SLURMK8S_HOOK_PROGRAM_H
 #define SLURMK8S_HOOK_PROGRAM_H
@@ -10,9 +10,9 @@
 #include "fields.h"
 
 /*
- * Run `program` hook -0 `hook` with `request`, to which DEADLINE_MS is added: a little less
- * than `timeout_ms`, so that the program can say itself what was slow. loader.h says which
- * programs are trusted.
+ * Run `program` hook -0 `hook` with `request`. Adds DEADLINE_MS to the request, a little less
+ * than `timeout_ms`, so that the program itself can report what was slow. loader.h says
+ * which programs are trusted.
  *
  * Returns the hook's code with its fields in `reply`, or a code of bounded_exec.h with a
  * line in `problem` and no field in `reply`. A program that crashed has an exit status too

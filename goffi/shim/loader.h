@@ -1,6 +1,6 @@
 /*
- * loader.h - how spank/ and lua/ load libslurmk8s.so: checked, once, for good.
- * Compile loader.c into the plugin; read slurmk8s.h first for where this may be done.
+ * loader.h - how spank/ and lua/ check and load libslurmk8s.so. It stays loaded.
+ * Compile loader.c into the plugin. slurmk8s.h says in which processes this is allowed.
  */
 #ifndef SLURMK8S_LOADER_H
 #define SLURMK8S_LOADER_H
@@ -32,9 +32,9 @@ int slurmk8s_load(const char *path, const struct slurmk8s_library **lib,
 		  char *err, size_t err_size);
 
 /*
- * Would slurmk8s_load() trust the file at `path`? For a program that is run as root
- * or SlurmUser. One that is not there is for who runs it to say: that is SLURMK8S_OK.
- * Otherwise SLURMK8S_ELOAD and one line in `err`. Thread-safe.
+ * Check a program that will run as root or SlurmUser by the rules of slurmk8s_load().
+ * Returns SLURMK8S_OK if it can be trusted, or SLURMK8S_ELOAD with one line in `err`.
+ * A missing file is SLURMK8S_OK: the caller reports it. Thread-safe.
  */
 int slurmk8s_check_program(const char *path, char *err, size_t err_size);
 

@@ -1,7 +1,7 @@
 /*
- * spawn.h - how a program of ours is started from a process of Slurm's: with default
- * signals, PATH and LANG as its whole environment, stderr to /dev/null, and no descriptor
- * but 0, 1 and 2.
+ * spawn.h - start a program of slurmk8s from a process of Slurm. It gets default signal
+ * actions, an environment of PATH and LANG, stderr to /dev/null, and only descriptors 0,
+ * 1 and 2.
  */
 #ifndef SLURMK8S_SPAWN_H
 #define SLURMK8S_SPAWN_H
@@ -18,8 +18,8 @@ extern char *const spawn_environment[];
 
 /*
  * Fill *spawn for a program that gets descriptors `in` and `out` as 0 and 1. `flag` is
- * POSIX_SPAWN_SETPGROUP or POSIX_SPAWN_SETSID: it leads a group, or a session, of its own.
- * `directory` is where it begins; NULL: where its parent is.
+ * POSIX_SPAWN_SETPGROUP or POSIX_SPAWN_SETSID: it leads its own process group or session.
+ * `directory` is its working directory; NULL: that of its parent.
  *
  * Returns 0, and spawn_release() must follow, or an errno.
  */

@@ -127,7 +127,7 @@ a_failed_registration_fails_the_job() {
 	job_fails_with fails:1 'service fails: API server at 10.0.0.1:6443 does not answer'
 	job_fails_with silent:1 "the step program gave no answer in time$hint"
 	job_fails_with crash:1 "the step program ended without giving its answer$hint"
-	job_fails_with garbage:1 "the step program's answer makes no sense: is it of another version?$hint"
+	job_fails_with garbage:1 "the step program's answer is invalid: is it of another version?$hint"
 	job_fails_with giant:1 "the step program's answer is larger than 64 KiB$hint"
 }
 

@@ -133,7 +133,7 @@ a_bad_epilog_drains_nothing() {
 	until id=$(submit -w n1 --k8s-register=jup:1 -- true) && [[ $id == *8 ]]; do
 		ends "$id" COMPLETED 0:0
 	done
-	eventually n1 grep -q "slurmk8s: job $id: cleaning up is left to reconcile: it hangs" /var/log/slurm/slurmd.log
+	eventually n1 grep -q "slurmk8s: job $id: cleaning up is left to reconcile: the hook did not end" /var/log/slurm/slurmd.log
 	n1 grep -q 'slurmk8s: job .*7: cleaning up is left to reconcile: the API server does not answer' /var/log/slurm/slurmd.log ||
 		fail "$(n1 grep slurmk8s /var/log/slurm/slurmd.log)"
 }

@@ -53,7 +53,7 @@ static void config_is_strict(void)
 		{ "", NULL, "unknown" }, { "=", NULL, "unknown" }, { "program =/p", NULL, "unknown" },
 		{ "program=/a", "program=/a", "program= is given twice" },
 		{ "config=slurmk8s.toml", NULL, "not an absolute path" }, { "library=", NULL, "not an absolute" },
-		{ "nodes=yes", NULL, "nodes=yes: neither on nor off" }, { "nodes=", NULL, "neither" },
+		{ "nodes=yes", NULL, "nodes=yes: must be on or off" }, { "nodes=", NULL, "must be on or off" },
 		{ "check_timeout_ms=", NULL, "not a number" }, { "check_timeout_ms=1s", NULL, "not a number" },
 		{ "check_timeout_ms=99", NULL, "from 100 to 3600000" }, { "check_timeout_ms=-500", NULL, "not a number" },
 		{ "check_timeout_ms=3600001", NULL, "not a number" },

@@ -59,7 +59,7 @@ static void a_program_that_crashes_is_noticed(void)
 
 static void garbage_is_noticed(void)
 {
-	fails("garbage:1", "the step program's answer makes no sense: is it of another version?: tell the administrator");
+	fails("garbage:1", "the step program's answer is invalid: is it of another version?: tell the administrator");
 }
 
 static void half_an_answer_is_noticed(void)
