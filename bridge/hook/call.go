@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"slurmk8s.io/slurmk8s/bridge/hostfile"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/metrics"
@@ -44,17 +45,18 @@ func open(name string, request wire.Fields, metricsDir func(*slurmconf.Config) s
 	if err != nil {
 		return nil, err
 	}
-	job, err := jobOf(request)
+	of, err := jobOf(request)
 	if err != nil {
 		return nil, err
 	}
+	of.Cluster = cfg.Cluster
 	logger, sink, err := logging.New(cfg.Log)
 	if err != nil {
 		return nil, err
 	}
 	return &call{
-		request: request, reply: wire.Fields{}, cfg: cfg, configPath: path, job: job,
-		log:     logger.WithFields(logrus.Fields{"hook": name, "job": job.ID, "uid": job.UID}),
+		request: request, reply: wire.Fields{}, cfg: cfg, configPath: path, job: of,
+		log:     logger.WithFields(logrus.Fields{"hook": name, "job": of.ID, "uid": of.UID}),
 		logSink: sink, metrics: metrics.In(cfg.Metrics.Textfile, metricsDir(cfg)),
 	}, nil
 }
@@ -105,13 +107,13 @@ func openNode(name string, request wire.Fields) (*call, error) { return open(nam
 // openPrompt is for a user's own process: the configuration counts as far as the
 // user can read it, and the log is not theirs to write.
 func openPrompt(_ string, request wire.Fields) (*call, error) {
-	job, err := jobOf(request)
+	of, err := jobOf(request)
 	if err != nil {
 		return nil, err
 	}
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	c := &call{request: request, reply: wire.Fields{}, job: job, log: logrus.NewEntry(logger), logSink: io.NopCloser(nil)}
+	c := &call{request: request, reply: wire.Fields{}, job: of, log: logrus.NewEntry(logger), logSink: io.NopCloser(nil)}
 	c.cfg, _ = slurmconf.Load(configPath(request)) // nil: the node judges by it
 	return c, nil
 }
@@ -140,10 +142,10 @@ func (c *call) commands() slurm.Commands {
 // jobOf reads what the request says of the job. Slurm's own values are not
 // hostile, but a person may run a hook by hand.
 func jobOf(request wire.Fields) (*workflow.Job, error) {
-	job := &workflow.Job{
-		User:       request[wire.KeyUser],
-		Restarts:   request[wire.KeyRestart],
-		SubmitTime: request[wire.KeySubmitTime],
+	of := &workflow.Job{
+		Job: job.Job{
+			User: request[wire.KeyUser], SubmitTime: request[wire.KeySubmitTime], Restarts: job.AnyRun,
+		},
 		ScriptPath: request[wire.KeyScript],
 		Hurry:      request[wire.KeyHurry] == "true",
 		Polls:      request[wire.KeyBusy] == "true",
@@ -151,7 +153,7 @@ func jobOf(request wire.Fields) (*workflow.Job, error) {
 	for _, field := range []struct {
 		key string
 		to  *uint32
-	}{{wire.KeyJobID, &job.ID}, {wire.KeyUID, &job.UID}, {wire.KeyGID, &job.GID}} {
+	}{{wire.KeyJobID, &of.ID}, {wire.KeyUID, &of.UID}, {wire.KeyGID, &of.GID}, {wire.KeyRestart, &of.Restarts}} {
 		text, given := request[field.key]
 		if !given || text == "" {
 			continue
@@ -162,7 +164,7 @@ func jobOf(request wire.Fields) (*workflow.Job, error) {
 		}
 		*field.to = uint32(n)
 	}
-	if request[wire.KeyJobID] != "" && job.ID == 0 {
+	if request[wire.KeyJobID] != "" && of.ID == 0 {
 		return nil, fmt.Errorf("%s=%q is not a job id", wire.KeyJobID, request[wire.KeyJobID])
 	}
 	if nodes := request[wire.KeyNodes]; nodes != "" {
@@ -170,9 +172,9 @@ func jobOf(request wire.Fields) (*workflow.Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		job.Nodes = names
+		of.Nodes = names
 	}
-	return job, nil
+	return of, nil
 }
 
 // need reports the fields that a hook cannot do without and did not get.

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/wire"
@@ -83,11 +83,10 @@ func (c *call) holders() node.Local { return node.LocalIn(c.cfg.Services.RunDir)
 
 // restarts is how often Slurm has requeued the job.
 func (c *call) restarts(unknown uint32) uint32 {
-	n, err := strconv.ParseUint(c.request[wire.KeyRestart], 10, 32)
-	if err != nil {
+	if c.job.Restarts == job.AnyRun {
 		return unknown
 	}
-	return uint32(n)
+	return c.job.Restarts
 }
 
 func (c *call) nodeBridge() (*node.Bridge, error) {
@@ -117,7 +116,7 @@ func (c *call) refuse(ctx context.Context, bridge *node.Bridge, cause error) err
 	if bridge != nil {
 		undoing, cancel := context.WithTimeout(ctx, undoMargin/2)
 		defer cancel()
-		if err := bridge.GiveBack(undoing, c.holders(), c.job.ID, node.AnyRun); err != nil {
+		if err := bridge.GiveBack(undoing, c.holders(), c.job.ID, job.AnyRun); err != nil {
 			c.log.Warnf("left to the epilog: %v", err)
 		}
 	}
@@ -178,7 +177,7 @@ func (c *call) giveBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return bridge.GiveBack(ctx, c.holders(), c.job.ID, c.restarts(node.AnyRun))
+	return bridge.GiveBack(ctx, c.holders(), c.job.ID, c.restarts(job.AnyRun))
 }
 
 // checkNodes judges the options about nodes before there is a job, as far as they are given.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -29,7 +30,7 @@ func TestScriptOfAnArrayTaskIsTheArrays(t *testing.T) {
 		{"a memory file of Slurm", "/proc/1/fd/99999", "/proc/1/fd/99999", 126},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := &call{job: &workflow.Job{ID: tt.id, ScriptPath: tt.path}, cfg: &slurmconf.Config{SlurmBinDir: bin}}
+			c := &call{job: &workflow.Job{Job: job.Job{ID: tt.id}, ScriptPath: tt.path}, cfg: &slurmconf.Config{SlurmBinDir: bin}}
 			require.NoError(t, c.findScript(t.Context()))
 			require.Equal(t, tt.want, c.job.ScriptPath)
 		})
@@ -38,7 +39,7 @@ func TestScriptOfAnArrayTaskIsTheArrays(t *testing.T) {
 
 func TestTheDirectoryMadeForAnArraysTaskIsRemoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "job.12")
-	c := &call{job: &workflow.Job{ID: 12, ScriptPath: filepath.Join(dir, "script")}}
+	c := &call{job: &workflow.Job{Job: job.Job{ID: 12}, ScriptPath: filepath.Join(dir, "script")}}
 	c.removePaths() // nothing there
 
 	require.NoError(t, os.Mkdir(dir, 0o700))

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
-	"strconv"
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
@@ -113,14 +111,10 @@ func (c *call) sweep(ctx context.Context) error {
 	if !records.Has(c.job.ID) {
 		return nil // its steps cleaned up, or had nothing
 	}
-	job := job.Job{Cluster: c.cfg.Cluster, ID: c.job.ID, UID: c.job.UID, Restarts: math.MaxUint32}
-	if n, err := strconv.ParseUint(c.request[wire.KeyRestart], 10, 32); err == nil {
-		job.Restarts = uint32(n)
-	}
 	client, err := kube.For(c.cfg, c.cfg.Services.Kubeconfig, fmt.Sprintf("job %d; epilog", c.job.ID), c.log)
 	if err != nil {
 		return err
 	}
 	sweeper := &service.Sweeper{Kube: client, Cluster: c.cfg.Cluster, Log: c.log}
-	return sweeper.Node(ctx, records, job, c.request[wire.KeyNode], policy.Literal(&c.cfg.Services))
+	return sweeper.Node(ctx, records, c.job.Job, c.request[wire.KeyNode], policy.Literal(&c.cfg.Services))
 }

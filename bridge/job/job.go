@@ -6,6 +6,7 @@ package job
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -42,6 +43,10 @@ type Job struct {
 	SubmitTime string // Unix seconds; empty where Slurm does not tell
 }
 
+// AnyRun is the Restarts of a job of which Slurm does not tell the run: it stands for all up
+// to now.
+const AnyRun = math.MaxUint32
+
 // LeaseName is the name of the job's anchor in each namespace.
 func (j Job) LeaseName() string { return fmt.Sprintf("slurm-%s-%d", j.Cluster, j.ID) }
 
@@ -57,12 +62,14 @@ func (j Job) Labels() map[string]any {
 	}
 }
 
-// Annotations are those of every object of the job.
+// Annotations are those of every object of the job, as far as Slurm tells them.
 func (j Job) Annotations() map[string]any {
-	annotations := map[string]any{
-		AnnotationUser:    j.User,
-		AnnotationUID:     strconv.FormatUint(uint64(j.UID), 10),
-		AnnotationRestart: strconv.FormatUint(uint64(j.Restarts), 10),
+	annotations := map[string]any{AnnotationUID: strconv.FormatUint(uint64(j.UID), 10)}
+	if j.User != "" {
+		annotations[AnnotationUser] = j.User
+	}
+	if j.Restarts != AnyRun {
+		annotations[AnnotationRestart] = strconv.FormatUint(uint64(j.Restarts), 10)
 	}
 	if j.SubmitTime != "" {
 		annotations[AnnotationSubmitTime] = j.SubmitTime

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"math"
 	"time"
 )
 
@@ -51,6 +50,3 @@ func (b *Bridge) GiveBack(ctx context.Context, local Local, job, restarts uint32
 	}
 	return local.Remove(job)
 }
-
-// AnyRun stands for the restart count where Slurm does not tell it.
-const AnyRun = math.MaxUint32

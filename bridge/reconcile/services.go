@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
@@ -54,6 +53,6 @@ func (s NodeServices) List(context.Context) ([]Object, error) {
 
 func (s NodeServices) sweep(ctx context.Context, id uint32) error {
 	// Whatever run of the job made it: the job does not run.
-	of := job.Job{Cluster: s.Sweeper.Cluster, ID: id, Restarts: math.MaxUint32}
+	of := job.Job{Cluster: s.Sweeper.Cluster, ID: id, Restarts: job.AnyRun}
 	return s.Sweeper.Node(ctx, s.Records, of, s.Node, s.Namespaces)
 }

@@ -19,7 +19,7 @@ func (s *session) storage(ctx context.Context, client *kube.Client, env map[stri
 	if err != nil {
 		return err
 	}
-	job := &workflow.Job{ID: s.req.job.ID, UID: s.req.job.UID}
+	job := &workflow.Job{Job: s.req.job}
 	vars, err := driver.Environment(ctx, job)
 	if err != nil {
 		return fmt.Errorf("variables of the job's storage: %w", err)

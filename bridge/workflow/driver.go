@@ -15,20 +15,18 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 const group = "dataworkflowservices.github.io"
 
-// Job is what Slurm tells a hook about a job. An empty text is something that
-// this version of Slurm does not tell (22.05 tells little).
+// Job is a job and what Slurm tells the burst buffer's hooks about it besides. An empty
+// text is something that this version of Slurm does not tell (22.05 tells little).
 type Job struct {
-	ID         uint32
-	UID, GID   uint32
-	User       string
-	Restarts   string
-	SubmitTime string // Unix seconds
+	job.Job
+	GID        uint32
 	ScriptPath string
 	Nodes      []string // allocated, by Slurm's NodeName
 	Hurry      bool     // skip what only saves data
@@ -81,44 +79,32 @@ func (d *Driver) path(name string) string { return d.cfg.Workflows.Namespace + "
 
 // ours reports whether this cluster's bridge made the Workflow.
 func (d *Driver) ours(o *object) bool {
-	return o.Labels[LabelManagedBy] == ManagedBy && o.Labels[LabelCluster] == d.cfg.Cluster
+	return o.Labels[job.LabelManagedBy] == job.ManagedBy && o.Labels[job.LabelCluster] == d.cfg.Cluster
 }
 
 // wanted is the Workflow of a job, as it is created.
-func (d *Driver) wanted(job *Job, directives []string) *unstructured.Unstructured {
-	id := strconv.FormatUint(uint64(job.ID), 10)
-	annotations := map[string]any{annotationStateSince: now()}
-	for key, value := range map[string]string{
-		annotationUser: job.User, annotationRestart: job.Restarts, annotationSubmitTime: job.SubmitTime,
-	} {
-		if value != "" {
-			annotations[key] = value
-		}
-	}
+func (d *Driver) wanted(of *Job, directives []string) *unstructured.Unstructured {
+	annotations := of.Annotations()
+	annotations[annotationStateSince] = now()
 	lines := make([]any, len(directives))
 	for i, line := range directives {
 		lines[i] = line
 	}
-	annotations[annotationUID] = strconv.FormatUint(uint64(job.UID), 10)
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": d.version.String(),
 		"kind":       "Workflow",
 		"metadata": map[string]any{
-			"name":      job.Name(),
-			"namespace": d.cfg.Workflows.Namespace,
-			"labels": map[string]any{
-				LabelManagedBy: ManagedBy,
-				LabelCluster:   d.cfg.Cluster,
-				LabelJobID:     id,
-			},
+			"name":        of.Name(),
+			"namespace":   d.cfg.Workflows.Namespace,
+			"labels":      of.Labels(),
 			"annotations": annotations,
 		},
 		"spec": map[string]any{
 			"desiredState": string(Proposal),
 			"wlmID":        d.cfg.Cluster,
-			"jobID":        int64(job.ID),
-			"userID":       int64(job.UID),
-			"groupID":      int64(job.GID),
+			"jobID":        int64(of.ID),
+			"userID":       int64(of.UID),
+			"groupID":      int64(of.GID),
 			"dwDirectives": lines,
 		},
 	}}

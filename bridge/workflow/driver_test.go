@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -36,7 +37,7 @@ func newDriver(t *testing.T, s *kubetest.Workflows, change func(*slurmconf.Confi
 	return d
 }
 
-var job = &Job{ID: 12, UID: 1000, GID: 1000}
+var theJob = &Job{Job: job.Job{Cluster: "hpc", ID: 12, UID: 1000, Restarts: job.AnyRun}, GID: 1000}
 
 // is makes the Workflow be in a state; spec and status are overwritten field by field.
 func is(desired, state State, ready bool, status string) func(kubetest.Object) kubetest.Object {
@@ -46,7 +47,7 @@ func is(desired, state State, ready bool, status string) func(kubetest.Object) k
 				"apiVersion": kubetest.Group + "/" + kubetest.Version, "kind": "Workflow",
 				"metadata": kubetest.Object{
 					"name": "bb12", "namespace": "slurm", "uid": "u1",
-					"labels": kubetest.Object{LabelManagedBy: ManagedBy, LabelCluster: "hpc", LabelJobID: "12"},
+					"labels": kubetest.Object{job.LabelManagedBy: job.ManagedBy, job.LabelCluster: "hpc", job.LabelJobID: "12"},
 				},
 			}
 		}

@@ -34,11 +34,11 @@ func TestAStatesTimeoutCountsFromWhenItWasAskedFor(t *testing.T) {
 			d := newDriver(t, s, func(c *slurmconf.Config) { c.Workflows.Timeouts.Setup = slurmconf.Duration(10 * time.Minute) })
 			if tt.want == "" {
 				whenWatched(t, s, func() { s.Change(is(Setup, Setup, true, "Completed")) })
-				_, err := d.Await(bounded(t), job, Setup)
+				_, err := d.Await(bounded(t), theJob, Setup)
 				require.NoError(t, err)
 				return
 			}
-			_, err := d.Await(bounded(t), job, Setup)
+			_, err := d.Await(bounded(t), theJob, Setup)
 			require.ErrorContains(t, err, tt.want)
 			assert.False(t, errors.Is(err, context.DeadlineExceeded), "no hook is to try again: it is over")
 		})
@@ -75,13 +75,13 @@ func TestTransientCondition(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}()
-		_, err := d.Await(bounded(t), job, Setup)
+		_, err := d.Await(bounded(t), theJob, Setup)
 		require.NoError(t, err)
 	})
 	t.Run("its grace may have begun in an earlier hook", func(t *testing.T) {
 		s := kubetest.NewWorkflows(t)
 		s.Change(transient(time.Now().Add(-time.Hour)))
-		_, err := newDriver(t, s, nil).Await(bounded(t), job, Setup)
+		_, err := newDriver(t, s, nil).Await(bounded(t), theJob, Setup)
 		var driver *DriverError
 		require.ErrorAs(t, err, &driver)
 		assert.Contains(t, err.Error(), "node is away")
@@ -89,7 +89,7 @@ func TestTransientCondition(t *testing.T) {
 	t.Run("without grace it fails at once", func(t *testing.T) {
 		s := kubetest.NewWorkflows(t)
 		s.Change(transient(time.Time{}))
-		_, err := newDriver(t, s, func(c *slurmconf.Config) { c.Workflows.TransientGrace = 0 }).Await(bounded(t), job, Setup)
+		_, err := newDriver(t, s, func(c *slurmconf.Config) { c.Workflows.TransientGrace = 0 }).Await(bounded(t), theJob, Setup)
 		require.ErrorContains(t, err, "node is away")
 	})
 }
@@ -122,7 +122,7 @@ func TestTheHooksDeadlineIsToldWithWhatDWSSays(t *testing.T) {
 			d := newDriver(t, s, nil)
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
-			_, err := d.Await(ctx, job, Setup)
+			_, err := d.Await(ctx, theJob, Setup)
 			require.ErrorContains(t, err, tt.want)
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 		})
@@ -133,10 +133,10 @@ func TestPollReadsTheWorkflowHoweverShortTheWait(t *testing.T) {
 	none := func(c *slurmconf.Config) { c.Workflows.BusyWait = 0 }
 	s := kubetest.NewWorkflows(t)
 	s.Change(is(DataIn, DataIn, false, "DriverWait"))
-	_, err := newDriver(t, s, none).Poll(bounded(t), job, DataIn)
+	_, err := newDriver(t, s, none).Poll(bounded(t), theJob, DataIn)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
 	s.Change(is(DataIn, DataIn, true, "Completed"))
-	_, err = newDriver(t, s, none).Poll(bounded(t), job, DataIn)
+	_, err = newDriver(t, s, none).Poll(bounded(t), theJob, DataIn)
 	require.NoError(t, err)
 }

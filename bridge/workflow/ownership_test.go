@@ -7,14 +7,15 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 )
 
 func TestWhatIsNotOursIsNotTouched(t *testing.T) {
 	for name, change := range map[string]func(labels kubetest.Object){
 		"without labels":          func(l kubetest.Object) { clear(l) },
-		"another cluster's":       func(l kubetest.Object) { l[LabelCluster] = "other" },
-		"managed by another tool": func(l kubetest.Object) { l[LabelManagedBy] = "flux" },
+		"another cluster's":       func(l kubetest.Object) { l[job.LabelCluster] = "other" },
+		"managed by another tool": func(l kubetest.Object) { l[job.LabelManagedBy] = "flux" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := kubetest.NewWorkflows(t)
@@ -25,13 +26,13 @@ func TestWhatIsNotOursIsNotTouched(t *testing.T) {
 			})
 			d := newDriver(t, s, nil)
 			before := s.Current()
-			_, err := d.Setup(bounded(t), job, []string{"#DW a"})
+			_, err := d.Setup(bounded(t), theJob, []string{"#DW a"})
 			require.ErrorContains(t, err, "was not made by slurmk8s for cluster hpc; it was left alone")
-			_, err = d.Await(bounded(t), job, DataIn)
+			_, err = d.Await(bounded(t), theJob, DataIn)
 			require.ErrorContains(t, err, "it was left alone")
-			_, err = d.Teardown(bounded(t), job)
+			_, err = d.Teardown(bounded(t), theJob)
 			require.NoError(t, err)
-			_, err = d.Status(bounded(t), job, 0, true)
+			_, err = d.Status(bounded(t), theJob, 0, true)
 			require.ErrorContains(t, err, "has no workflow")
 			assert.Equal(t, before, s.Current())
 			for _, method := range []string{"PATCH", "POST", "DELETE", "PUT"} {
@@ -48,10 +49,10 @@ func TestSetupMakesAnewWhatIsOfAnotherRun(t *testing.T) {
 		kubetest.Part(o, "spec")["userID"] = 1000
 		kubetest.Part(o, "spec")["dwDirectives"] = []any{"#DW a"}
 		annotations := kubetest.Part(kubetest.Meta(o), "annotations")
-		annotations[annotationRestart], annotations[annotationSubmitTime] = "0", "100"
+		annotations[job.AnnotationRestart], annotations[job.AnnotationSubmitTime] = "0", "100"
 		return o
 	}
-	this := &Job{ID: 12, UID: 1000, Restarts: "0", SubmitTime: "100"}
+	this := &Job{Job: job.Job{Cluster: "hpc", ID: 12, UID: 1000, SubmitTime: "100"}}
 	tests := []struct {
 		name   string
 		job    Job
@@ -59,9 +60,9 @@ func TestSetupMakesAnewWhatIsOfAnotherRun(t *testing.T) {
 		anew   bool
 	}{
 		{"the same run again", *this, func(kubetest.Object) {}, false},
-		{"22.05 tells neither restarts nor time", Job{ID: 12, UID: 1000}, func(kubetest.Object) {}, false},
-		{"requeued", Job{ID: 12, UID: 1000, Restarts: "1", SubmitTime: "100"}, func(kubetest.Object) {}, true},
-		{"the id was used again", Job{ID: 12, UID: 1000, Restarts: "0", SubmitTime: "200"}, func(kubetest.Object) {}, true},
+		{"22.05 tells neither restarts nor time", Job{Job: job.Job{Cluster: "hpc", ID: 12, UID: 1000, Restarts: job.AnyRun}}, func(kubetest.Object) {}, false},
+		{"requeued", Job{Job: job.Job{Cluster: "hpc", ID: 12, UID: 1000, Restarts: 1, SubmitTime: "100"}}, func(kubetest.Object) {}, true},
+		{"the id was used again", Job{Job: job.Job{Cluster: "hpc", ID: 12, UID: 1000, Restarts: 0, SubmitTime: "200"}}, func(kubetest.Object) {}, true},
 		{"another owner", *this, func(o kubetest.Object) { kubetest.Part(o, "spec")["userID"] = 1001 }, true},
 		{"other directives", *this, func(o kubetest.Object) { kubetest.Part(o, "spec")["dwDirectives"] = []any{"#DW b"} }, true},
 		{"further than setup ever brings it", *this, func(o kubetest.Object) { is(PreRun, PreRun, true, "Completed")(o) }, true},

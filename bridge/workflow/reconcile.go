@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -30,7 +31,7 @@ func (l Left) Name() string { return l.o.String() }
 // hold a job id is not the bridge's and left out.
 func (d *Driver) List(ctx context.Context) ([]Left, error) {
 	items, err := d.workflows.List(ctx, kube.Selection{
-		Labels: labels.Set{LabelManagedBy: ManagedBy, LabelCluster: d.cfg.Cluster}.String(),
+		Labels: labels.Set{job.LabelManagedBy: job.ManagedBy, job.LabelCluster: d.cfg.Cluster}.String(),
 	})
 	if err != nil {
 		return nil, err
@@ -38,8 +39,8 @@ func (d *Driver) List(ctx context.Context) ([]Left, error) {
 	var all []Left
 	for i := range items {
 		o := parse(&items[i])
-		id, err := strconv.ParseUint(o.Labels[LabelJobID], 10, 32)
-		if err != nil || o.Name != (&Job{ID: uint32(id)}).Name() {
+		id, err := strconv.ParseUint(o.Labels[job.LabelJobID], 10, 32)
+		if err != nil || o.Name != (&Job{Job: job.Job{ID: uint32(id)}}).Name() {
 			d.log.Warnf("%s has the labels of slurmk8s but not the name of a job: not changed", o)
 			continue
 		}

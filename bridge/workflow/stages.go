@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -60,12 +60,14 @@ func (d *Driver) ensure(ctx context.Context, job *Job, directives []string) (*ob
 
 // madeFor reports whether a Workflow is of this run of this job, by all that
 // Slurm tells about it.
-func madeFor(o *object, job *Job, directives []string) bool {
-	same := func(annotation, value string) bool {
-		return value == "" || o.Annotations[annotation] == "" || o.Annotations[annotation] == value
+func madeFor(o *object, of *Job, directives []string) bool {
+	told := of.Annotations()
+	same := func(annotation string) bool {
+		value, had := told[annotation], o.Annotations[annotation]
+		return value == nil || had == "" || had == value
 	}
-	return o.OwnerUID == int64(job.UID) && slices.Equal(o.Directives, directives) &&
-		same(annotationRestart, job.Restarts) && same(annotationSubmitTime, job.SubmitTime)
+	return o.OwnerUID == int64(of.UID) && slices.Equal(o.Directives, directives) &&
+		same(job.AnnotationRestart) && same(job.AnnotationSubmitTime)
 }
 
 // Check has DWS's own admission judge the directives and stores nothing
@@ -97,7 +99,7 @@ func (d *Driver) create(ctx context.Context, job *Job, directives []string) (*ob
 func judged(err error, directives []string) error {
 	var request *kube.RequestError
 	if errors.As(err, &request) && kube.Classify(err) == kube.Refusal {
-		return &slurmjob.Refused{Text: refusal(kube.Reason(request.Err), directives)}
+		return &job.Refused{Text: refusal(kube.Reason(request.Err), directives)}
 	}
 	return err
 }

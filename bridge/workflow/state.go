@@ -34,19 +34,8 @@ func (s State) before(other State) bool { return s.index() < other.index() }
 
 func (s State) next() State { return order[s.index()+1] }
 
-// Labels and annotations of every object that the bridge makes. A job id alone
-// is never trusted, since Slurm uses ids again.
+// Annotations of a Workflow, besides those of every object of a job.
 const (
-	LabelManagedBy = "slurmk8s.io/managed-by"
-	LabelCluster   = "slurmk8s.io/cluster"
-	LabelJobID     = "slurmk8s.io/job-id"
-	ManagedBy      = "slurmk8s"
-
-	annotationUser       = "slurmk8s.io/user"
-	annotationUID        = "slurmk8s.io/uid"
-	annotationRestart    = "slurmk8s.io/restart-count"
-	annotationSubmitTime = "slurmk8s.io/submit-time"
-
 	// When the present state was asked for, and since when a driver reports a
 	// TransientCondition in it; RFC 3339, by the controller host's clock. From
 	// Slurm 24.05 on one state is waited for by many short hooks.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 )
 
@@ -24,7 +25,7 @@ func TestATeardownThatAnotherHookAskedForIsNotReplaced(t *testing.T) {
 		}
 		return false
 	}
-	_, err := newDriver(t, s, nil).Await(bounded(t), job, DataIn)
+	_, err := newDriver(t, s, nil).Await(bounded(t), theJob, DataIn)
 	require.ErrorContains(t, err, "is in Teardown and cannot go to DataIn")
 	assert.Equal(t, "Teardown", kubetest.Part(s.Current(), "spec")["desiredState"])
 }
@@ -47,7 +48,7 @@ func TestAWorkflowWhoseTeardownWasReplacedIsTornDownBeforeItIsDeleted(t *testing
 		return false
 	}
 	whenWatched(t, s, func() { s.Change(is(DataIn, DataIn, false, "DriverWait")) })
-	_, err := d.Teardown(bounded(t), job)
+	_, err := d.Teardown(bounded(t), theJob)
 	require.NoError(t, err)
 	assert.Equal(t, "Teardown", deletedIn.Load())
 	assert.Equal(t, 2, s.Count("PATCH", "bb12"), "Teardown is asked for again")
@@ -93,7 +94,7 @@ func TestAPersistentInstanceIsDestroyedOnlyForAJobThatRan(t *testing.T) {
 				}
 				return false
 			}
-			_, err := newDriver(t, s, nil).Teardown(bounded(t), job)
+			_, err := newDriver(t, s, nil).Teardown(bounded(t), theJob)
 			require.NoError(t, err)
 			assert.Equal(t, tt.tornDown, deletedIn.Load() == "Teardown", "deleted in %v", deletedIn.Load())
 			assert.Nil(t, s.Current())
@@ -122,7 +123,7 @@ func TestAJobThatRanMeanwhileHasItsPersistentInstanceDestroyed(t *testing.T) {
 		}
 		return false
 	}
-	_, err := newDriver(t, s, nil).Teardown(bounded(t), job)
+	_, err := newDriver(t, s, nil).Teardown(bounded(t), theJob)
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, deletes.Load())
 }
@@ -140,9 +141,9 @@ func TestAVersionThatIsNoLongerServedIsNotAWorkflowThatIsGone(t *testing.T) {
 	}
 	d := newDriver(t, s, nil)
 	dropped.Store(true)
-	_, err := d.Teardown(bounded(t), job)
+	_, err := d.Teardown(bounded(t), theJob)
 	require.ErrorContains(t, err, "could not find the requested resource")
-	_, err = d.Await(bounded(t), job, Setup)
+	_, err = d.Await(bounded(t), theJob, Setup)
 	require.Error(t, err)
 	assert.NotContains(t, err.Error(), "somebody deleted it")
 	assert.NotNil(t, s.Current())
@@ -166,7 +167,7 @@ func TestEveryChangeNamesTheUIDItIsMeantFor(t *testing.T) {
 	s.Change(is(DataOut, DataOut, true, "Completed"))
 	d := newDriver(t, s, nil)
 	whenWatched(t, s, func() { s.Change(is(Teardown, Teardown, true, "Completed")) })
-	_, err := d.Teardown(bounded(t), &Job{ID: 12, Hurry: true})
+	_, err := d.Teardown(bounded(t), &Job{Job: job.Job{Cluster: "hpc", ID: 12}, Hurry: true})
 	require.NoError(t, err)
 	seen := 0
 	for _, r := range s.Requests() {

@@ -21,7 +21,7 @@ func TestOneWatchServesAllChanges(t *testing.T) {
 		func() { s.Change(is(Setup, Setup, false, "DriverWait")) },
 		func() { s.Change(is(Setup, Setup, false, "Running")) },
 		func() { s.Change(is(Setup, Setup, true, "Completed")) })
-	_, err := d.Await(bounded(t), job, Setup)
+	_, err := d.Await(bounded(t), theJob, Setup)
 	require.NoError(t, err)
 	assert.Equal(t, 1, s.Count("GET", "watch=true"))
 	assert.Equal(t, gets, s.Count("GET", "/workflows/bb12"), "after the watch began nothing was read")
@@ -35,7 +35,7 @@ func TestTheNextStateIsAskedForAtTheVersionThatTheWaitEndedWith(t *testing.T) {
 	s.Change(is(Proposal, Proposal, false, "DriverWait"))
 	d := newDriver(t, s, nil)
 	whenWatched(t, s, func() { s.Change(is(Proposal, Proposal, true, "Completed")) })
-	require.NoError(t, d.Request(bounded(t), job, Setup))
+	require.NoError(t, d.Request(bounded(t), theJob, Setup))
 	assert.Equal(t, 1, s.Count("PATCH", "bb12"))
 }
 
@@ -66,7 +66,7 @@ func TestAwaitEndsWith(t *testing.T) {
 			s.Change(is(Setup, Setup, false, "DriverWait"))
 			d := newDriver(t, s, nil)
 			whenWatched(t, s, func() { tt.then(s) })
-			_, err := d.Await(bounded(t), job, Setup)
+			_, err := d.Await(bounded(t), theJob, Setup)
 			require.ErrorContains(t, err, tt.want)
 		})
 	}
@@ -77,7 +77,7 @@ func TestAnErrorOfTheFormerStateIsNotTakenForOneOfTheNew(t *testing.T) {
 	s.Change(is(DataIn, Setup, true, "Error")) // DWS has not taken DataIn up yet
 	d := newDriver(t, s, nil)
 	whenWatched(t, s, func() { s.Change(is(DataIn, DataIn, true, "Completed")) })
-	_, err := d.Await(bounded(t), job, DataIn)
+	_, err := d.Await(bounded(t), theJob, DataIn)
 	require.NoError(t, err)
 }
 
@@ -87,7 +87,7 @@ func TestAStateThatAnotherHookMovedOnIsNotSetBack(t *testing.T) {
 	d := newDriver(t, s, nil)
 	// This hook wants PreRun and waits for Setup first; another one goes straight on to PreRun.
 	whenWatched(t, s, func() { s.Change(is(PreRun, PreRun, true, "Completed")) })
-	_, err := d.Await(bounded(t), job, PreRun)
+	_, err := d.Await(bounded(t), theJob, PreRun)
 	require.NoError(t, err)
 	assert.Zero(t, s.Count("PATCH", ""))
 }
@@ -103,6 +103,6 @@ func TestAPatchWhoseAnswerIsLostIsNotRepeatedBlindly(t *testing.T) {
 		}
 		return false
 	}
-	_, err := newDriver(t, s, nil).Await(bounded(t), job, Setup)
+	_, err := newDriver(t, s, nil).Await(bounded(t), theJob, Setup)
 	require.NoError(t, err)
 }

@@ -65,7 +65,7 @@ func (o *operated) workflow(job slurmjob.Job, directives ...any) {
 	})
 }
 
-func bb(id uint32) string { return (&bridgeJob{ID: id}).Name() }
+func bb(id uint32) string { return (&bridgeJob{Job: slurmjob.Job{ID: id}}).Name() }
 
 // services registers services of a job, as its step does.
 func (o *operated) services(job slurmjob.Job, text string) {
