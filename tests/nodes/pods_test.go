@@ -92,7 +92,7 @@ func TestWhatBecomesOfEachKindOfPod(t *testing.T) {
 			outcome, err := w.bridge(credential, cfg).Take(t.Context(), node.LocalIn(t.TempDir()), name,
 				node.Holder{Cluster: cluster, JobID: 12, Mode: node.Reclaim}, terms())
 			if tt.fails != "" {
-				require.ErrorContains(t, err, "pod "+w.namespace+"/"+pod+" is one "+tt.fails)
+				require.ErrorContains(t, err, "pod "+w.namespace+"/"+pod+" "+tt.fails)
 				assert.Len(t, w.pods(name), 2, "none was evicted")
 				return
 			}

@@ -159,7 +159,7 @@ func TestBareMetalExitCodes(t *testing.T) {
 		{"not a URL", b, map[string]string{"K8S_HOST": "ace:6443"}, nil, `7 .*K8S_HOST="ace:6443" is not a URL such as https`},
 		{"in the clear", b, map[string]string{"K8S_HOST": "http://127.0.0.1:8080"}, nil, "7 .*is not a URL such as https"},
 		{"not set at all", b, map[string]string{"K8S_HOST": ""}, nil, "7 .*set K8S_HOST, or give --kubeconfig"},
-		{"401", b, map[string]string{"KEY_FILE": "", "CERT_FILE": "", "SSL_TOKEN": "wrong"}, nil, "22 .*register: 401: .*not accepted"},
+		{"401", b, map[string]string{"KEY_FILE": "", "CERT_FILE": "", "SSL_TOKEN": "wrong"}, nil, "22 .*register: 401: .*rejects the credential"},
 		{"403", nobody, nil, nil, `22 .*register: 403: get service .* User "nobody" cannot get`},
 		{"404", b, map[string]string{"NAMESPACE": "nowhere"}, nil, `22 .*register: 404: namespace "nowhere" does not exist`},
 		{"409", b, map[string]string{"EXTERNAL_SERVICE_NAME": "taken"}, nil, "22 .*register: 409: service .*/taken exists and was not made by slurmk8s"},
