@@ -107,6 +107,12 @@ func (s *site) script() string {
 	return strings.NewReplacer("@SYSCONFDIR@", s.dir, "@STATEDIR@", s.path("state"), "@BINDIR@", s.dir, "@LIBDIR@", s.dir, "@VERSION@", version.Version).Replace(string(text))
 }
 
+// sitesOwnScript makes burst_buffer.lua a site's own that runs slurmk8s's.
+func (s *site) sitesOwnScript() {
+	s.write("ours.lua", s.script(), 0o644)
+	s.write("burst_buffer.lua", "-- dofile(\"/elsewhere.lua\") was before\ndofile(\""+s.path("ours.lua")+"\")\n", 0o644)
+}
+
 var (
 	compileOnce sync.Once
 	objectFiles map[string][]byte
@@ -154,6 +160,15 @@ func (s *site) results() []Result {
 	return results
 }
 
+func TestASitesOwnScriptThatRunsOursIsHealthy(t *testing.T) {
+	s := newSite(t)
+	s.sitesOwnScript()
+	for _, r := range s.results() {
+		assert.Equal(t, OK, r.Status, "%s: %s", r.Check, r.Found)
+	}
+	assert.Contains(t, s.resultsOf("burst_buffer.lua")[0].Found, s.path("ours.lua"))
+}
+
 func TestAHealthyHostHasNothingToReport(t *testing.T) {
 	s := newSite(t)
 	seen := map[string]bool{}
@@ -198,6 +213,15 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		}, "burst_buffer.conf", Failed, "Directive is XY for Slurm", "make both equal"},
 		{"no burst_buffer.lua", func(s *site) { s.remove("burst_buffer.lua") }, "burst_buffer.lua", Failed, "no such file", "in the directory of slurm.conf"},
 		{"somebody else's burst_buffer.lua", func(s *site) { s.write("burst_buffer.lua", "-- dws-slurm-bb-plugin\n", 0o644) }, "burst_buffer.lua", Failed, "is not slurmk8s's burst_buffer.lua", "install"},
+		{"a burst_buffer.lua that runs nothing", func(s *site) { s.write("burst_buffer.lua", "dofile(\""+s.path("absent.lua")+"\")\n", 0o644) }, "burst_buffer.lua", Failed, "absent.lua: no such file", "install"},
+		{"a site's own burst_buffer.lua that runs one that others write", func(s *site) {
+			s.sitesOwnScript()
+			s.chmod("ours.lua", 0o666)
+		}, "burst_buffer.lua", Failed, "ours.lua is writable by others", "chmod go-w"},
+		{"a site's own burst_buffer.lua that runs one of another version", func(s *site) {
+			s.sitesOwnScript()
+			s.edit("ours.lua", "-- slurmk8s "+version.Version, "-- slurmk8s 0.0.1")
+		}, "burst_buffer.lua", Failed, "ours.lua is of version 0.0.1", ""},
 		{"burst_buffer.lua of another version", func(s *site) { s.edit("burst_buffer.lua", "-- slurmk8s "+version.Version, "-- slurmk8s 0.0.1") }, "burst_buffer.lua", Failed, "is of version 0.0.1", ""},
 		{"burst_buffer.lua that others write", func(s *site) { s.chmod("burst_buffer.lua", 0o664) }, "burst_buffer.lua", Failed, "writable by others", "chmod go-w"},
 		{"burst_buffer.lua with another configuration", func(s *site) { s.edit("burst_buffer.lua", s.path("slurmk8s.toml"), "/etc/other.toml") }, "burst_buffer.lua", Failed, `"/etc/other.toml"`, "set config"},
