@@ -12,22 +12,20 @@
 
 #define FIRST_PRIVATE_FD 3
 
-/* The tests define SLURMK8S_OLD_SYSTEM, to see what RHEL 8 would. */
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34) && !defined(SLURMK8S_OLD_SYSTEM)
-#define HAVE_CLOSEFROM 1
+/* The tests define SLURMK8S_OLD_SYSTEM, to see what a system before glibc 2.34 would. */
+#ifndef SLURMK8S_OLD_SYSTEM
+/* Weak: what is built for an older glibc uses it where a newer one has it. */
+extern __attribute__((weak)) int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions,
+									  int from);
 #endif
 
 static char path[] = "PATH=/usr/bin:/bin", lang[] = "LANG=C";
 char *const spawn_environment[] = { path, lang, NULL };
 
-/* Have the child close all but stdin, stdout and stderr. */
-static int close_the_rest(posix_spawn_file_actions_t *actions)
+/* A descriptor that another thread opens after this list is made, and without
+ * O_CLOEXEC, is inherited. One that is closed meanwhile is no error. */
+static int close_one_by_one(posix_spawn_file_actions_t *actions)
 {
-#ifdef HAVE_CLOSEFROM
-	return posix_spawn_file_actions_addclosefrom_np(actions, FIRST_PRIVATE_FD);
-#else
-	/* A descriptor that another thread opens after this list is made, and without
-	 * O_CLOEXEC, is inherited. One that is closed meanwhile is no error. */
 	DIR *dir = opendir("/proc/self/fd");
 	const struct dirent *entry;
 	int rc = 0;
@@ -41,7 +39,16 @@ static int close_the_rest(posix_spawn_file_actions_t *actions)
 	if (dir)
 		closedir(dir);
 	return rc;
+}
+
+/* Have the child close all but stdin, stdout and stderr. */
+static int close_the_rest(posix_spawn_file_actions_t *actions)
+{
+#ifndef SLURMK8S_OLD_SYSTEM
+	if (posix_spawn_file_actions_addclosefrom_np)
+		return posix_spawn_file_actions_addclosefrom_np(actions, FIRST_PRIVATE_FD);
 #endif
+	return close_one_by_one(actions);
 }
 
 static int add_actions(posix_spawn_file_actions_t *actions, int in, int out, const char *directory)

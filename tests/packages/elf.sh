@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
-# elf.sh FILE...: reads from each shared object whether packaging/hardening.sh took effect. Of
-# libslurmk8s.so that is shown for the little C that it has: Go has other guards.
+# elf.sh FILE...: reads from each shared object whether packaging/hardening.sh took effect, and
+# that it needs no newer glibc than the packages promise. Of libslurmk8s.so the hardening is shown
+# for the little C that it has: Go has other guards. Where a machine's own binutils are not for
+# FILE's machine, packaging/chroot.sh has some that are.
 set -euo pipefail
 
+newest=GLIBC_2.31
 failed=0
 wrong() {
 	echo "not ok - $*" >&2
 	failed=1
 }
 
-# marked FILE PATTERN: has it such an instruction at more functions than the 4 of start files?
+# marked MACHINE FILE PATTERN: has it such an instruction at more functions than the 4 of start files?
 marked() {
-	[ "$(objdump -d --no-show-raw-insn "$1" | grep -Ec "\\s($2)(\\s|$)")" -gt 4 ]
+	[ "$("$1-linux-gnu-objdump" -d --no-show-raw-insn "$2" | grep -Ec "\\s($3)(\\s|$)")" -gt 4 ]
 }
 
 # check FILE: every line is one property.
 check() {
-	local file=$1 dynamic segments symbols name
+	local file=$1 dynamic segments symbols name needed
 	name=$(basename "$file")
 	dynamic=$(readelf -dW "$file")
 	segments=$(readelf -lW "$file")
@@ -30,12 +33,17 @@ check() {
 	grep -q NODELETE <<<"$dynamic" || wrong "$name: not NODELETE"
 	grep -q ' __stack_chk_fail' <<<"$symbols" || wrong "$name: no stack protector"
 	grep -Eq ' __[a-z]+_chk' <<<"$(grep -v __stack_chk_fail <<<"$symbols")" || wrong "$name: no fortified call"
+	needed=$(readelf -VW "$file" | grep -o 'GLIBC_[0-9.]*' | sort -V | tail -n 1)
+	[ "$(printf '%s\n' "$needed" "$newest" | sort -V | tail -n 1)" = "$newest" ] || wrong "$name: needs $needed"
+	case $name in # not libslurmk8s.so, which starts programs from Go
+	*_lua.so | *_spank.so) grep -q ' WEAK .* posix_spawn_file_actions_addclosefrom_np' <<<"$symbols" || wrong "$name: does not use closefrom where glibc has it" ;;
+	esac
 	# The instructions, not the file's mark: the start files of Debian's gcc have none.
 	case $(readelf -hW "$file" | sed -n 's/ *Machine: *//p') in
-	*X86-64*) marked "$file" endbr64 || wrong "$name: no control-flow protection" ;;
-	AArch64*) marked "$file" 'bti|paciasp' || wrong "$name: no branch protection" ;;
+	*X86-64*) marked x86_64 "$file" endbr64 || wrong "$name: no control-flow protection" ;;
+	AArch64*) marked aarch64 "$file" 'bti|paciasp' || wrong "$name: no branch protection" ;;
 	esac
-	[ "$failed" = 1 ] || echo "ok - $name is hardened"
+	[ "$failed" = 1 ] || echo "ok - $name is hardened, and needs $needed"
 }
 
 [ $# -gt 0 ] || { echo "usage: elf.sh FILE..." >&2; exit 64; }
