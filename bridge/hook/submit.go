@@ -24,7 +24,7 @@ func jobProcess(ctx context.Context, c *call) error {
 	}
 	breaker := c.breaker()
 	if breaker.Open() {
-		return c.unjudged(errors.New("Kubernetes did not answer a moment ago"))
+		return c.unjudged(errors.New("the API server did not answer a moment ago"))
 	}
 	breaker.Begin()
 	err = c.judge(ctx, lines)

@@ -162,7 +162,7 @@ func getStatus(ctx context.Context, c *call) error {
 	c.job.ID = uint32(id)
 	breaker := c.breaker()
 	if breaker.Tripped() {
-		return errors.New("Kubernetes did not answer a moment ago: try again later")
+		return errors.New("the API server did not answer a moment ago: try again later")
 	}
 	d, err := c.driver(ctx, true)
 	if err != nil {

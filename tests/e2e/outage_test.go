@@ -148,5 +148,5 @@ func awaitJudgement(t *testing.T) {
 // unasked is how many submissions were accepted because Kubernetes did not answer a moment before.
 func unasked(t *testing.T) int {
 	t.Helper()
-	return strings.Count(admin(t, "cat", "/var/log/slurm/slurmk8s.log"), "accepted without asking DWS: Kubernetes did not answer a moment ago")
+	return strings.Count(admin(t, "cat", "/var/log/slurm/slurmk8s.log"), "accepted without asking DWS: the API server did not answer a moment ago")
 }
