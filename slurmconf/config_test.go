@@ -453,6 +453,6 @@ func TestAKeyOfAnEarlierVersionIsAcceptedAndTold(t *testing.T) {
 		_, err := Load(path)
 		require.NoError(t, err)
 		require.Len(t, Retired(path), 1)
-		assert.Contains(t, Retired(path)[0], key+" has no effect any more: ")
+		assert.Contains(t, Retired(path)[0], key+" no longer has an effect: ")
 	}
 }

@@ -55,7 +55,7 @@ func Retired(path string) []string {
 	var told []string
 	for _, key := range d.md.Keys() {
 		if instead := retired[key.String()]; instead != "" {
-			told = append(told, fmt.Sprintf("%s has no effect any more: %s counts", key, instead))
+			told = append(told, fmt.Sprintf("%s no longer has an effect: set %s instead", key, instead))
 		}
 	}
 	return told

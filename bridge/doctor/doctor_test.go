@@ -198,7 +198,7 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"a key of an earlier version", func(s *site) {
 			s.edit("slurmk8s.toml", "[[services", "[services]\nregister_timeout = \"10s\"\n[[services")
 		},
-			"slurmk8s.toml", Warning, "services.register_timeout has no effect any more: register_timeout_ms in plugstack.conf counts", "remove the line"},
+			"slurmk8s.toml", Warning, "services.register_timeout no longer has an effect: set register_timeout_ms in plugstack.conf instead", "remove the line"},
 		{"no scontrol", func(s *site) { s.remove("scontrol") }, "Slurm version", Failed, "scontrol is not in", "slurm_bin_dir"},
 		{"Slurm that is too old", func(s *site) { s.slurm("slurm 21.08.8") }, "Slurm version", Failed, "Slurm 21.08.8", "22.05 or later"},
 		{"Slurm 22.05 and its 128 stage-ins", func(s *site) { s.slurm("slurm 22.05.8") }, "Slurm version", Warning, "after 128 stage-ins were cancelled", "restart slurmctld"},

@@ -117,19 +117,19 @@ func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[st
 		if err != nil || missing == "" {
 			return err
 		}
-		r.Log.Warnf("%s: somebody removed %s: making it again", reg.Object(), missing)
+		r.Log.Warnf("%s: somebody removed %s: restoring it", reg.Object(), missing)
 		if err := r.publish(ctx, r.users(), reg); err != nil {
 			return err
 		}
-		r.tell(reg, kube.EventWarning, eventRestored, "somebody removed %s: %s made it again", missing, r.job())
+		r.tell(reg, kube.EventWarning, eventRestored, "somebody removed %s: %s restored it", missing, r.job())
 		return nil
 	}
-	r.Log.Warnf("%s: somebody removed it or its lease: making it again", reg.Object())
+	r.Log.Warnf("%s: somebody removed it or its lease: restoring it", reg.Object())
 	reg.owner = owner
 	if err := r.make(ctx, reg, p); err != nil || reg.Shared {
 		return err
 	}
-	r.tell(reg, kube.EventWarning, eventRestored, "somebody removed it or its Lease: %s made it again", r.job())
+	r.tell(reg, kube.EventWarning, eventRestored, "somebody removed it or its Lease: %s restored it", r.job())
 	return nil
 }
 

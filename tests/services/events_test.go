@@ -106,7 +106,7 @@ func TestARestoredServiceTellsItAndAForeignOneIsNotWrittenAbout(t *testing.T) {
 	services := w.admin.Resource(service.Services).Namespace(w.namespace)
 	require.NoError(t, services.Delete(t.Context(), "a", metav1.DeleteOptions{}))
 	require.NoError(t, r.Renew(t.Context(), regs, time.Hour))
-	w.tells("a", "Warning Restored: somebody removed it or its Lease: Slurm job 12 of cluster alps made it again")
+	w.tells("a", "Warning Restored: somebody removed it or its Lease: Slurm job 12 of cluster alps restored it")
 
 	require.NoError(t, services.Delete(t.Context(), "a", metav1.DeleteOptions{}))
 	w.create(service.Services, plainService("a").Object)

@@ -395,8 +395,8 @@ func TestADeletedEndpointComesBack(t *testing.T) {
 	}
 	w.tells("a",
 		"Normal Ready: it answers at 10.1.0.1 (node c1)",
-		"Warning Restored: somebody removed EndpointSlice a.alps.12.c1: Slurm job 12 of cluster alps made it again",
-		"Warning Restored: somebody removed Endpoints a: Slurm job 12 of cluster alps made it again")
+		"Warning Restored: somebody removed EndpointSlice a.alps.12.c1: Slurm job 12 of cluster alps restored it",
+		"Warning Restored: somebody removed Endpoints a: Slurm job 12 of cluster alps restored it")
 }
 
 func TestAnUnknownNamespaceIsNamed(t *testing.T) {
