@@ -160,7 +160,7 @@ func TestAddressesThatNoPodReachesAreLeftOut(t *testing.T) {
 	w.write("addresses", "c2 10.7.0.2,fd00::2 # InfiniBand\n", 0o644)
 	out := w.setup("--open", "addr-ns", "--node-addresses", w.path("addresses"))
 	assert.Contains(t, out, "node c1: not added to ConfigMap slurm/slurmk8s-nodes: 127.0.0.1 resolves only to 127.0.0.1 here")
-	assert.Contains(t, out, "node c3: left out")
+	assert.Contains(t, out, "node c3: not added to ConfigMap slurm/slurmk8s-nodes: no-such-host.invalid cannot be resolved here")
 	assert.Equal(t, map[string]string{"c2": "10.7.0.2,fd00::2"}, w.nodes())
 }
 
@@ -316,7 +316,7 @@ func TestMistakesOfTheAdministratorAreNamed(t *testing.T) {
 		{"kubeconfig that is not there", []string{"--kubeconfig", "/nonexistent"}, 1, "/nonexistent"},
 		{"no rights", []string{"--kubeconfig", stranger}, 1, `"stranger" cannot`},
 		{"TLS verification off", []string{"--kubeconfig", w.path("insecure")}, 1, "insecure-skip-tls-verify is not allowed"},
-		{"namespace of the system", append(admin, "--open", "kube-system"), 1, "give jobs a namespace of their own"},
+		{"namespace of the system", append(admin, "--open", "kube-system"), 1, "use a namespace that is made for jobs"},
 		{"namespace that is none", append(admin, "--open", "../x"), 1, `open namespace "../x"`},
 		{"node that is none", append(admin, "--output", w.path("out"), "--nodes", ".."), 1, `".." cannot be the name of a node`},
 		{"days", append(admin, "--days", "0"), 64, "1 to 3650"},

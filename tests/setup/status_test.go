@@ -110,7 +110,7 @@ func TestStatusShowsWhatIsHeldForWhom(t *testing.T) {
 	assert.Regexp(t, `(?m)^12 +alice +RUNNING +service status-ns/jupyter +ClusterIP 8888 `, stdout)
 	assert.Regexp(t, `(?m)^12 +alice +RUNNING +endpointslice status-ns/jupyter\S* +10.1.0.1 not ready `, stdout)
 	assert.Regexp(t, `(?m)^12 +alice +RUNNING +lease status-ns/slurm-alps-12 +renewed \d+s ago `, stdout)
-	assert.Regexp(t, `(?m)^13 +bob +unknown +workflow slurm/bb13 +Proposal, Error: .*disk full`, stdout)
+	assert.Regexp(t, `(?m)^13 +bob +unknown +workflow slurm/bb13 +Proposal, Error: .*disk_full`, stdout)
 	assert.Contains(t, stdout, `job 13 is over but holds objects: reconcile removes them, or "slurmk8s cleanup 13" now`)
 	assert.NotContains(t, stdout, "99")
 	assert.NotContains(t, stdout, "job 12 is over")
