@@ -24,13 +24,13 @@ type BurstBuffer struct {
 	PollInterval    time.Duration // Slurm 24.05 and later
 }
 
-// HasFlag tells whether Flags has a flag; upper and lower case are one to Slurm.
+// HasFlag reports whether Flags has a flag. Slurm ignores case.
 func (b *BurstBuffer) HasFlag(flag string) bool {
 	return slices.ContainsFunc(b.Flags, func(f string) bool { return strings.EqualFold(f, flag) })
 }
 
-// ReadBurstBufferConf reads burst_buffer.conf beside slurm.conf or, as Slurm does
-// without it, burst_buffer_lua.conf. The result is never nil: what is absent or
+// ReadBurstBufferConf reads burst_buffer.conf in the directory of slurm.conf or, as Slurm
+// does without it, burst_buffer_lua.conf. The result is never nil: what is absent or
 // cannot be read has Slurm's default, and the error (one line) is for the log.
 func ReadBurstBufferConf(slurmConf string) (*BurstBuffer, error) {
 	b := &BurstBuffer{

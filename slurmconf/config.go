@@ -1,6 +1,6 @@
 // Package slurmconf reads the configuration that the bridge needs: its own
 // slurmk8s.toml (strictly), and from Slurm's files slurm.conf and
-// burst_buffer.conf what it has to know (tolerantly: those are Slurm's to judge).
+// burst_buffer.conf what it has to know (tolerantly: Slurm itself checks those).
 package slurmconf
 
 import (
@@ -26,8 +26,8 @@ type Config struct {
 	// Cluster names this Slurm cluster in the names and labels of Kubernetes
 	// objects. Default: ClusterName of slurm.conf.
 	Cluster string `toml:"cluster"`
-	// SlurmConf is the absolute path of slurm.conf; burst_buffer.conf is looked
-	// for beside it. Default: where Slurm itself finds it, the first
+	// SlurmConf is the absolute path of slurm.conf; burst_buffer.conf is in the same
+	// directory. Default: where Slurm itself finds it, the first
 	// of slurmConfPlaces that exists.
 	SlurmConf string `toml:"slurm_conf"`
 	// SlurmBinDir is the absolute path of the directory of squeue, scontrol and
@@ -102,14 +102,14 @@ type Workflows struct {
 	// which means Directive of burst_buffer.conf and, without such a file, "DW".
 	// Slurm itself only knows the word of burst_buffer.conf.
 	Directive string `toml:"directive"`
-	// Submit says how a submission is judged: SubmitDryRun, SubmitCreate or
+	// Submit says how a submission is checked: SubmitDryRun, SubmitCreate or
 	// SubmitLocal. Default: "dry-run".
 	Submit string `toml:"submit"`
-	// OnUnreachable says what becomes of a submission when Kubernetes does not
+	// OnUnreachable says what happens to a submission when Kubernetes does not
 	// answer: OnUnreachableAccept or OnUnreachableRefuse. Default: "accept".
 	OnUnreachable string `toml:"on_unreachable"`
-	// Breaker is how long after a failed check submissions are judged locally
-	// only; 0s to 1h, 0s turns the breaker off. Default: 30s.
+	// Breaker is how long after a failed check only the syntax of submissions is
+	// checked; 0s to 1h, 0s turns the breaker off. Default: 30s.
 	Breaker Duration `toml:"breaker"`
 	// BusyWait is how long slurm_bb_test_data_in and _out wait before they
 	// answer BUSY; 0s to 5m. Default: 5s.

@@ -14,7 +14,7 @@ import (
 // maxConfigBytes bounds slurmk8s.toml.
 const maxConfigBytes = 1 << 20
 
-// Error is what is wrong with slurmk8s.toml. Its text is one line that begins
+// Error is a mistake in slurmk8s.toml. Its text is one line that begins
 // with "path:line: ".
 type Error struct {
 	Path string
@@ -42,7 +42,7 @@ var retired = map[string]string{
 	"services.deregister_timeout": "deregister_timeout_ms in plugstack.conf",
 }
 
-// Retired tells of the keys of a file that have no effect any more, a line each.
+// Retired returns a line for each key of the file that no longer has an effect.
 func Retired(path string) []string {
 	data, err := readRegular(path, maxConfigBytes)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // KubeletKubeconfig is the kubelet's own credential, where kubeadm puts it. A host
-// without it is no Kubernetes node, and there is nothing to reclaim on it.
+// without it is not a Kubernetes node and has nothing to reclaim.
 const KubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
 
 // NodeSettings configure how a job takes a node from Kubernetes while it runs.
@@ -23,7 +23,7 @@ type NodeSettings struct {
 	// Kubeconfig is the absolute path of the credential of compute nodes. Default:
 	// KubeletKubeconfig.
 	Kubeconfig string `toml:"kubeconfig"`
-	// NodeName says what Kubernetes calls a Slurm node: NodeNameSame, or one of the
+	// NodeName says how a Slurm node is named in Kubernetes: NodeNameSame, or one of the
 	// other NodeName... followed by its value. Default: "same".
 	NodeName string `toml:"node_name"`
 	// Block says how a node is closed to new pods: BlockCordon, BlockTaint or
@@ -38,25 +38,25 @@ type NodeSettings struct {
 	EvictGrace    Duration `toml:"evict_grace"`
 	MinEvictGrace Duration `toml:"min_evict_grace"`
 	MaxEvictGrace Duration `toml:"max_evict_grace"`
-	// EvictTimeout is how long disruption budgets are waited for. A job may ask for
+	// EvictTimeout is how long a job waits for disruption budgets. A job may ask for
 	// up to MaxEvictTimeout.
 	EvictTimeout    Duration `toml:"evict_timeout"`
 	MaxEvictTimeout Duration `toml:"max_evict_timeout"`
-	// EvictPolicy says what becomes of pods that are still there then: EvictDelete,
+	// EvictPolicy says what happens to pods that are still there then: EvictDelete,
 	// EvictFail or EvictIgnore. JobPolicies are those that a job may ask for.
 	EvictPolicy string   `toml:"evict_policy"`
 	JobPolicies []string `toml:"job_policies"`
-	// What becomes of pods of each kind: PodEvict, PodKeep or PodFail.
+	// What happens to pods of each kind: PodEvict, PodKeep or PodFail.
 	DaemonSets string `toml:"daemonsets"`
 	Tolerating string `toml:"tolerating"`
 	Unmanaged  string `toml:"unmanaged"`
 	EmptyDir   string `toml:"emptydir"`
-	// Settle is how long after the node was closed pods that the scheduler had
-	// already given to it are waited for.
+	// Settle is how long to wait, after the node was closed, for pods that the scheduler
+	// had already bound to it.
 	Settle Duration `toml:"settle"`
 	// APITimeout bounds the requests that close and open a node.
 	APITimeout Duration `toml:"api_timeout"`
-	// OnError says what becomes of a job when a node cannot be reclaimed:
+	// OnError says what happens to a job when a node cannot be reclaimed:
 	// OnErrorRequeue, OnErrorProceed or OnErrorFail. Default: "requeue".
 	OnError string `toml:"on_error"`
 	// Kubelet is KubeletKeep or KubeletStop: Units, in this order, are stopped after
@@ -72,7 +72,7 @@ type NodeSettings struct {
 	Parallel int `toml:"parallel"`
 }
 
-// Reclaims tells whether any job may take its nodes from Kubernetes.
+// Reclaims reports whether any job may reclaim its nodes from Kubernetes.
 func (n *NodeSettings) Reclaims() bool {
 	return n.Reclaim != ReclaimNone || len(n.ReclaimPartitions)+len(n.ReclaimFeatures) > 0
 }

@@ -25,7 +25,7 @@ func (p SpankPlugin) String() string {
 }
 
 // PlugstackPath is where Slurm looks for plugstack.conf: PlugStackConfig of
-// slurm.conf, else beside it.
+// slurm.conf, else the directory of slurm.conf.
 func PlugstackPath(slurmConf string) string {
 	values, _ := Values(slurmConf)
 	if path := values["plugstackconfig"]; path != "" {
@@ -35,7 +35,7 @@ func PlugstackPath(slurmConf string) string {
 }
 
 // ReadPlugstack reads a plugstack.conf and what it includes (spank(8)). What Slurm
-// would not understand is passed over; an error (one line) says that a file could not
+// would not understand is ignored; an error (one line) says that a file could not
 // be read.
 func ReadPlugstack(path string) ([]SpankPlugin, error) {
 	return readPlugstack(path, 0)

@@ -66,7 +66,7 @@ func suggest(table reflect.Value, unknown toml.Key) string {
 	return ", known here: " + strings.Join(tableKeys(table.Type()), ", ")
 }
 
-// Nearest is the most similar of some known words; "" when none is near.
+// Nearest returns the most similar of the known words; "" if none is near.
 func Nearest(word string, known []string) string {
 	nearest, best := "", 1+max(2, len(word)/3)
 	for _, k := range known {

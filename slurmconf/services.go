@@ -23,7 +23,7 @@ type Services struct {
 	// ReadyTimeout is how long a service may take until its port answers before
 	// that is logged, 1s to 24h. Default: 60s.
 	ReadyTimeout Duration `toml:"ready_timeout"`
-	// ReadyInterval is how often a service that is ready is asked again; 0s: never, or
+	// ReadyInterval is how often a ready service is probed again; 0s: never, or
 	// 1s to 1h. Default: 10s.
 	ReadyInterval Duration `toml:"ready_interval"`
 	// RenewInterval is how often the job's Lease is renewed, 5s to 10m; it runs
@@ -32,18 +32,18 @@ type Services struct {
 	// ForbiddenPorts are ports of nodes that no rule can allow, as "6443" or
 	// "6817-6819". Default: kubelet's, the API server's, etcd's and Slurm's.
 	ForbiddenPorts []string `toml:"forbidden_ports"`
-	// Impersonate is the user of Kubernetes that a job's user is there, such as
-	// "slurmk8s:user:{user}": RBAC judges them about what the job publishes. Default: "",
-	// the rules alone judge.
+	// Impersonate is the Kubernetes user to impersonate for a job's user, such as
+	// "slurmk8s:user:{user}": RBAC then applies to what the job publishes. Default: "",
+	// only the rules apply.
 	Impersonate string `toml:"impersonate"`
 	// ImpersonateGroups are groups of that user. Default: none.
 	ImpersonateGroups []string `toml:"impersonate_groups"`
-	// Allow are the rules; what none of them allows is refused. Default: none.
+	// Allow are the rules. A service is refused unless one of them allows it. Default: none.
 	Allow []ServiceRule `toml:"allow"`
 }
 
-// ServiceRule allows some users some services. Whom it is for is given by at
-// least one of Users, Groups and Accounts, of which one match suffices.
+// ServiceRule allows some users some services. It needs at least one of Users, Groups and
+// Accounts; one match is enough.
 type ServiceRule struct {
 	Users    []string `toml:"users"`    // user names; "*" is everybody
 	Groups   []string `toml:"groups"`   // names of Unix groups

@@ -15,8 +15,8 @@ type SlurmConf struct {
 	BurstBufferType   string // "burst_buffer/lua"; "" if not set
 }
 
-// ReadSlurmConf reads slurm.conf as Slurm does, except that it passes over what
-// it does not understand: Slurm judges its own file. The result is never nil; when
+// ReadSlurmConf reads slurm.conf as Slurm does, except that it ignores what it does not
+// understand: Slurm checks its own file. The result is never nil; when
 // the file or one that it includes cannot be read, the error (one line) says so,
 // and the rest is used.
 func ReadSlurmConf(path string) (*SlurmConf, error) {

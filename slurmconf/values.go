@@ -11,7 +11,7 @@ func Values(path string) (map[string]string, error) {
 	return values, err
 }
 
-// Several are all values of a key that may come several times, in order.
+// Several returns all values of a key that may be given several times, in order.
 func Several(slurmConf, key string) []string {
 	p := newSlurmFile(slurmConf)
 	p.read(slurmConf, 0)

@@ -1,5 +1,5 @@
-// Package baremetal registers services outside Slurm, for programs that did so
-// themselves with Arkouda's variables: the same variables, the same exit codes.
+// Package baremetal registers services outside Slurm, for programs that use Arkouda's
+// environment variables. It reads the same variables and returns the same exit codes.
 package baremetal
 
 import (
@@ -37,13 +37,13 @@ func unusable(format string, args ...any) error {
 	return &CredentialError{Text: fmt.Sprintf(format, args...)}
 }
 
-// URLError is an API server's address that is none.
+// URLError is an invalid address of an API server.
 type URLError struct{ Text string }
 
 func (e *URLError) Error() string { return e.Text }
 
-// Kubeconfig makes a kubeconfig of the variables. It is in memory only, and gone
-// with the process. The path is empty when K8S_HOST is not set.
+// Kubeconfig makes a kubeconfig from the variables. It exists only in memory and ends
+// with the process. The path is empty if K8S_HOST is not set.
 func Kubeconfig(env func(string) string) (path string, err error) {
 	host := env(envHost)
 	if host == "" {

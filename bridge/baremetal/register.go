@@ -31,8 +31,8 @@ const (
 	BadKey      = 36
 )
 
-// Code is the exit code for an error and one line that says what to do: an answer
-// of the API server begins with its number.
+// Code returns the exit code for an error and one line that says what to do. For an
+// answer of the API server the line begins with its HTTP status.
 func Code(err error) (int, string) {
 	var status apierrors.APIStatus
 	var taken *service.ConflictError
@@ -74,8 +74,8 @@ type Options struct {
 // maxClusterBytes is the longest name of a cluster in labels and object names.
 const maxClusterBytes = 40
 
-// Registrar is this host as the owner of services: a cluster of its own, in which
-// each user is one job without end. It connects nothing yet: an error is about the
+// Registrar returns a registrar for this host, which counts as its own cluster in which
+// each user is one job that never ends. It does not connect yet: an error is about the
 // variables.
 func Registrar(ctx context.Context, o Options) (*service.Registrar, error) {
 	path, err := Kubeconfig(o.Env)

@@ -1,6 +1,6 @@
-// Package doctor checks a host end to end and says what to do about what it finds.
-// A check is named as an administrator knows the thing; it asks the files, Slurm and
-// the API server themselves, and changes nothing.
+// Package doctor checks a host end to end and says what to do about each problem. A
+// check is named in the administrator's terms. It looks at the files, Slurm and the API
+// server themselves, and changes nothing.
 package doctor
 
 import (
@@ -11,7 +11,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 )
 
-// Role is what a host is to Slurm.
+// Role is a host's role in Slurm.
 type Role string
 
 // The roles.
@@ -21,7 +21,7 @@ const (
 	Login      Role = "login"
 )
 
-// Status is what a check comes to.
+// Status is the result of a check.
 type Status string
 
 // The statuses.
@@ -39,7 +39,7 @@ type Result struct {
 	Do     string `json:"do,omitempty"` // what to do about it
 }
 
-// Options say what to check. The zero value of all but ConfigPath is this host.
+// Options say what to check. The zero value of every field except ConfigPath means this host.
 type Options struct {
 	ConfigPath string
 	Roles      []Role // none: what slurm.conf says this host is
@@ -49,7 +49,7 @@ type Options struct {
 	Addresses  nodeaddr.Finder
 }
 
-// Paths are where things are that no configuration names.
+// Paths are the paths that no configuration file names.
 type Paths struct {
 	PluginDirs  []string // of Slurm; slurm.conf's PluginDir goes first
 	LibraryDirs []string // of liblua
@@ -57,7 +57,7 @@ type Paths struct {
 	CronFiles   []string // patterns of files
 }
 
-// ThisHost are the usual places.
+// ThisHost returns the usual paths.
 func ThisHost() Paths {
 	return Paths{
 		PluginDirs: []string{

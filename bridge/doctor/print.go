@@ -8,7 +8,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
-// Print writes the report for a person: what is wrong has a line that says what to do.
+// Print writes the report for a person. Each problem has a line that says what to do.
 func Print(out io.Writer, results []Result) {
 	width := 0
 	count := map[Status]int{}

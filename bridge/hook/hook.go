@@ -78,8 +78,8 @@ const byHand = 10 * time.Second
 func callersLimit(c *call) time.Duration { return cmp.Or(c.request.Granted(), byHand) }
 
 // Run runs a hook. The reply's MESSAGE, if there is one, is a single line for a
-// person. It never writes to standard output or error, and ends by the hook's
-// deadline: the smallest of ctx's, DEADLINE_MS and the hook's own limit.
+// person. It never writes to standard output or error. It ends by the hook's deadline,
+// which is the earliest of ctx's, DEADLINE_MS and the hook's own limit.
 func Run(ctx context.Context, name string, request wire.Fields) (wire.Code, wire.Fields) {
 	hook, known := table[name]
 	if !known {

@@ -32,7 +32,7 @@ func prologLimit(c *call) time.Duration {
 	return PrologLimit(&c.cfg.Nodes, plan.Terms)
 }
 
-// PrologLimit is as long as the policies may take, one after the other.
+// PrologLimit is how long the prolog may take with these policies, one after the other.
 func PrologLimit(cfg *slurmconf.NodeSettings, terms node.Terms) time.Duration {
 	return cfg.APITimeout.Std() + terms.Timeout + terms.Grace + node.EndMargin + cfg.UnitsTimeout.Std() + undoMargin
 }

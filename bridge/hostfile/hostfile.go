@@ -1,6 +1,6 @@
 // Package hostfile keeps small files on a host, in directories that only their owner can
-// write into. A file is written as a whole or not at all, so that a hook may be killed at
-// any instant, and no link is followed.
+// write into. Files are written atomically, so that a hook may be killed at any instant.
+// Links are not followed.
 package hostfile
 
 import (
@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Make makes a directory, if it is not there, and those above it, and checks it.
+// Make creates a directory and its parents if they are missing, and checks it.
 func Make(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -27,7 +27,7 @@ func Make(dir string) error {
 	return Check(dir)
 }
 
-// Check refuses a directory that somebody else than root and this user could write into.
+// Check refuses a directory that anyone but root and this user could write into.
 func Check(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
@@ -42,7 +42,7 @@ func Check(dir string) error {
 	return nil
 }
 
-// CheckPrivate refuses a directory that others than its owner could write into. A missing
+// CheckPrivate refuses a directory that anyone but its owner could write into. A missing
 // one is not an error here; the caller reports it.
 func CheckPrivate(dir string) error {
 	info, err := os.Stat(dir)
@@ -64,24 +64,23 @@ func private(dir string, info fs.FileInfo) error {
 
 func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
-// Write makes or replaces a file of this user's. Several processes may write it at once:
-// one of them is the last. It is not synced to the disk, since what hooks remember is lost
-// without harm.
+// Write creates or replaces a file of this user. Several processes may write it at once;
+// the last one wins. The file is not synced to disk, because hooks can lose it without harm.
 func Write(path, text string, mode fs.FileMode) error {
 	return write(path, text, mode, nil, false)
 }
 
-// Owner is whose a file is to be; nil: this user's.
+// Owner is the owner that a file is given; nil: this user.
 type Owner struct{ UID, GID int }
 
-// Has tells whether a file is the owner's.
+// Has reports whether the file belongs to the owner.
 func (o *Owner) Has(info fs.FileInfo) bool {
 	stat := info.Sys().(*syscall.Stat_t)
 	return o == nil || int(stat.Uid) == o.UID && int(stat.Gid) == o.GID
 }
 
-// WriteAs is Write for a file that is the owner's from its first byte on, and on the disk
-// when it returns.
+// WriteAs is Write for a file that belongs to the owner from the start and is synced to
+// disk when WriteAs returns.
 func WriteAs(path, text string, mode fs.FileMode, of *Owner) error {
 	return write(path, text, mode, of, true)
 }
@@ -125,7 +124,7 @@ func unfinished(path string) string { return ".new-" + filepath.Base(path) + "-"
 // maxBytes bounds a file that is read.
 const maxBytes = 4 << 20
 
-// Read returns what is in a file, which must be a regular one of root's or of this user's.
+// Read returns the content of a file, which must be regular and belong to root or this user.
 func Read(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -143,7 +142,7 @@ func Read(path string) (string, error) {
 	return string(text), err
 }
 
-// Remove removes a file; one that is not there is no error.
+// Remove removes a file. A missing file is not an error.
 func Remove(path string) error {
 	var failed []error
 	names := []string{path}
@@ -168,7 +167,7 @@ type File struct {
 	Made time.Time // when it was last written
 }
 
-// Jobs are the files of jobs in a directory. A directory that does not exist has none.
+// Jobs returns the files of jobs in a directory. A missing directory has none.
 func Jobs(dir, prefix string) ([]File, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -188,7 +187,7 @@ func Jobs(dir, prefix string) ([]File, error) {
 	return files, nil
 }
 
-// OfJob is the path of a job's file.
+// OfJob returns the path of a job's file.
 func OfJob(dir, prefix string, job uint32) string {
 	return filepath.Join(dir, prefix+strconv.FormatUint(uint64(job), 10))
 }

@@ -18,9 +18,9 @@ type Administrator struct {
 	CA     []byte // the certificates of its authority, PEM
 }
 
-// NewAdministrator reads a person's own kubeconfig. Other than New's it may run a
-// credential plugin, as those of cloud providers do, and its file mode is the
-// person's affair; TLS is verified all the same.
+// NewAdministrator reads a person's own kubeconfig. Unlike with New, it may run a
+// credential plugin, as cloud providers need, and its file mode is not checked. TLS is
+// still verified.
 func NewAdministrator(o Options) (*Administrator, error) {
 	wrong := func(err error) error { return fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err) }
 	api, err := clientcmd.LoadFromFile(o.Kubeconfig)

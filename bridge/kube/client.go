@@ -26,7 +26,7 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// FieldManager names our writes in managedFields.
+// FieldManager is the manager of slurmk8s's fields in managedFields.
 const FieldManager = "slurmk8s"
 
 // maxResponseBytes bounds one answer of the API server; the largest that we ask
@@ -48,8 +48,8 @@ type Options struct {
 	Log            *logrus.Entry // nil: nothing is logged
 }
 
-// Identity is a user of Kubernetes whom the credential impersonates: RBAC and admission
-// judge that user instead of the credential's own, which needs the right to do so.
+// Identity is a Kubernetes user that the credential impersonates: RBAC and admission
+// then apply to that user. The credential needs the right to impersonate.
 type Identity struct {
 	User   string
 	Groups []string
@@ -81,8 +81,8 @@ func New(o Options) (*Client, error) {
 	return clientFor(cfg, o)
 }
 
-// For makes a client with one of the credentials that the configuration names. purpose is
-// how the API server's audit log tells its requests apart: "job 12; epilog".
+// For makes a client with one of the credentials that the configuration names. purpose
+// identifies its requests in the API server's audit log: "job 12; epilog".
 func For(cfg *slurmconf.Config, kubeconfig, purpose string, log *logrus.Entry, change ...func(*Options)) (*Client, error) {
 	o := Options{
 		Kubeconfig:     kubeconfig,
@@ -96,15 +96,15 @@ func For(cfg *slurmconf.Config, kubeconfig, purpose string, log *logrus.Entry, c
 	return New(o)
 }
 
-// Hasty is for a caller who makes others wait: see Options.
+// Hasty is for a caller that others wait for: see Options.
 func Hasty(o *Options) { o.Hasty = true }
 
-// Trusting are more owners that secrets may have.
+// Trusting adds uids that files with secrets may belong to.
 func Trusting(uids ...uint32) func(*Options) {
 	return func(o *Options) { o.AlsoTrusted = uids }
 }
 
-// As makes the requests for a user of Kubernetes; nil is the credential's own.
+// As makes the requests as another Kubernetes user; nil: as the credential's own.
 func As(identity *Identity) func(*Options) {
 	return func(o *Options) { o.As = identity }
 }

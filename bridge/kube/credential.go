@@ -27,13 +27,13 @@ type Credential struct {
 	NotBefore, NotAfter time.Time
 }
 
-// Due tells whether less than a third of the credential's life is left.
+// Due reports whether less than a third of the credential's life is left.
 func (c *Credential) Due(now time.Time) bool {
 	return !c.NotAfter.IsZero() && now.After(c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore)/3))
 }
 
-// ReadCredential reads a hook's kubeconfig, with the checks that New makes. Nothing
-// is verified: what it says is good for a warning, not for trust.
+// ReadCredential reads a hook's kubeconfig, with the checks that New makes. The
+// credential is not verified: use the result for warnings, not for trust.
 func ReadCredential(path string, alsoTrusted ...uint32) (*Credential, error) {
 	api, err := readKubeconfig(path, alsoTrusted)
 	if err != nil {
@@ -70,7 +70,7 @@ func ReadCredential(path string, alsoTrusted ...uint32) (*Credential, error) {
 	return c, nil
 }
 
-// ReadToken reads the claims of a token alone.
+// ReadToken reads the claims of a token.
 func ReadToken(token string) *Credential {
 	c := &Credential{}
 	c.readToken(token)
@@ -122,7 +122,7 @@ func (c *Credential) readCertificate(text []byte) error {
 	}
 }
 
-// SameServer tells whether the credential is for this API server.
+// SameServer reports whether the credential is for this API server.
 func (c *Credential) SameServer(server string, ca []byte) bool {
 	return c.Server == server && bytes.Equal(bytes.TrimSpace(c.CA), bytes.TrimSpace(ca))
 }

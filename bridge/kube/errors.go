@@ -16,7 +16,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
-// Class says what a hook does about an error.
+// Class says how a hook handles an error.
 type Class int
 
 // The classes of an API error.
@@ -89,7 +89,7 @@ func unserved(s metav1.Status) bool {
 
 func admission(s metav1.Status) bool { return strings.HasPrefix(s.Message, admissionPrefix) }
 
-// Reason is an error in words for a person: the webhook's own words where one
+// Reason returns an error's text for a person: the webhook's message if a webhook
 // refused, else the server's or the connection's, without Go's wrapping.
 func Reason(err error) string {
 	var status apierrors.APIStatus

@@ -19,8 +19,8 @@ import (
 // EventsGVR is the resource of Events.
 var EventsGVR = schema.GroupVersionResource{Version: "v1", Resource: "events"}
 
-// EventComponent is who tells: the admission policy of packaging/manifests/node.yaml
-// lets a node's credential speak for nobody else.
+// EventComponent is the source of our Events. The admission policy of
+// packaging/manifests/node.yaml allows a node's credential no other.
 const EventComponent = "slurmk8s.io/slurmk8s"
 
 // The types of Events.
@@ -47,9 +47,9 @@ type Object struct {
 	UID                               types.UID
 }
 
-// Events tell whoever looks at an object in Kubernetes ("kubectl describe") what the
-// bridge did with it, as far as the credential may. Nothing depends on one: an Event that
-// cannot be made is a line of the log for who debugs. A nil *Events tells nothing.
+// Events creates Events about what slurmk8s did with an object ("kubectl describe"), if
+// the credential may. Nothing depends on an Event: if one cannot be created, that is
+// logged. A nil *Events creates none.
 type Events struct {
 	client   *Client
 	instance string   // the host that tells, as Slurm or Kubernetes calls it
@@ -57,14 +57,14 @@ type Events struct {
 	beside   chan struct{}
 }
 
-// NewEvents makes a teller. It sends nothing.
+// NewEvents returns Events for one instance. It sends nothing.
 func NewEvents(client *Client, instance string) *Events {
 	return &Events{client: client, instance: instance, beside: make(chan struct{}, eventsBeside)}
 }
 
-// Tell makes one Event and returns within a second. It does so too when ctx is over, then
-// within eventGrace. The text may hold words of a user or of another program, but neither
-// a secret nor anything of a job's environment: all who may read Events read it.
+// Tell creates one Event and returns within a second, or within eventGrace if ctx has
+// ended. The text may quote a user or another program, but must have no secret and
+// nothing of a job's environment: everyone who may read Events can read it.
 func (e *Events) Tell(ctx context.Context, about Object, eventType, reason, text string) {
 	if e == nil {
 		return
@@ -94,8 +94,8 @@ func (e *Events) Tell(ctx context.Context, about Object, eventType, reason, text
 	e.client.log.Debugf("event %s on %s %s: %s", reason, about.Kind, about.Name, Reason(err))
 }
 
-// TellBeside is Tell for who has something better to do than to wait. When too many are
-// on their way already, this one is not told.
+// TellBeside is Tell in the background. If too many are under way already, the Event is
+// dropped.
 func (e *Events) TellBeside(about Object, eventType, reason, text string) {
 	if e == nil {
 		return

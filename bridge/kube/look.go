@@ -16,8 +16,8 @@ type Server struct {
 	Clock   time.Time // its own, to the second
 }
 
-// Look asks the API server for its version and time, once. An error is about the way
-// to it, its certificate, or a credential that it does not take.
+// Look asks the API server for its version and time, once. An error is about the
+// connection, its certificate, or a credential that it rejects.
 func (c *Client) Look(ctx context.Context) (Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.requestTimeout)
 	defer cancel()

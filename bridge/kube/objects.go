@@ -15,8 +15,8 @@ import (
 // pageSize bounds one answer to a list; a cluster may have thousands of jobs.
 const pageSize = 500
 
-// Objects are the objects of one resource in one namespace. Each request is tried again
-// as Do does it, and an error names operation and object: "get lease slurm/slurm-hpc-12".
+// Objects gives access to the objects of one resource in one namespace. Requests are
+// retried as in Do. An error names operation and object: "get lease slurm/slurm-hpc-12".
 type Objects struct {
 	client    *Client
 	api       dynamic.ResourceInterface
@@ -24,13 +24,13 @@ type Objects struct {
 	namespace string
 }
 
-// Objects gives access to a resource. The namespace "" is every one, or none for a
-// resource that has none. It sends nothing.
+// Objects gives access to a resource. The namespace "" means all namespaces, or a
+// resource without a namespace. It sends nothing.
 func (c *Client) Objects(resource schema.GroupVersionResource, namespace string) *Objects {
 	return &Objects{c, c.Dynamic.Resource(resource).Namespace(namespace), resource.Resource, namespace}
 }
 
-// ObjectName is how messages call an object: "service web/jupyter".
+// ObjectName is the name of an object in messages: "service web/jupyter".
 func ObjectName(resource, namespace, name string) string {
 	if resource != "endpoints" && resource != "computes" { // Kubernetes calls one by these names too
 		resource = strings.TrimSuffix(resource, "s")
@@ -57,7 +57,7 @@ func (o *Objects) Create(ctx context.Context, u *unstructured.Unstructured) (*un
 	return o.create(ctx, u, metav1.CreateOptions{FieldManager: FieldManager})
 }
 
-// Check has admission judge an object that is to be created, and stores nothing.
+// Check creates an object in a dry run, to ask admission about it. Nothing is stored.
 func (o *Objects) Check(ctx context.Context, u *unstructured.Unstructured) error {
 	_, err := o.create(ctx, u, metav1.CreateOptions{FieldManager: FieldManager, DryRun: []string{metav1.DryRunAll}})
 	return err
@@ -76,8 +76,8 @@ func (o *Objects) Update(ctx context.Context, u *unstructured.Unstructured) (*un
 	})
 }
 
-// Apply makes the object or brings it to what is wanted. The error is a Conflict if
-// another manager has one of the fields, unless force takes it over.
+// Apply creates or updates the object by server-side apply. The error is a Conflict if
+// another manager owns one of the fields; with force the field is taken over.
 func (o *Objects) Apply(ctx context.Context, u *unstructured.Unstructured, force bool) (*unstructured.Unstructured, error) {
 	return o.do(ctx, "apply", u.GetName(), func(ctx context.Context) (*unstructured.Unstructured, error) {
 		return o.api.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: FieldManager, Force: force})
@@ -92,9 +92,9 @@ func (o *Objects) Patch(ctx context.Context, name string, patch []byte) (*unstru
 	})
 }
 
-// Delete deletes the object that was read and no other of its name: only has its UID, and
-// its version where a change shall save it. The error is then a Conflict. An object that
-// is not there is no error.
+// Delete deletes an object if the preconditions hold: only has the UID that was read, and
+// the resourceVersion if a change must prevent the delete. Otherwise the error is a
+// Conflict. A missing object is not an error.
 func (o *Objects) Delete(ctx context.Context, name string, only metav1.Preconditions) error {
 	_, err := o.do(ctx, "delete", name, func(ctx context.Context) (*unstructured.Unstructured, error) {
 		return nil, o.api.Delete(ctx, name, metav1.DeleteOptions{Preconditions: &only})

@@ -52,7 +52,7 @@ const hastyTries = 2
 
 // Do runs one API request until it succeeds, fails for good, or ctx ends. Each
 // attempt gets the request timeout. what names operation and object for the
-// error, as "get workflow slurm/bb12". The request must bear being repeated.
+// error, as "get workflow slurm/bb12". The request must be safe to repeat.
 //
 // The error keeps the API's own error in its chain, for Classify.
 func (c *Client) Do(ctx context.Context, what string, request func(context.Context) error) error {
@@ -133,7 +133,7 @@ type Pauses struct {
 	begun  bool
 }
 
-// Wait makes the next pause; the error is ctx's.
+// Wait waits for the next pause; the error is ctx's.
 func (p *Pauses) Wait(ctx context.Context) error {
 	if !p.begun {
 		p.policy, p.begun = backoff(), true

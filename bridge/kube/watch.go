@@ -19,10 +19,10 @@ const (
 	steady = 5 * time.Second
 )
 
-// Watch tells what becomes of the objects that a field selector chooses. It never polls:
-// it lists, watches from there, and goes on behind the last change when a watch ended. It
-// lists again when a watch failed, never began, or is too far behind (410). One goroutine
-// may use it.
+// Watch follows the objects that a field selector chooses. It never polls: it lists,
+// watches from there, and resumes after the last change when a watch ends. It lists again
+// when a watch failed, did not start, or is too far behind (410). For use by a single
+// goroutine.
 type Watch struct {
 	objects *Objects
 	fields  string
@@ -33,7 +33,7 @@ type Watch struct {
 	pauses  Pauses
 }
 
-// Watch begins behind a version that was read; "" begins with a list. It sends nothing.
+// Watch starts after a version that was read; "" starts with a list. It sends nothing.
 func (o *Objects) Watch(fields, version string) *Watch {
 	return &Watch{objects: o, fields: fields, version: version}
 }
@@ -47,8 +47,8 @@ type Change struct {
 	All    []unstructured.Unstructured // if Listed
 }
 
-// Next blocks until there is something to tell. The error is ctx's, or one of the API
-// that trying again will not fix.
+// Next blocks until there is a change. The error is ctx's, or an API error that a retry
+// will not fix.
 func (w *Watch) Next(ctx context.Context) (Change, error) {
 	for {
 		if w.failed {

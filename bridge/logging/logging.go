@@ -1,5 +1,5 @@
-// Package logging says what the bridge does, in the journal or a file. Never on
-// standard output or error: in a hook these are Slurm's.
+// Package logging logs to the journal or a file, never to standard output or error:
+// in a hook these belong to Slurm.
 package logging
 
 import (
@@ -16,7 +16,7 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// New returns a logger and what to close after its last line.
+// New returns a logger and its file, to be closed after the last line.
 func New(cfg slurmconf.Log) (*logrus.Logger, io.Closer, error) {
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)

@@ -1,7 +1,7 @@
 // Package metrics counts what hooks do, for node_exporter's textfile collector.
 //
-// Hooks are short processes beside each other, some of them under Slurm's locks: one
-// appends a line to a file and is done. `slurmk8s reconcile` adds the lines up.
+// Hooks are short processes that run in parallel, some under Slurm's locks: a hook only
+// appends a line to a file. `slurmk8s reconcile` adds up the lines.
 package metrics
 
 import (
@@ -22,7 +22,7 @@ import (
 // "": nothing is counted.
 type Dir string
 
-// In is dir where textfile, the file that the site wants its metrics in, is named.
+// In returns dir if the site has configured a textfile for its metrics, else "".
 func In(textfile, dir string) Dir {
 	if textfile == "" {
 		return ""
@@ -39,7 +39,7 @@ const (
 	maxSamplesBytes = 4 << 20
 )
 
-// Record notes one run of a hook. It works as best it can: nothing depends on it.
+// Record records one run of a hook. Errors are ignored: nothing depends on it.
 func (d Dir) Record(hook string, code int, took time.Duration) {
 	if d == "" {
 		return
@@ -57,11 +57,10 @@ func (d Dir) Record(hook string, code int, took time.Duration) {
 	_, _ = fmt.Fprintf(f, "%s %d %d\n", hook, code, took.Microseconds())
 }
 
-// Fold adds the samples to the sums, and writes these to a textfile for Prometheus,
-// which is replaced at once. One process folds at a time; a second one has nothing to
-// do. Nor has another user than the owner of the directory, such as root at a prompt,
-// whose files the owner could not read. left is how much reconcile found and could not
-// remove.
+// Fold adds the samples to the sums and writes them to a textfile for Prometheus, which
+// is replaced atomically. One process folds at a time; a second one does nothing. Neither
+// does a user who does not own the directory, such as root at a prompt, because the owner
+// could not read the files. left is the number of objects that reconcile could not remove.
 func (d Dir) Fold(textfile string, removed, left int, now time.Time) error {
 	var info unix.Stat_t
 	if err := unix.Stat(string(d), &info); err != nil || int(info.Uid) != os.Geteuid() {

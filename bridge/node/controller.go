@@ -11,10 +11,10 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
-// TakeAll makes all nodes of a job ready from one place: what PrologSlurmctld does for a
-// site that keeps no credential on its nodes. All are closed before the first pod is
-// evicted, so that none moves to another node of the same job. The error is that of the
-// first node that failed; nodes are still held then, GiveBackAll restores them.
+// TakeAll makes all nodes of a job ready from one host, as PrologSlurmctld does for a site
+// without credentials on its nodes. All nodes are closed before the first pod is evicted,
+// so that no pod moves to another node of the job. The error is that of the first node
+// that failed. The nodes are then still held; GiveBackAll restores them.
 func (b *Bridge) TakeAll(ctx context.Context, slurmNodes []string, h Holder, terms Terms) (Outcome, error) {
 	closing, cancel := context.WithTimeout(ctx, b.Cfg.APITimeout.Std())
 	defer cancel()
@@ -54,7 +54,7 @@ func (b *Bridge) TakeAll(ctx context.Context, slurmNodes []string, h Holder, ter
 }
 
 // GiveBackAll gives back those of a job's nodes that this run of it, or an earlier one,
-// holds. One that fails does not keep the others.
+// holds. A node that fails does not stop the others.
 func (b *Bridge) GiveBackAll(ctx context.Context, slurmNodes []string, job, restarts uint32) error {
 	var mutex sync.Mutex
 	var failed []error

@@ -19,22 +19,22 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// Terms are how the pods of a node are asked to leave.
+// Terms say how the pods of a node are evicted.
 type Terms struct {
 	Grace   time.Duration // the longest grace period
 	Timeout time.Duration // how long disruption budgets are waited for
 	Policy  string        // then: slurmconf.EvictDelete, EvictFail or EvictIgnore
 }
 
-// Outcome is what became of a node's pods.
+// Outcome says what happened to a node's pods.
 type Outcome struct {
 	Evicted int // pods that left
 	Kept    int // pods that by their kind are not asked to
 	Ignored int // pods that run beside the job: they did not leave in time
 }
 
-// StuckError is a node that does not become empty: it is not Kubernetes that failed,
-// and to try again helps only when somebody changes something.
+// StuckError is a node that does not become empty. Kubernetes did not fail, and a retry
+// helps only after somebody has changed something.
 type StuckError struct {
 	Reason string
 	// Policy is set when it was the job's or the administrator's word to fail then.
@@ -43,7 +43,7 @@ type StuckError struct {
 
 func (e *StuckError) Error() string { return e.Reason }
 
-// FailsJob tells whether an error ends the job whatever on_error says: the mistake is
+// FailsJob reports whether an error fails the job regardless of on_error: the mistake is
 // the job's own, or its policy for pods that do not leave is to fail.
 func FailsJob(err error) bool {
 	var refused *job.Refused
@@ -51,8 +51,8 @@ func FailsJob(err error) bool {
 	return errors.As(err, &refused) || errors.As(err, &stuck) && stuck.Policy
 }
 
-// EndMargin is how long after its grace period a pod may take to be gone: the kubelet
-// kills it, and unmounts its volumes.
+// EndMargin is how long a pod may take to go after its grace period, while the kubelet
+// kills it and unmounts its volumes.
 const EndMargin = 15 * time.Second
 
 // Empty evicts the pods of a closed node and returns when they are gone, or when the

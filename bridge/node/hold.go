@@ -12,8 +12,8 @@ func (b *Bridge) Hold(ctx context.Context, name string, h Holder) (known bool, e
 	return b.change(ctx, name, "held by job "+h.String(), func(r *record) []Holder { return r.with(h) })
 }
 
-// Drop takes holders off a node; the last one's end restores the node. A node or a
-// holder that is not there is no error.
+// Drop removes holders from a node; removing the last one restores the node. A missing
+// node or holder is not an error.
 func (b *Bridge) Drop(ctx context.Context, name string, gone func(Holder) bool) error {
 	_, err := b.change(ctx, name, "given back", func(r *record) []Holder {
 		return r.without(func(h Holder) bool { return h.Cluster == b.Cluster && gone(h) })

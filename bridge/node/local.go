@@ -11,10 +11,10 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
-// Local is what a node itself knows of the jobs that hold it: the directory nodes in
-// run_dir, a file holder.<job> for each. It is written before anything is changed in
-// Kubernetes and removed after all was restored, so that an epilog without a file has
-// nothing to do.
+// Local is what a node itself records about the jobs that hold it: the directory nodes in
+// run_dir, with a file holder.<job> for each job. The file is written before the first
+// change in Kubernetes and removed after everything was restored, so an epilog without a
+// file has nothing to do.
 type Local string
 
 // A job's file as a holder, in the directory nodes, and the one that makes its tasks fail,
@@ -24,7 +24,7 @@ const (
 	refusalPrefix = "refuse."
 )
 
-// LocalIn is the Local in run_dir of slurmk8s.toml.
+// LocalIn returns the Local in run_dir of slurmk8s.toml.
 func LocalIn(runDir string) Local { return Local(filepath.Join(runDir, "nodes")) }
 
 // Held is a holder's file.
@@ -37,7 +37,7 @@ func (l Local) path(job uint32) string {
 	return hostfile.OfJob(string(l), holderPrefix, job)
 }
 
-// Add notes a job before the first change that is made for it.
+// Add records a job, before the first change that is made for it.
 func (l Local) Add(h Held) error {
 	if err := l.make(); err != nil {
 		return fmt.Errorf("note job %d: %w", h.JobID, err)
@@ -56,7 +56,7 @@ func (l Local) make() error {
 	return hostfile.Make(string(l))
 }
 
-// Get returns what Add wrote for a job; nil when there is nothing.
+// Get returns what Add recorded for a job; nil if there is nothing.
 func (l Local) Get(job uint32) (*Held, error) {
 	text, err := hostfile.Read(l.path(job))
 	switch {
@@ -79,10 +79,10 @@ func (l Local) Get(job uint32) (*Held, error) {
 // Remove forgets a job.
 func (l Local) Remove(job uint32) error { return hostfile.Remove(l.path(job)) }
 
-// Jobs are those that have a file.
+// Jobs returns the files of jobs.
 func (l Local) Jobs() ([]hostfile.File, error) { return hostfile.Jobs(string(l), holderPrefix) }
 
-// Refused are the jobs whose tasks fail on this node.
+// Refused returns the files of the jobs whose tasks fail on this node.
 func Refused(runDir string) ([]hostfile.File, error) { return hostfile.Jobs(runDir, refusalPrefix) }
 
 // Lock keeps other hooks of this node out, until unlock or the end of the process.
@@ -107,5 +107,5 @@ func Refuse(runDir string, job uint32, line string) error {
 	return hostfile.Write(refusal(runDir, job), line+"\n", 0o644)
 }
 
-// Unrefuse takes that back: the job is over.
+// Unrefuse undoes Refuse when the job has ended.
 func Unrefuse(runDir string, job uint32) error { return hostfile.Remove(refusal(runDir, job)) }

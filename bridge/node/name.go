@@ -17,8 +17,8 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// Name returns what Kubernetes calls a Slurm node; "" when it is none of Kubernetes's
-// as far as the configuration says.
+// Name returns the Kubernetes name of a Slurm node; "" if by the configuration it is not
+// a Kubernetes node.
 func (b *Bridge) Name(ctx context.Context, slurmNode string) (string, error) {
 	rule := b.Cfg.NodeName
 	if suffix, ok := strings.CutPrefix(rule, slurmconf.NodeNameSuffix); ok {

@@ -2,9 +2,9 @@
 // the node to new pods, evicts those that run on it, and afterwards restores what
 // it changed and nothing else.
 //
-// What is changed on the Node object is changed together with the record of it, in
-// one request: annotations name the jobs that hold the node and what was changed for
-// the first of them. So it makes no difference at which instant a hook is killed.
+// A change of the Node object and the record of it are one request: annotations name the
+// jobs that hold the node and what was changed for the first of them. A hook may therefore
+// be killed at any instant.
 package node
 
 import (

@@ -10,8 +10,8 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// Ask is what a job says. The first three are the values of its options, the user's
-// own words; "" where it has none.
+// Ask is what a job asks for. The first three are the values of its options, as the user
+// wrote them; "" if not given.
 type Ask struct {
 	Nodes, Grace, Timeout string
 	Partition             string
@@ -24,7 +24,7 @@ type Plan struct {
 	Terms Terms
 }
 
-// PlanFor judges what a job asks for by the administrator's words.
+// PlanFor decides what is done for a job, by the administrator's configuration.
 func PlanFor(cfg *slurmconf.NodeSettings, ask Ask) (Plan, error) {
 	plan := Plan{Mode: Keep, Terms: Terms{Grace: cfg.EvictGrace.Std(), Timeout: cfg.EvictTimeout.Std(), Policy: cfg.EvictPolicy}}
 	if cfg.Reclaim == slurmconf.ReclaimAll || slices.Contains(cfg.ReclaimPartitions, ask.Partition) ||

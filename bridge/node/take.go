@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Take makes a node ready for a job, on the node itself: what a prolog does. After an
-// error the node is still held; GiveBack restores it.
+// Take makes a node ready for a job, as a prolog does on the node itself. After an error
+// the node is still held; GiveBack restores it.
 func (b *Bridge) Take(ctx context.Context, local Local, slurmNode string, h Holder, terms Terms) (Outcome, error) {
 	closing, cancel := context.WithTimeout(ctx, b.Cfg.APITimeout.Std())
 	defer cancel()
@@ -35,8 +35,8 @@ func (b *Bridge) Take(ctx context.Context, local Local, slurmNode string, h Hold
 	return outcome, b.stopUnits(ctx, local)
 }
 
-// GiveBack ends what Take began for a job, whatever became of it: what an epilog does.
-// A later run of the job keeps the node.
+// GiveBack undoes Take for a job, even a Take that failed, as an epilog does. A later run
+// of the job keeps the node.
 func (b *Bridge) GiveBack(ctx context.Context, local Local, job, restarts uint32) error {
 	held, err := local.Get(job)
 	if err != nil || held == nil || held.Restarts > restarts {

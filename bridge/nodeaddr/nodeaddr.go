@@ -1,6 +1,6 @@
-// Package nodeaddr finds the address of this node that pods reach. It comes from
-// Slurm's configuration or the administrator's, never from a user, and is always
-// one that the node has.
+// Package nodeaddr finds the address of this node that pods can reach. It comes from
+// Slurm's configuration or the administrator's, never from a user, and is always an
+// address of the node.
 package nodeaddr
 
 import (
@@ -79,8 +79,8 @@ func (f Finder) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	return preferred(found), nil
 }
 
-// Usable is an error for an address that an EndpointSlice must not have: none that
-// leads anywhere but to one host, and none that means each reader himself.
+// Usable returns an error for an address that an EndpointSlice must not have: one that
+// does not lead to exactly one host, or that means each client itself.
 func Usable(a netip.Addr) error {
 	switch {
 	case !a.IsValid() || a.Zone() != "":

@@ -26,8 +26,8 @@ const (
 // longer: Kubernetes's own default for pods.
 const failures = 3
 
-// Prober finds out when services answer, where pods would ask: at the address that
-// is published, not at loopback.
+// Prober finds out when services answer, at the address that is published to pods and
+// not at loopback.
 type Prober struct {
 	Address netip.Addr
 	// Timeout is ready-timeout where a service names none.
@@ -39,15 +39,15 @@ type Prober struct {
 	Log  *logrus.Entry
 }
 
-// Answer is what became known of a service.
+// Answer is the result of probing a service.
 type Answer struct {
 	Ready bool
 	Late  error         // why it did not answer in its time; nil: Ready counts
 	After time.Duration // that time
 }
 
-// Watch tells when a service begins to answer, when it no longer does, and that it takes
-// too long, until ctx ends.
+// Watch reports when a service starts to answer, when it stops, and when it takes too
+// long, until ctx ends.
 func (p *Prober) Watch(ctx context.Context, s service.Spec, tell func(Answer)) {
 	for p.Await(ctx, s, tell) {
 		tell(Answer{Ready: true})
@@ -82,8 +82,8 @@ func (p *Prober) untilSilent(ctx context.Context, s service.Spec) bool {
 	}
 }
 
-// Await returns true when the service answers, false when ctx ends before. It tells once
-// that it takes too long, and goes on.
+// Await returns true when the service answers, false when ctx ends first. If it takes too
+// long, Await reports that once and continues.
 func (p *Prober) Await(ctx context.Context, s service.Spec, tell func(Answer)) bool {
 	timeout := s.ReadyTimeout
 	if timeout == 0 {
@@ -138,7 +138,7 @@ func (p *Prober) probe(ctx context.Context, s service.Spec) error {
 	return nil
 }
 
-// AwaitFile returns when the file can be opened. Call it as the user whose file it is.
+// AwaitFile returns when the file can be opened. Call it as the owner of the file.
 func AwaitFile(ctx context.Context, path string) error {
 	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
 		err := openFile(path)

@@ -1,10 +1,10 @@
-// Package safely makes a panic an error. Code of the library runs in processes of Slurm:
-// a panic in a goroutine would end them.
+// Package safely turns a panic into an error. The library runs in processes of Slurm,
+// which a panic in a goroutine would end.
 package safely
 
 import "fmt"
 
-// PanicError is a defect of ours that was caught.
+// PanicError is a recovered panic: a bug in slurmk8s.
 type PanicError struct{ Cause any }
 
 func (e *PanicError) Error() string {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Controller is what slurmctld says of itself.
+// Controller is what slurmctld says about itself.
 type Controller struct {
 	// Started is when it began: shortly after that, not every node has registered.
 	Started time.Time
@@ -17,13 +17,13 @@ type Controller struct {
 	NextJob uint32
 }
 
-// Passed tells whether the counter has passed a job's id, and so whether this
-// slurmctld, with the state that it has, can have had that job. In a federation the
-// upper six bits of an id are the cluster that the job was submitted to, and a counter
-// says nothing about the ids of other clusters: see SameOrigin.
+// Passed reports whether the counter is above a job's id, and so whether this slurmctld,
+// with its present state, can have had that job. In a federation the upper six bits of an
+// id are the cluster that the job was submitted to, and the counter says nothing about ids
+// of other clusters: see SameOrigin.
 func (c Controller) Passed(id uint32) bool { return c.SameOrigin(id) && id < c.NextJob }
 
-// SameOrigin tells whether the job was submitted to this cluster of a federation.
+// SameOrigin reports whether the job was submitted to this cluster of a federation.
 // Without one it is always true: MaxJobId is below 1<<26.
 func (c Controller) SameOrigin(id uint32) bool { return id>>26 == c.NextJob>>26 }
 

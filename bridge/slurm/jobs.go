@@ -34,20 +34,20 @@ var waiting = map[string]bool{
 	"PENDING": true, "REQUEUED": true, "REQUEUE_FED": true, "REQUEUE_HOLD": true, "RESV_DEL_HOLD": true, "SPECIAL_EXIT": true,
 }
 
-// Over tells whether the job will run no more.
+// Over reports whether the job will not run any more.
 func (j Job) Over() bool { return over[j.State] }
 
-// Waiting tells whether the job is in the queue.
+// Waiting reports whether the job is in the queue.
 func (j Job) Waiting() bool { return waiting[j.State] }
 
-// HoldsNodes tells whether the job has nodes, whatever it does on them. A state that
-// a later Slurm adds counts by the nodes that are printed with it. STAGE_OUT comes
+// HoldsNodes reports whether the job has nodes, whatever it does on them. For a state that
+// a later Slurm adds, the nodes that are printed with it decide. STAGE_OUT comes
 // after COMPLETING: Slurm has the nodes back and still prints them.
 func (j Job) HoldsNodes() bool {
 	return !j.Over() && !j.Waiting() && j.State != "STAGE_OUT" && len(j.Nodes) > 0
 }
 
-// On tells whether the job holds a node. Names are compared as Kubernetes writes
+// On reports whether the job holds a node. Names are compared as Kubernetes writes
 // them: in lower case.
 func (j Job) On(node string) bool {
 	if j.HoldsNodes() {
@@ -78,7 +78,7 @@ const (
 	inOneQuery = 5000
 )
 
-// Lookup asks for these jobs only. One that is not in the answer is unknown to Slurm.
+// Lookup asks for these jobs only. A job that is not in the answer is unknown to Slurm.
 // An error means that nothing is known.
 func (c Commands) Lookup(ctx context.Context, ids ...uint32) (map[uint32]Job, error) {
 	if len(ids) > inOneQuery {
@@ -104,7 +104,7 @@ func (c Commands) Lookup(ctx context.Context, ids ...uint32) (map[uint32]Job, er
 	return found, nil
 }
 
-// NodesOf returns the nodes that a job holds now: none, if it is over or unknown.
+// NodesOf returns the nodes that a job holds now: none if it has ended or is unknown.
 func (c Commands) NodesOf(ctx context.Context, id uint32) ([]string, error) {
 	jobs, err := c.Lookup(ctx, id)
 	if err != nil || !jobs[id].HoldsNodes() {
@@ -113,7 +113,7 @@ func (c Commands) NodesOf(ctx context.Context, id uint32) ([]string, error) {
 	return jobs[id].Nodes, nil
 }
 
-// Running tells whether a job holds nodes. A job that Slurm does not know does not.
+// Running reports whether a job holds nodes. A job that Slurm does not know holds none.
 func (c Commands) Running(ctx context.Context, id uint32) (bool, error) {
 	jobs, err := c.Lookup(ctx, id)
 	return jobs[id].HoldsNodes(), err
@@ -180,8 +180,8 @@ func unknownJob(err error) bool {
 	return errors.As(err, &failed) && strings.Contains(failed.Reason, "Invalid job id specified")
 }
 
-// Account returns the account that a job is charged to, in Slurm's own words and
-// not in those of the job's environment.
+// Account returns the account that a job is charged to, as Slurm says and not as the
+// job's environment says.
 func (c Commands) Account(ctx context.Context, id uint32) (string, error) {
 	number := strconv.FormatUint(uint64(id), 10)
 	out, err := c.run(ctx, "squeue", "--noheader", "--all", "--states=all", "--jobs="+number, "--format=%A %a")
@@ -197,8 +197,8 @@ func (c Commands) Account(ctx context.Context, id uint32) (string, error) {
 	return "", fmt.Errorf("squeue --jobs=%d: no such job in its answer", id)
 }
 
-// WorkflowStatus is the answer of "scontrol show bbstat workflow ID": what the bridge
-// says of a job's Workflow to whoever Slurm lets ask.
+// WorkflowStatus returns the answer of "scontrol show bbstat workflow ID": the status of
+// a job's Workflow, for users whom Slurm lets ask.
 func (c Commands) WorkflowStatus(ctx context.Context, id uint32) (string, error) {
 	out, err := c.run(ctx, "scontrol", "show", "bbstat", "workflow", strconv.FormatUint(uint64(id), 10))
 	return strings.TrimSpace(out), err

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// RequeueRun puts a job back into the queue, if it is still in the run that is meant:
-// two nodes may ask for the same, and the job may have begun again elsewhere.
+// RequeueRun requeues a job if it is still in the given run: two nodes may ask for the
+// same, and the job may have started again elsewhere.
 func (c Commands) RequeueRun(ctx context.Context, id, restarts uint32) error {
 	r, err := c.runOf(ctx, id)
 	if err != nil || r != restarts {
@@ -22,7 +22,7 @@ func (c Commands) RequeueRun(ctx context.Context, id, restarts uint32) error {
 	return err
 }
 
-// Comment writes an administrator's comment into a job, beside the user's own.
+// Comment sets a job's AdminComment, which leaves the user's own comment alone.
 func (c Commands) Comment(ctx context.Context, id uint32, text string) error {
 	_, err := c.run(ctx, "scontrol", "update", fmt.Sprintf("JobId=%d", id), "AdminComment="+text)
 	return err

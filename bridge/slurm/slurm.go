@@ -1,6 +1,5 @@
-// Package slurm asks Slurm by its own commands. It is for processes of their own
-// only: asked from inside slurmctld, which waits for the hook, they would wait
-// for each other.
+// Package slurm runs Slurm's commands. Use it only in processes that slurmctld does not
+// wait for: from inside slurmctld a command would deadlock.
 package slurm
 
 import (
@@ -67,7 +66,7 @@ func (c Commands) run(ctx context.Context, name string, args ...string) (string,
 	return stdout.String(), nil
 }
 
-// CommandError is a command of Slurm's that failed.
+// CommandError is a Slurm command that failed.
 type CommandError struct {
 	Command, Reason string
 	Err             error
@@ -115,7 +114,7 @@ func (c Commands) Nodes(ctx context.Context, id uint32) ([]string, error) {
 	return slurmconf.ExpandHostlist(r.nodes)
 }
 
-// Array returns the id of the array that a job is a task of, 0 when it is of none.
+// Array returns the id of the array that a job is a task of; 0 if it is not in an array.
 func (c Commands) Array(ctx context.Context, id uint32) (uint32, error) {
 	r, err := c.record(ctx, id)
 	if err != nil {
@@ -132,10 +131,10 @@ func (c Commands) Array(ctx context.Context, id uint32) (uint32, error) {
 	return uint32(number), nil
 }
 
-// Cancel ends a job. Of an array it ends the one task whose job id it is: the
-// task with the array's own id would otherwise take all others with it. Of a
-// heterogeneous job it ends the whole: Slurm cancels no part of one that is
-// pending, and the others cannot start without it.
+// Cancel cancels a job. Of an array it cancels only the task with this job id:
+// otherwise the task with the array's own id would cancel all others. Of a heterogeneous
+// job it cancels all components: Slurm cancels no component of a pending job, and the
+// others cannot start without it.
 func (c Commands) Cancel(ctx context.Context, id uint32) error {
 	target, err := c.target(ctx, id)
 	if err != nil {

@@ -12,7 +12,7 @@ type Version struct{ Major, Minor, Micro int }
 
 func (v Version) String() string { return fmt.Sprintf("%d.%02d.%d", v.Major, v.Minor, v.Micro) }
 
-// AtLeast tells whether v is that release or a later one.
+// AtLeast reports whether v is that release or a later one.
 func (v Version) AtLeast(major, minor, micro int) bool {
 	if v.Major != major {
 		return v.Major > major

@@ -21,9 +21,9 @@ var deaf = []os.Signal{
 	syscall.SIGXCPU, syscall.SIGXFSZ, syscall.SIGPWR,
 }
 
-// Harden makes the process one that a job can neither read, trace nor signal, and
-// that holds nothing of slurmstepd's. It runs as root and so is not the user's to
-// begin with.
+// Harden makes sure that a job can neither read, trace nor signal this process, and that
+// the process keeps nothing of slurmstepd open. It runs as root, so the user does not own
+// it in the first place.
 func Harden() error {
 	signal.Ignore(deaf...)
 	// slurmstepd's -1000 is inherited: the kernel would kill the job rather than us.

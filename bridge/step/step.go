@@ -23,9 +23,9 @@ type Options struct {
 	Hardened error
 }
 
-// Run serves one step: the request to register, its reply, the life of the
-// services, and at the request to deregister or at the end of input their end. It
-// returns whether all of that worked.
+// Run serves one step: it answers the request to register, keeps the services alive, and
+// removes them at the request to deregister or at the end of input. It returns whether
+// all of that succeeded.
 func Run(ctx context.Context, in io.Reader, out io.Writer, o Options) bool {
 	frames := bufio.NewReader(in)
 	first, err := wire.ReadFrame(frames)

@@ -1,4 +1,4 @@
-// Package units stops and starts systemd's units by its D-Bus interface.
+// Package units stops and starts systemd units by D-Bus.
 package units
 
 import (
@@ -37,7 +37,7 @@ func Open(ctx context.Context, socket string) (*Manager, error) {
 // Close ends the connection.
 func (m *Manager) Close() { m.conn.Close() }
 
-// Active tells whether a unit runs, or is about to. A unit that systemd does not know
+// Active reports whether a unit runs or is about to. A unit that systemd does not know
 // is inactive.
 func (m *Manager) Active(ctx context.Context, unit string) (bool, error) {
 	state, err := m.conn.GetUnitPropertyContext(ctx, unit, "ActiveState")
@@ -51,12 +51,12 @@ func (m *Manager) Active(ctx context.Context, unit string) (bool, error) {
 	return false, nil
 }
 
-// Stop stops a unit and returns when it is down.
+// Stop stops a unit and returns when it has stopped.
 func (m *Manager) Stop(ctx context.Context, unit string) error {
 	return m.job(ctx, "stop", unit, m.conn.StopUnitContext)
 }
 
-// Start starts a unit and returns when it is up, in its own opinion.
+// Start starts a unit and returns when systemd considers it started.
 func (m *Manager) Start(ctx context.Context, unit string) error {
 	return m.job(ctx, "start", unit, m.conn.StartUnitContext)
 }

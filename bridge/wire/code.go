@@ -13,8 +13,8 @@ const (
 	Failed  Code = 3 // could not be done; MESSAGE says what, why and what to do
 )
 
-// CodeOf is the outcome that an error stands for: what the error itself says by a method
-// Code() Code, and Failed where it says nothing.
+// CodeOf returns the outcome that an error stands for: that of its method Code() Code, or
+// Failed if it has none.
 func CodeOf(err error) Code {
 	var outcome interface{ Code() Code }
 	switch {

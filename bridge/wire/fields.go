@@ -28,7 +28,7 @@ func (f Fields) Env() map[string]string {
 	return env
 }
 
-// Granted is how long the caller grants; 0: it does not say.
+// Granted returns how long the caller lets the hook run; 0: it does not say.
 func (f Fields) Granted() time.Duration {
 	n, err := strconv.ParseInt(f[KeyDeadlineMS], 10, 64)
 	if err != nil || n <= 0 {
@@ -38,8 +38,8 @@ func (f Fields) Granted() time.Duration {
 }
 
 // ParseFields reads a list of KEY=VALUE. A key is of A-Z, 0-9 and "_" and begins
-// with a letter: an option that stands where a field belongs, "--config=FILE", must
-// not pass for a field that nobody reads. Of a key given twice the last counts.
+// with a letter, so that an option in place of a field, "--config=FILE", is an error and
+// not an unknown field. If a key is given twice, the last value counts.
 func ParseFields(list []string) (Fields, error) {
 	fields := make(Fields, len(list))
 	for _, field := range list {

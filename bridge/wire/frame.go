@@ -56,7 +56,7 @@ func readText(r *bufio.Reader, left *int) (string, error) {
 	}
 }
 
-// WriteFrame writes a reply as one piece.
+// WriteFrame writes a reply in a single write.
 func WriteFrame(w io.Writer, fields Fields) error {
 	var text strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(fields)) {

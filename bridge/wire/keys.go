@@ -42,7 +42,7 @@ const (
 	KeyConstraints  = "CONSTRAINTS"
 )
 
-// ActionDeregister asks the step program to take the step's services away.
+// ActionDeregister asks the step program to deregister the step's services.
 const ActionDeregister = "deregister"
 
 // The keys of a reply.

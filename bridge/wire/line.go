@@ -19,7 +19,7 @@ func Line(text string) string {
 }
 
 // OneLine makes text that comes from outside fit one line of a log, a terminal
-// or a comment of Slurm's: what cannot be seen becomes a blank.
+// or a Slurm comment: unprintable characters become spaces.
 func OneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -21,7 +21,7 @@ const (
 // dwsWord begins every directive that DWS takes, whatever the site's word is.
 const dwsWord = "#DW"
 
-// DirectiveError is a mistake in a job script, for the one who wrote it.
+// DirectiveError is a mistake in a job script, for its author.
 type DirectiveError struct {
 	Line int    // of the script that Slurm has, from 1; 0: the script as a whole
 	Msg  string // one line, printable
@@ -37,8 +37,8 @@ func (e *DirectiveError) Error() string {
 // Directives returns the directives of a job script in the form that DWS takes,
 // "#DW command arguments". word is what Directive of burst_buffer.conf says ("DW");
 // a site's "#BB_LUA jobdw ..." becomes "#DW jobdw ...", since DWS knows no other
-// word. A script without directives has none, and that is no error; every error
-// about the script is a *DirectiveError.
+// word. A script without directives is not an error. Every error about the script is a
+// *DirectiveError.
 //
 // The script is read as Slurm 22.05 to 26.05 read it (_xlate_batch and
 // _parse_bb_opts of burst_buffer_lua.c), so that both see the same directives:
@@ -54,12 +54,12 @@ func (e *DirectiveError) Error() string {
 //   - the text of --bb and --bbf is part of the script already: Slurm has put it
 //     after the first line, so line numbers count it.
 //
-// Where Slurm takes a line that DWS cannot understand, it is refused here: "#DW"
-// without a command (it would crash DWS's webhook), "#DWfoo" without a blank (a
-// directive for Slurm, so passing over it would start the job without its
-// storage), characters that cannot be seen. A carriage return at the end of a line
-// is dropped, and so is the word pool=NAME, which is for Slurm. Everything else, quotes, "%" and "\" included, is passed on as it is
-// but for blanks at both ends.
+// A line that Slurm accepts but DWS cannot understand is refused here: "#DW" without a
+// command (it would crash DWS's webhook), "#DWfoo" without a space (a directive for
+// Slurm, so ignoring it would start the job without its storage), and unprintable
+// characters. A carriage return at the end of a line is dropped, and so is the word
+// pool=NAME, which is for Slurm. Everything else, including quotes, "%" and "\", is passed
+// on unchanged, except for spaces at both ends.
 func Directives(script []byte, word string) ([]string, error) {
 	if word == "" {
 		return nil, fmt.Errorf("workflows.directive is empty: set it, for example to \"DW\"")

@@ -1,6 +1,6 @@
 // Package workflow drives DataWorkflowServices (DWS) Workflows through their
 // states, one call per Slurm burst buffer hook. Every call may be interrupted at
-// any instant and made again: what is true is read from the Workflow first.
+// any instant and repeated: it first reads the state of the Workflow.
 package workflow
 
 import (

@@ -5,10 +5,10 @@ import (
 	"maps"
 )
 
-// Environment is what DWS tells a job that runs: the variables of its Workflow's
-// status.env, the paths of its storage (DW_JOB_NAME) among them. DWS fills in the last
-// of them at the end of PreRun, after Slurm has asked for the job's variables, so that
-// the job's nodes ask for themselves. It is empty for a job that has no Workflow.
+// Environment returns the variables of status.env of a running job's Workflow, among them
+// the paths of its storage (DW_JOB_NAME). DWS sets the last of them at the end of PreRun,
+// after Slurm has asked for the job's variables, so the job's nodes ask again. It is empty
+// for a job without a Workflow.
 func (d *Driver) Environment(ctx context.Context, job *Job) (map[string]string, error) {
 	o, err := d.get(ctx, job.Name())
 	if err != nil {

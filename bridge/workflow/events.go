@@ -23,8 +23,9 @@ func (d *Driver) tell(ctx context.Context, o *object, eventType, reason, text st
 	}, eventType, reason, text)
 }
 
-// TellFailure tells on the Workflow why a hook failed, if it failed on one: a fatal error
-// of a driver, or no end of a state in time. It takes no longer than an Event may.
+// TellFailure creates an Event on the Workflow if a hook failed because of it: a fatal
+// error of a driver, or a state that was not reached in time. It takes no longer than an
+// Event may.
 func (d *Driver) TellFailure(ctx context.Context, hook string, err error) {
 	var failed *DriverError
 	var timeout *timeoutError

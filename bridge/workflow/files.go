@@ -14,7 +14,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
-// Files are the few that are kept on the controller, in state_dir of slurmk8s.toml, which
+// Files are the files on the controller, in state_dir of slurmk8s.toml, which
 // must exist and belong to SlurmUser. They are caches and messages between hooks: losing
 // them costs time, never a job.
 type Files string
@@ -26,14 +26,13 @@ const filesPrefix = "job."
 // variable is a name that every shell takes.
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// IsVariable tells whether an environment can hold a variable, in a line of Slurm's.
+// IsVariable reports whether a variable can be a line of the file that Slurm reads.
 func IsVariable(name, value string) bool {
 	return variable.MatchString(name) && !strings.ContainsAny(value, "\n\r\x00")
 }
 
-// WriteEnv leaves a job's variables for slurm_bb_paths, as lines KEY=VALUE, and
-// returns the names that such a line cannot hold. The file is replaced at once
-// or not at all.
+// WriteEnv writes a job's variables for slurm_bb_paths, as lines KEY=VALUE, and returns
+// the names of variables that cannot be such a line. The file is replaced atomically.
 func (f Files) WriteEnv(id uint32, env map[string]string) (skipped []string, err error) {
 	lines := make([]string, 0, len(env))
 	for name, value := range env {
@@ -62,9 +61,9 @@ const (
 	judgedFiles = 64
 )
 
-// WriteJudged leaves a script that was accepted at submission for
-// slurm_bb_job_process, which Slurm runs again for each task of an array. It takes
-// the place of a script that was accepted long ago.
+// WriteJudged writes a script that was accepted at submission for slurm_bb_job_process,
+// which Slurm runs again for each task of an array. It replaces a script that was
+// accepted long ago.
 func (f Files) WriteJudged(id uint32, script []byte) error {
 	if len(script) > maxJudged {
 		return nil
@@ -76,16 +75,16 @@ func (f Files) WriteJudged(id uint32, script []byte) error {
 	return nil
 }
 
-// RemoveJob forgets a job.
+// RemoveJob removes the files of a job.
 func (f Files) RemoveJob(id uint32) error { return os.RemoveAll(f.job(id)) }
 
 // Jobs returns the jobs that have files here.
 func (f Files) Jobs() ([]hostfile.File, error) { return hostfile.Jobs(string(f), filesPrefix) }
 
 // Breaker remembers that Kubernetes did not answer, so that a dead API server
-// costs slurmctld one deadline and not one for every submission. It is a file:
-// there from before a request until its answer, so that a hook that was killed
-// while it waited has tripped it.
+// costs slurmctld one deadline and not one for every submission. It is a file that
+// exists from before a request until its answer, so a hook that was killed while it
+// waited has tripped it.
 type Breaker struct {
 	path string
 	rest time.Duration
@@ -96,15 +95,15 @@ func (f Files) Breaker(rest time.Duration) Breaker {
 	return Breaker{path: filepath.Join(string(f), "breaker"), rest: rest}
 }
 
-// Open reports whether a submission is to leave its request out. Slurm judges
-// one submission after another, so a file that is there is no request under way
-// but one that had no answer.
+// Open reports whether a submission must not make its request. Slurm processes one
+// submission after another, so an existing file means a request without an answer, not
+// one under way.
 func (b Breaker) Open() bool {
 	_, recent := b.stat()
 	return recent
 }
 
-// Tripped is Open for a request beside submissions, one of which may be under way.
+// Tripped is Open for a request outside submission, while a submission may be under way.
 func (b Breaker) Tripped() bool {
 	info, recent := b.stat()
 	return recent && info.Size() > 0
@@ -119,8 +118,8 @@ func (b Breaker) stat() (os.FileInfo, bool) {
 	return info, age >= 0 && age < b.rest
 }
 
-// Begin marks a request as under way. Like the others it works as best it can:
-// without the file every submission waits its own deadline.
+// Begin marks a request as under way. Errors are ignored, as in the other methods:
+// without the file every submission waits until its own deadline.
 func (b Breaker) Begin() { b.write("") }
 
 // Trip opens the breaker.

@@ -11,10 +11,10 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
-// Env is what DWS wants in the job's environment so far.
+// Env has the variables that DWS has set for the job so far.
 type Env map[string]string
 
-// Setup makes the job's Workflow if it is absent and brings it to Setup
+// Setup creates the job's Workflow if it is absent and brings it to Setup
 // (slurm_bb_setup). A Workflow that an earlier run of the job, or an earlier job
 // of the same id, left behind is torn down first.
 func (d *Driver) Setup(ctx context.Context, job *Job, directives []string) (Env, error) {
@@ -70,8 +70,7 @@ func madeFor(o *object, of *Job, directives []string) bool {
 		same(job.AnnotationRestart) && same(job.AnnotationSubmitTime)
 }
 
-// Check has DWS's own admission judge the directives and stores nothing
-// (slurm_bb_job_process).
+// Check asks DWS's admission about the directives in a dry run (slurm_bb_job_process).
 func (d *Driver) Check(ctx context.Context, job *Job, directives []string) error {
 	err := judged(d.workflows.Check(ctx, d.wanted(job, directives)), directives)
 	if kube.Is(err, kube.Exists) {
@@ -81,7 +80,7 @@ func (d *Driver) Check(ctx context.Context, job *Job, directives []string) error
 }
 
 // Create makes the Workflow at submission. Slurm calls no hook for a job that is
-// cancelled while it is pending: what is left then is reconcile's.
+// cancelled while it is pending; reconcile then removes the Workflow.
 func (d *Driver) Create(ctx context.Context, job *Job, directives []string) error {
 	_, err := d.ensure(ctx, job, directives)
 	return err

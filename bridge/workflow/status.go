@@ -8,13 +8,13 @@ import (
 	"unicode"
 )
 
-// NoUID stands for an asker whom Slurm does not name (22.05).
+// NoUID stands for a user whom Slurm does not name (22.05).
 const NoUID = -1
 
 // Status is the answer to `scontrol show bbstat workflow ID`: words of the form
-// key=value, each with exactly one "=", the three that scripts read first. Who
-// is not the job's owner nor privileged gets an error; an asker of unknown name
-// gets the three words alone.
+// key=value, each with exactly one "=", beginning with the three that scripts read. A
+// user who is neither the job's owner nor privileged gets an error; an unknown user gets
+// only these three words.
 func (d *Driver) Status(ctx context.Context, job *Job, asker int64, privileged bool) (string, error) {
 	o, err := d.get(ctx, job.Name())
 	if err != nil {

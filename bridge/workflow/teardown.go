@@ -18,9 +18,9 @@ type TeardownResult struct {
 	FailedBeforeRun bool
 }
 
-// Teardown ends the job's Workflow from whatever state it is in and deletes it
-// once DWS is done (slurm_bb_job_teardown). None there is success, and one that
-// is not ours is left alone.
+// Teardown tears the job's Workflow down from any state and deletes it when DWS is done
+// (slurm_bb_job_teardown). A missing Workflow is success. A Workflow that slurmk8s did
+// not make is left alone.
 func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error) {
 	o, err := d.get(ctx, job.Name())
 	if err != nil || o == nil {
