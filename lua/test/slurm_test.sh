@@ -90,8 +90,8 @@ a_forged_spank_job_env_is_judged() {
 }
 
 a_refusal_is_in_the_log() {
-	refuses 'port 23 of' batch alice "FORGE=${option}k8s_register=a:23"
-	[ "$(in_log 'refused a job of uid 1001, submitted by uid 1001: service a: port 23')" = 1 ] || fail "$(in_log 'port 23') times"
+	refuses 'node ports 8000-8999, not 23' batch alice "FORGE=${option}k8s_register=a:23"
+	[ "$(in_log 'refused a job of uid 1001, submitted by uid 1001: service a: user alice may use node ports 8000-8999, not 23')" = 1 ] || fail "$(in_log 'not 23') times"
 }
 
 a_changed_policy_counts_at_once() {
