@@ -69,7 +69,7 @@ func TestAPodWithoutAnOwnerIsNotEvicted(t *testing.T) {
 func TestOptionsAboutNodesAreJudgedAtThePrompt(t *testing.T) {
 	parallel(t)
 	for _, c := range []struct{ option, says string }{
-		{"--k8s-nodes=mine", "none of reclaim, keep, lend"},
+		{"--k8s-nodes=mine", "must be one of reclaim, keep, lend"},
 		{"--k8s-nodes=", "is empty"},
 		{"--k8s-evict-grace=soon", "soon"},
 		{"--k8s-evict-grace=0", "allows 1 to 300 seconds"},
