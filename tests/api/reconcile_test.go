@@ -26,12 +26,17 @@ type result struct {
 	stdout, stderr string
 }
 
-// reconcile runs the built program with our squeue.
 func (s *site) reconcile(args ...string) result {
+	s.t.Helper()
+	return s.run("reconcile", args...)
+}
+
+// run runs a command of the built program with our squeue.
+func (s *site) run(command string, args ...string) result {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 4*patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, common.program, append([]string{"reconcile", "--config", s.path("slurmk8s.toml")}, args...)...)
+	cmd := exec.CommandContext(ctx, common.program, append([]string{command, "--config", s.path("slurmk8s.toml")}, args...)...)
 	cmd.Env = []string{}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -133,6 +138,58 @@ func TestReconcileReportsWhatIsLeft(t *testing.T) {
 	r = s.reconcile()
 	assert.Equal(t, 0, r.status, r.stdout)
 	assert.Empty(t, s.names())
+}
+
+// Slurm tries a teardown three times, and then keeps a job that could not start pending.
+func TestReconcileEndsAJobThatCannotRunOnceItsTeardownIsDone(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, directive, state string
+		cancelled              string
+	}{
+		{"a job that failed before it could start", "#DW Setup action=error message=disk_is_dead", "PENDING", "JOBID\n"},
+		{"a job that waits for its next run", "#DW Setup action=complete", "REQUEUED", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := shared(t).newSite(t)
+			j := s.job(tt.directive, "#DW Teardown action=wait")
+			s.write("squeue", fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *%%i*) echo '%[1]d|%[1]d|';; *) echo '%[1]d|%[2]s|ada|';; esac\n", j.id, tt.state), 0o755)
+			s.write("scancel", "#!/bin/sh\necho \"$@\" >>"+s.path("scancelled")+"\n", 0o755)
+			if j.run("setup"); tt.cancelled == "" {
+				j.wait("in Setup", entered(dwssim.Setup))
+			}
+			j.fails("job_teardown", "DEADLINE_MS=500")
+			assert.Equal(t, result{0, "", ""}, s.reconcile(), "its Teardown is not done")
+			assert.NotNil(t, j.get())
+			assert.NoFileExists(t, s.path("scancelled"))
+
+			j.complete(dwssim.Teardown)
+			r := s.reconcile()
+			assert.Equal(t, 0, r.status, r.stderr)
+			assert.Contains(t, r.stdout, fmt.Sprintf("bb%[1]d (job %[1]d does not run; was in Teardown): removed", j.id))
+			assert.Nil(t, j.get())
+			cancelled, _ := os.ReadFile(s.path("scancelled"))
+			assert.Equal(t, strings.ReplaceAll(tt.cancelled, "JOBID", fmt.Sprint(j.id)), string(cancelled))
+		})
+	}
+}
+
+// An empty answer of a slurmctld that lost its state.
+func TestReconcileAndCleanupKeepWhatALostSlurmctldDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	s := shared(t).newSite(t)
+	j := s.job("#DW Setup action=complete")
+	j.bring(dwssim.PreRun)
+	before := j.get()
+	s.write("scontrol", "#!/bin/sh\necho BOOT_TIME = 1000\necho NEXT_JOB_ID = 1\n", 0o755)
+	for _, r := range []result{s.reconcile(), s.reconcile("--force"), s.run("cleanup", fmt.Sprint(j.id))} {
+		assert.Equal(t, 1, r.status, r.stdout)
+		assert.Contains(t, r.stderr, "slurmctld lost its state")
+	}
+	assert.Equal(t, before, j.get())
+	assert.Equal(t, 0, s.run("cleanup", "--force", fmt.Sprint(j.id)).status)
+	assert.Nil(t, j.get())
 }
 
 func TestReconcileForgetsTheFilesOfJobsThatAreOver(t *testing.T) {
