@@ -42,6 +42,36 @@ type Services struct {
 	Allow []ServiceRule `toml:"allow"`
 }
 
+// Named are the namespaces that the rules name, and do not describe by a pattern.
+func (s *Services) Named() []string {
+	var names []string
+	for _, rule := range s.Allow {
+		for _, pattern := range rule.Namespaces {
+			if !isPattern(pattern) {
+				names = append(names, pattern)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// HasPatterns tells whether a rule describes namespaces by a pattern, so that Named does
+// not have all.
+func (s *Services) HasPatterns() bool {
+	return slices.ContainsFunc(s.Allow, func(rule ServiceRule) bool { return slices.ContainsFunc(rule.Namespaces, isPattern) })
+}
+
+// Searched are the namespaces that may have services; "" is every one.
+func (s *Services) Searched() []string {
+	if s.HasPatterns() {
+		return []string{""}
+	}
+	return s.Named()
+}
+
+func isPattern(namespace string) bool { return strings.ContainsAny(namespace, "*{") }
+
 // ServiceRule allows some users some services. It needs at least one of Users, Groups and
 // Accounts; one match is enough.
 type ServiceRule struct {

@@ -14,7 +14,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
-	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/packaging/manifests"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -33,11 +32,7 @@ func lookController(ctx context.Context, h *host, r *report) {
 		h.rights(ctx, r, client, manifests.ForController, manifests.ControllerToken, manifests.Namespace, never)
 	}
 	if h.services() {
-		namespaces := policy.Literal(&h.cfg.Services)
-		if policy.Patterns(&h.cfg.Services) {
-			namespaces = []string{""} // reconcile looks everywhere
-		}
-		for _, namespace := range namespaces {
+		for _, namespace := range h.cfg.Services.Searched() { // by reconcile
 			h.rights(ctx, r, client, manifests.ForNodes, manifests.Reconcile, namespace, always)
 		}
 	}
@@ -106,7 +101,7 @@ func lookNode(ctx context.Context, h *host, r *report) {
 	if client == nil {
 		return
 	}
-	for _, namespace := range policy.Literal(&h.cfg.Services) {
+	for _, namespace := range h.cfg.Services.Named() {
 		// The old Endpoints may be left out of the role as a whole.
 		h.rights(ctx, r, client, manifests.ForNodes, manifests.Node, namespace, func(rule manifests.Rule) bool {
 			return notEvents(rule) && rule.Resource != "endpoints"
@@ -136,7 +131,7 @@ func lookAdmission(ctx context.Context, h *host, r *report) {
 		r.fail("set NodeAddr in slurm.conf, or services.address in slurmk8s.toml", "%v", err)
 		return
 	}
-	for _, namespace := range policy.Literal(&h.cfg.Services) {
+	for _, namespace := range h.cfg.Services.Named() {
 		if err := h.publish(ctx, client, namespace, address.String()); err != nil {
 			r.fail("run slurmk8s setup with --open "+namespace+", which opens the namespace and fills ConfigMap slurm/slurmk8s-nodes",
 				"node %s may not publish its own address %s in namespace %s: %s", h.o.NodeName, address, namespace, kube.Reason(err))
@@ -147,7 +142,7 @@ func lookAdmission(ctx context.Context, h *host, r *report) {
 				"node %s could publish any address in namespace %s: no admission policy confines its credential", h.o.NodeName, namespace)
 		}
 	}
-	r.good("node %s may publish %s and no other address, in %s", h.o.NodeName, address, strings.Join(policy.Literal(&h.cfg.Services), ", "))
+	r.good("node %s may publish %s and no other address, in %s", h.o.NodeName, address, strings.Join(h.cfg.Services.Named(), ", "))
 }
 
 var endpointSlices = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}

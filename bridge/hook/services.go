@@ -116,5 +116,5 @@ func (c *call) sweep(ctx context.Context) error {
 		return err
 	}
 	sweeper := &service.Sweeper{Kube: client, Cluster: c.cfg.Cluster, Log: c.log}
-	return sweeper.Node(ctx, records, c.job.Job, c.request[wire.KeyNode], policy.Literal(&c.cfg.Services))
+	return sweeper.Node(ctx, records, c.job.Job, c.request[wire.KeyNode], c.cfg.Services.Named())
 }

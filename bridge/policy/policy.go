@@ -224,25 +224,3 @@ func (p *Policy) list(of func(slurmconf.ServiceRule) []string) string {
 	}
 	return p.expandAll(slices.Compact(all))
 }
-
-// Literal are the namespaces that the rules name without a pattern.
-func Literal(cfg *slurmconf.Services) []string {
-	var names []string
-	for _, rule := range cfg.Allow {
-		for _, pattern := range rule.Namespaces {
-			if !strings.ContainsAny(pattern, "*{") {
-				names = append(names, pattern)
-			}
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// Patterns tells whether a rule names namespaces by a pattern, so that Literal does
-// not know all.
-func Patterns(cfg *slurmconf.Services) bool {
-	return slices.ContainsFunc(cfg.Allow, func(rule slurmconf.ServiceRule) bool {
-		return slices.ContainsFunc(rule.Namespaces, func(pattern string) bool { return strings.ContainsAny(pattern, "*{") })
-	})
-}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
@@ -24,32 +25,32 @@ type Brake struct {
 // few is how many jobs may be all that there are.
 const few = 5
 
-// Hold returns what may be removed now. An error tells what is held back.
-func (b Brake) Hold(all, over []Object, dryRun bool) ([]Object, error) {
-	ending, total := jobsOf(over), jobsOf(all)
-	if len(ending) <= b.Max && (len(ending) <= few || 2*len(ending) <= len(total)) {
+// Hold returns the jobs of which what is kept may be removed now: of those that seem to
+// be over, among all that something is kept for. An error tells what is held back.
+func (b Brake) Hold(all, over []uint32, dryRun bool) ([]uint32, error) {
+	if len(over) <= b.Max && (len(over) <= few || 2*len(over) <= len(all)) {
 		if dryRun {
 			return over, nil
 		}
 		return over, hostfile.Remove(b.File)
 	}
-	before, err := hostfile.Read(b.File)
+	before, err := os.ReadFile(b.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	agreed := strings.Fields(before)
+	agreed := strings.Fields(string(before))
 	held := func(id uint32) bool { return !slices.Contains(agreed, strconv.FormatUint(uint64(id), 10)) }
-	if !slices.ContainsFunc(ending, held) {
+	if !slices.ContainsFunc(over, held) {
 		return over, nil
 	}
 	err = fmt.Errorf("held back: %d of the %d jobs that something is kept for seem to be over, and one run removes only what is kept for half of them "+
 		"and for %d (reconcile.max_removals); the next run removes what it comes to as well, \"slurmk8s reconcile --force\" all of it now",
-		len(ending), len(total), b.Max)
+		len(over), len(all), b.Max)
 	if dryRun {
 		return over, err
 	}
 	var text strings.Builder
-	for _, id := range ending {
+	for _, id := range over {
 		fmt.Fprintln(&text, id)
 	}
 	failed := os.MkdirAll(filepath.Dir(b.File), 0o755)
@@ -59,12 +60,12 @@ func (b Brake) Hold(all, over []Object, dryRun bool) ([]Object, error) {
 	if failed != nil {
 		err = fmt.Errorf("%w; the next run will not know of this one: %w", err, failed)
 	}
-	allowed := slices.DeleteFunc(slices.Clone(over), func(o Object) bool { return held(o.JobID) })
+	allowed := slices.DeleteFunc(slices.Clone(over), held)
 	return allowed, err
 }
 
 // jobsOf are the jobs that objects are kept for, each once.
-func jobsOf(objects []Object) []uint32 {
+func jobsOf(objects []duty.Object) []uint32 {
 	var ids []uint32
 	for _, o := range objects {
 		ids = append(ids, o.JobID)

@@ -9,19 +9,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// jobs are objects of jobs from..to.
-func jobs(from, to uint32) []Object {
-	var objects []Object
+// jobs are the numbers from..to.
+func jobs(from, to uint32) []uint32 {
+	var ids []uint32
 	for id := from; id <= to; id++ {
-		objects = append(objects, Object{JobID: id, Name: "workflow"}, Object{JobID: id, Name: "service"})
+		ids = append(ids, id)
 	}
-	return objects
+	return ids
 }
 
 func TestTheBrakeHoldsBackWhatIsMuch(t *testing.T) {
 	tests := []struct {
 		name      string
-		all, over []Object
+		all, over []uint32
 		held      bool
 	}{
 		{"nothing", nil, nil, false},

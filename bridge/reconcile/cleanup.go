@@ -3,30 +3,17 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
-// Cleanup removes all that is kept for one job. Without Force the job must be over, by
-// the same evidence as for Run.
-func Cleanup(ctx context.Context, o Options, id uint32) (results []Result, failed []error) {
+// Cleanup removes all that is kept for one job, which is all that the sources list.
+// Without Force the job must be over, by the same evidence as for Run.
+func Cleanup(ctx context.Context, o Options) (results []Result, failed []error) {
 	listed, failed := list(ctx, o)
-	var objects []Object
-	for _, some := range listed {
-		for _, object := range some {
-			if object.JobID == id {
-				objects = append(objects, object)
-			}
-		}
-	}
-	if o.DryRun {
-		for _, object := range objects {
-			results = append(results, result(object))
-		}
-		return results, failed
-	}
-	if !o.Force {
+	if !o.Force && !o.DryRun {
 		asking, cancel := context.WithTimeout(ctx, o.Limit)
 		defer cancel()
-		verdicts, err := o.Guard.Judge(asking, objects)
+		verdicts, err := o.Guard.Judge(asking, slices.Concat(listed...))
 		if err != nil {
 			return nil, append(failed, fmt.Errorf("%w (--force removes it anyway)", err))
 		}
@@ -36,5 +23,5 @@ func Cleanup(ctx context.Context, o Options, id uint32) (results []Result, faile
 			}
 		}
 	}
-	return Remove(ctx, objects, o.Limit), failed
+	return o.remove(ctx, listed), failed
 }

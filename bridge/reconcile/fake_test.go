@@ -6,12 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 )
 
@@ -38,6 +40,10 @@ func (s *fakeSlurm) guard() Guard { return Guard{Slurm: s.commands(), MinAge: ti
 func (s *fakeSlurm) script(name, text string) {
 	s.t.Helper()
 	text = "#!/bin/sh\necho \"" + name + " $*\" >>" + filepath.Join(s.dir, "asked") + "\n" + text + "\n"
+	// A process that another test starts meanwhile would hold the file open for writing, and
+	// then nobody may execute it ("text file busy").
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	require.NoError(s.t, os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o755))
 }
 
@@ -55,21 +61,23 @@ func (s *fakeSlurm) asked() []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// fakeDuty keeps what it is given.
-type fakeDuty struct {
-	objects []Object
-	err     error
+// keeps is a source of objects.
+func keeps(objects ...duty.Object) Source {
+	return func(context.Context) ([]duty.Object, error) { return objects, nil }
 }
 
-func (d *fakeDuty) List(context.Context) ([]Object, error) { return d.objects, d.err }
+// fails is a source that cannot be listed.
+func fails(err error) Source {
+	return func(context.Context) ([]duty.Object, error) { return nil, err }
+}
 
 // removed collects the names of objects that were removed.
 type removed struct{ names chan string }
 
 func newRemoved() *removed { return &removed{make(chan string, 1000)} }
 
-func (r *removed) object(id uint32, name string) Object {
-	return Object{Name: name, JobID: id, Made: time.Now().Add(-time.Hour), Remove: func(context.Context) error {
+func (r *removed) object(id uint32, name string) duty.Object {
+	return duty.Object{Name: name, JobID: id, Made: time.Now().Add(-time.Hour), Remove: func(context.Context) error {
 		r.names <- name
 		return nil
 	}}
@@ -88,12 +96,12 @@ func (r *removed) all() []string {
 	}
 }
 
-func options(t *testing.T, s *fakeSlurm, duties ...Duty) Options {
+func options(t *testing.T, s *fakeSlurm, sources ...Source) Options {
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(t.Output())
 	return Options{
-		Duties: duties, Guard: s.guard(), Brake: Brake{File: filepath.Join(t.TempDir(), "state", "held-back"), Max: 50},
+		Sources: sources, Guard: s.guard(), Brake: Brake{File: filepath.Join(t.TempDir(), "state", "held-back"), Max: 50},
 		Limit: time.Minute, Log: logrus.NewEntry(log),
 	}
 }

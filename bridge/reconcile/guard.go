@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 )
 
@@ -33,7 +34,7 @@ type Verdict struct {
 // Judge judges each object. An error means that nothing may be removed. The objects
 // must have been listed before: a job exists before the first object that is made for
 // it, so that a later list of jobs has the job if it lives.
-func (g Guard) Judge(ctx context.Context, objects []Object) ([]Verdict, error) {
+func (g Guard) Judge(ctx context.Context, objects []duty.Object) ([]Verdict, error) {
 	verdicts := make([]Verdict, len(objects))
 	for i := range verdicts {
 		verdicts[i].Over = true
@@ -54,7 +55,7 @@ func (g Guard) Judge(ctx context.Context, objects []Object) ([]Verdict, error) {
 			return nil, fmt.Errorf("nothing was touched, since Slurm's jobs are unknown: %w", err)
 		}
 		for i, o := range objects {
-			if job, known := jobs[o.JobID]; known && verdicts[i].Over && o.needed(job) {
+			if job, known := jobs[o.JobID]; known && verdicts[i].Over && o.Needed(job) {
 				verdicts[i] = Verdict{Why: fmt.Sprintf("job %d is %s", o.JobID, job.State)}
 			}
 		}
@@ -70,7 +71,7 @@ func (g Guard) Judge(ctx context.Context, objects []Object) ([]Verdict, error) {
 }
 
 // check takes back what slurmctld itself makes doubtful.
-func (g Guard) check(controller slurm.Controller, jobs map[uint32]slurm.Job, objects []Object, verdicts []Verdict) error {
+func (g Guard) check(controller slurm.Controller, jobs map[uint32]slurm.Job, objects []duty.Object, verdicts []Verdict) error {
 	for i, o := range objects {
 		_, known := jobs[o.JobID]
 		switch {
@@ -92,8 +93,8 @@ func (g Guard) check(controller slurm.Controller, jobs map[uint32]slurm.Job, obj
 }
 
 // undecided are the objects that nothing speaks for so far.
-func undecided(objects []Object, verdicts []Verdict) []Object {
-	var rest []Object
+func undecided(objects []duty.Object, verdicts []Verdict) []duty.Object {
+	var rest []duty.Object
 	for i, o := range objects {
 		if verdicts[i].Over {
 			rest = append(rest, o)

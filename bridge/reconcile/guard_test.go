@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/bridge/duty"
 )
 
 func TestAJobIsOverOnPositiveEvidenceOnly(t *testing.T) {
@@ -16,24 +18,24 @@ func TestAJobIsOverOnPositiveEvidenceOnly(t *testing.T) {
 	says := func(line string) string { return "echo '" + line + "'" }
 	tests := []struct {
 		name   string
-		object Object
+		object duty.Object
 		squeue string
 		over   bool
 		why    string
 	}{
-		{"Slurm lists it as over", Object{}, says("12|COMPLETED|a|c1"), true, ""},
-		{"Slurm does not know it any more", Object{}, unknown, true, ""},
-		{"it runs", Object{}, says("12|RUNNING|a|c1"), false, "job 12 is RUNNING"},
-		{"it waits", Object{}, says("12|PENDING|a|"), false, "job 12 is PENDING"},
-		{"its data is staged out", Object{}, says("12|STAGE_OUT|a|c1"), false, "job 12 is STAGE_OUT"},
-		{"what needs nodes: it runs", Object{Allocation: true}, says("12|RUNNING|a|c1"), false, "job 12 is RUNNING"},
-		{"what needs nodes: it waits again", Object{Allocation: true}, says("12|REQUEUED|a|"), true, ""},
-		{"what needs nodes: it has none yet", Object{Allocation: true}, says("12|CONFIGURING|a|"), true, ""},
-		{"what is on a node: it runs there", Object{Allocation: true, Node: "c1"}, says("12|RUNNING|a|c[1-2]"), false, "job 12 is RUNNING"},
-		{"what is on a node: it runs elsewhere", Object{Allocation: true, Node: "c3"}, says("12|RUNNING|a|c[1-2]"), true, ""},
-		{"what is finished: it waits", Object{Finished: true}, says("12|PENDING|a|"), true, ""},
-		{"what is finished: it runs", Object{Finished: true}, says("12|RUNNING|a|c1"), false, "job 12 is RUNNING"},
-		{"one answer of two", Object{}, "mkdir $0.once 2>/dev/null || echo '12|RUNNING|a|c1'", false, "job 12 is RUNNING"},
+		{"Slurm lists it as over", duty.Object{}, says("12|COMPLETED|a|c1"), true, ""},
+		{"Slurm does not know it any more", duty.Object{}, unknown, true, ""},
+		{"it runs", duty.Object{}, says("12|RUNNING|a|c1"), false, "job 12 is RUNNING"},
+		{"it waits", duty.Object{}, says("12|PENDING|a|"), false, "job 12 is PENDING"},
+		{"its data is staged out", duty.Object{}, says("12|STAGE_OUT|a|c1"), false, "job 12 is STAGE_OUT"},
+		{"what needs nodes: it runs", duty.Object{Allocation: true}, says("12|RUNNING|a|c1"), false, "job 12 is RUNNING"},
+		{"what needs nodes: it waits again", duty.Object{Allocation: true}, says("12|REQUEUED|a|"), true, ""},
+		{"what needs nodes: it has none yet", duty.Object{Allocation: true}, says("12|CONFIGURING|a|"), true, ""},
+		{"what is on a node: it runs there", duty.Object{Allocation: true, Node: "c1"}, says("12|RUNNING|a|c[1-2]"), false, "job 12 is RUNNING"},
+		{"what is on a node: it runs elsewhere", duty.Object{Allocation: true, Node: "c3"}, says("12|RUNNING|a|c[1-2]"), true, ""},
+		{"what is finished: it waits", duty.Object{Finished: true}, says("12|PENDING|a|"), true, ""},
+		{"what is finished: it runs", duty.Object{Finished: true}, says("12|RUNNING|a|c1"), false, "job 12 is RUNNING"},
+		{"one answer of two", duty.Object{}, "mkdir $0.once 2>/dev/null || echo '12|RUNNING|a|c1'", false, "job 12 is RUNNING"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -41,7 +43,7 @@ func TestAJobIsOverOnPositiveEvidenceOnly(t *testing.T) {
 			s := newSlurm(t)
 			s.script("squeue", tt.squeue)
 			tt.object.JobID, tt.object.Made = 12, old
-			verdicts, err := s.guard().Judge(t.Context(), []Object{tt.object})
+			verdicts, err := s.guard().Judge(t.Context(), []duty.Object{tt.object})
 			require.NoError(t, err)
 			assert.Equal(t, Verdict{Over: tt.over, Why: tt.why}, verdicts[0])
 		})
@@ -74,7 +76,7 @@ func TestNothingIsOverWhereSlurmItselfIsInDoubt(t *testing.T) {
 			t.Parallel()
 			s := newSlurm(t)
 			tt.slurm(s)
-			verdicts, err := s.guard().Judge(t.Context(), []Object{{Name: "workflow slurm/bb12", JobID: 12, Made: time.Now().Add(-tt.made)}})
+			verdicts, err := s.guard().Judge(t.Context(), []duty.Object{{Name: "workflow slurm/bb12", JobID: 12, Made: time.Now().Add(-tt.made)}})
 			if tt.fails != "" {
 				require.ErrorContains(t, err, tt.fails)
 				return
@@ -91,14 +93,14 @@ func TestALostStateProtectsAllJobs(t *testing.T) {
 	s := newSlurm(t)
 	s.jobs("7|RUNNING|a|c1")
 	s.controller(time.Hour, 8)
-	_, err := s.guard().Judge(t.Context(), []Object{{Name: "a", JobID: 3}, {Name: "workflow slurm/bb900", JobID: 900}})
+	_, err := s.guard().Judge(t.Context(), []duty.Object{{Name: "a", JobID: 3}, {Name: "workflow slurm/bb900", JobID: 900}})
 	require.ErrorContains(t, err, "workflow slurm/bb900 of job 900")
 }
 
 func TestAJobOfAnotherClusterOfTheFederationIsKept(t *testing.T) {
 	s := newSlurm(t)
 	s.controller(time.Hour, 2<<26+5)
-	verdicts, err := s.guard().Judge(t.Context(), []Object{{JobID: 1<<26 + 3}, {JobID: 2<<26 + 3}})
+	verdicts, err := s.guard().Judge(t.Context(), []duty.Object{{JobID: 1<<26 + 3}, {JobID: 2<<26 + 3}})
 	require.NoError(t, err)
 	assert.False(t, verdicts[0].Over)
 	assert.True(t, verdicts[0].Stuck)
@@ -109,9 +111,9 @@ func TestAJobOfAnotherClusterOfTheFederationIsKept(t *testing.T) {
 // slurmctld is asked little, however much there is.
 func TestTheQuestionsToSlurmAreFew(t *testing.T) {
 	s := newSlurm(t)
-	var objects []Object
+	var objects []duty.Object
 	for id := uint32(1); id <= 100; id++ {
-		objects = append(objects, Object{JobID: id}, Object{JobID: id, Allocation: true})
+		objects = append(objects, duty.Object{JobID: id}, duty.Object{JobID: id, Allocation: true})
 	}
 	_, err := s.guard().Judge(t.Context(), objects)
 	require.NoError(t, err)
@@ -124,7 +126,7 @@ func TestTheQuestionsToSlurmAreFew(t *testing.T) {
 	// Jobs that live need no second question, and no jobs no question.
 	s = newSlurm(t)
 	s.jobs("1|RUNNING|a|c1")
-	_, err = s.guard().Judge(t.Context(), []Object{{JobID: 1}})
+	_, err = s.guard().Judge(t.Context(), []duty.Object{{JobID: 1}})
 	require.NoError(t, err)
 	assert.Len(t, s.asked(), 1)
 	s = newSlurm(t)

@@ -12,15 +12,16 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
 // Options say what is compared, and how long that may take.
 type Options struct {
-	Duties []Duty
-	Guard  Guard
-	Brake  Brake
-	// Limit bounds each duty's List, the questions to Slurm, and each duty's removals.
+	Sources []Source
+	Guard   Guard
+	Brake   Brake
+	// Limit bounds each source's list, the questions to Slurm, and the removals of each.
 	Limit time.Duration
 	// Spread is how long the first question to Slurm is put off.
 	Spread time.Duration
@@ -29,17 +30,17 @@ type Options struct {
 	Log    *logrus.Entry
 }
 
+// Source lists what a duty keeps for jobs: on all nodes, or on this one.
+type Source func(context.Context) ([]duty.Object, error)
+
 // Result is what became of one object.
 type Result struct {
-	Object
+	duty.Object
 	Job string // what is known of the job: "job 12 is over"
 	Err error  // why the object is still there; nil: it is gone, or would be
 }
 
-// ErrHidden is what a credential may not see. Each host reconciles the rest itself.
-var ErrHidden = errors.New("this credential may not see it")
-
-// Run removes what is kept for jobs that are over. The duties are independent of each
+// Run removes what is kept for jobs that are over. The sources are independent of each
 // other: what one cannot list, or cannot remove in time, costs the others nothing.
 func Run(ctx context.Context, o Options) (results []Result, failed []error) {
 	listed, failed := list(ctx, o)
@@ -58,54 +59,51 @@ func Run(ctx context.Context, o Options) (results []Result, failed []error) {
 	if err != nil {
 		return nil, append(failed, err)
 	}
-	var over []Object
-	for i, v := range verdicts {
-		switch {
-		case v.Over:
-			over = append(over, all[i])
-		case v.Stuck:
-			results = append(results, Result{all[i], fmt.Sprintf("job %d", all[i].JobID), errors.New(v.Why)})
-		default:
-			o.Log.Debugf("%s is kept: %s", all[i].Name, v.Why)
-		}
-	}
+	over := jobsOf(undecided(all, verdicts))
 	if !o.Force {
-		if over, err = o.Brake.Hold(all, over, o.DryRun); err != nil {
+		if over, err = o.Brake.Hold(jobsOf(all), over, o.DryRun); err != nil {
 			failed = append(failed, err)
 		}
 	}
-	if o.DryRun {
-		for _, object := range over {
-			results = append(results, result(object))
+	at := 0
+	for i, objects := range listed {
+		var going []duty.Object
+		for _, object := range objects {
+			switch v := verdicts[at]; {
+			case v.Over && slices.Contains(over, object.JobID):
+				going = append(going, object)
+			case v.Stuck:
+				results = append(results, Result{object, fmt.Sprintf("job %d", object.JobID), errors.New(v.Why)})
+			default:
+				o.Log.Debugf("%s is kept: %s", object.Name, v.Why)
+			}
+			at++
 		}
-		return results, failed
+		listed[i] = going
 	}
-	return append(results, Remove(ctx, over, o.Limit)...), failed
+	return append(results, o.remove(ctx, listed)...), failed
 }
 
-// list asks all duties at once.
-func list(ctx context.Context, o Options) (listed [][]Object, failed []error) {
-	listed = make([][]Object, len(o.Duties))
-	errs := make([]error, len(o.Duties))
+// list asks all sources at once.
+func list(ctx context.Context, o Options) (listed [][]duty.Object, failed []error) {
+	listed = make([][]duty.Object, len(o.Sources))
+	errs := make([]error, len(o.Sources))
 	var group sync.WaitGroup
-	for i, d := range o.Duties {
+	for i, source := range o.Sources {
 		group.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, o.Limit)
 			defer cancel()
 			errs[i] = safely.Do(func() (err error) {
-				listed[i], err = d.List(ctx)
+				listed[i], err = source(ctx)
 				return err
 			})
-			for j := range listed[i] {
-				listed[i][j].duty = i
-			}
 		})
 	}
 	group.Wait()
 	return listed, slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
 
-func result(o Object) Result {
+func result(o duty.Object) Result {
 	r := Result{Object: o, Job: fmt.Sprintf("job %d is over", o.JobID)}
 	if o.Finished {
 		r.Job = fmt.Sprintf("job %d does not run", o.JobID)
@@ -113,35 +111,38 @@ func result(o Object) Result {
 	return r
 }
 
-// atOnce is how many objects of one duty are removed at the same time.
-const atOnce = 64
-
-// Remove removes objects, those of each duty within limit.
-func Remove(ctx context.Context, objects []Object, limit time.Duration) []Result {
-	results := make([]Result, len(objects))
-	duties := map[int][][]int{} // of each duty its chains, in the order of the list
-	at := map[string]int{}
-	for i, o := range objects {
-		results[i] = result(o)
-		key := fmt.Sprintf("%d %s", o.duty, o.Chain)
-		if place, known := at[key]; known && o.Chain != "" {
-			duties[o.duty][place] = append(duties[o.duty][place], i)
-			continue
-		}
-		at[key] = len(duties[o.duty])
-		duties[o.duty] = append(duties[o.duty], []int{i})
-	}
+// remove removes objects, those of each source within the limit.
+func (o Options) remove(ctx context.Context, listed [][]duty.Object) []Result {
+	results := make([][]Result, len(listed))
 	var group sync.WaitGroup
-	for _, chains := range duties {
-		group.Go(func() { removeChains(ctx, results, chains, limit) })
+	for i, objects := range listed {
+		for _, object := range objects {
+			results[i] = append(results[i], result(object))
+		}
+		if !o.DryRun {
+			group.Go(func() { removeAll(ctx, results[i], o.Limit) })
+		}
 	}
 	group.Wait()
-	return results
+	return slices.Concat(results...)
 }
 
-// removeChains gives each chain its share of the limit, so that those that hang leave
-// time for those that wait for a place.
-func removeChains(ctx context.Context, results []Result, chains [][]int, limit time.Duration) {
+// atOnce is how many objects of one source are removed at the same time.
+const atOnce = 64
+
+// removeAll gives each chain of objects its share of the limit, so that those that hang
+// leave time for those that wait for a place.
+func removeAll(ctx context.Context, results []Result, limit time.Duration) {
+	var chains [][]int // in the order of the list
+	known := map[string]int{}
+	for i, r := range results {
+		if at, there := known[r.Chain]; there && r.Chain != "" {
+			chains[at] = append(chains[at], i)
+			continue
+		}
+		known[r.Chain] = len(chains)
+		chains = append(chains, []int{i})
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	end, _ := ctx.Deadline()

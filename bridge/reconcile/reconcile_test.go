@@ -9,14 +9,16 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/bridge/duty"
 )
 
 func TestRunRemovesWhatIsOver(t *testing.T) {
 	t.Parallel()
 	s, gone := newSlurm(t), newRemoved()
 	s.jobs("1|RUNNING|a|c1")
-	results, failed := Run(t.Context(), options(t, s, &fakeDuty{objects: []Object{gone.object(1, "a1"), gone.object(2, "a2")}},
-		&fakeDuty{objects: []Object{gone.object(2, "b2"), gone.object(1, "b1")}}))
+	results, failed := Run(t.Context(), options(t, s, keeps(gone.object(1, "a1"), gone.object(2, "a2")),
+		keeps(gone.object(2, "b2"), gone.object(1, "b1"))))
 	require.Empty(t, failed)
 	assert.Len(t, results, 2)
 	assert.ElementsMatch(t, []string{"a2", "b2"}, gone.all())
@@ -28,9 +30,8 @@ func TestAnEmptyAnswerRemovesNothing(t *testing.T) {
 	t.Parallel()
 	s, gone := newSlurm(t), newRemoved()
 	s.controller(time.Hour, 1)
-	duty := &fakeDuty{objects: []Object{gone.object(1, "a1"), gone.object(2, "a2")}}
 	for _, force := range []bool{false, true} {
-		o := options(t, s, duty)
+		o := options(t, s, keeps(gone.object(1, "a1"), gone.object(2, "a2")))
 		o.Force = force
 		results, failed := Run(t.Context(), o)
 		assert.Empty(t, results)
@@ -43,11 +44,11 @@ func TestAnEmptyAnswerRemovesNothing(t *testing.T) {
 func TestMuchAtOnceIsRemovedByTheSecondRunOrByForce(t *testing.T) {
 	t.Parallel()
 	s, gone := newSlurm(t), newRemoved()
-	duty := &fakeDuty{}
+	var objects []duty.Object
 	for id := uint32(1); id <= 6; id++ {
-		duty.objects = append(duty.objects, gone.object(id, fmt.Sprint(id)))
+		objects = append(objects, gone.object(id, fmt.Sprint(id)))
 	}
-	o := options(t, s, duty)
+	o := options(t, s, keeps(objects...))
 	o.DryRun = true
 	results, failed := Run(t.Context(), o)
 	assert.Len(t, results, 6)
@@ -63,7 +64,7 @@ func TestMuchAtOnceIsRemovedByTheSecondRunOrByForce(t *testing.T) {
 	require.Empty(t, failed)
 	assert.Len(t, gone.all(), 6)
 
-	o = options(t, s, duty)
+	o = options(t, s, keeps(objects...))
 	o.Force = true
 	_, failed = Run(t.Context(), o)
 	require.Empty(t, failed)
@@ -74,7 +75,7 @@ func TestADutyThatCannotListDoesNotKeepTheOthers(t *testing.T) {
 	t.Parallel()
 	s, gone := newSlurm(t), newRemoved()
 	broken := errors.New("list workflows: no")
-	_, failed := Run(t.Context(), options(t, s, &fakeDuty{err: broken}, &fakeDuty{objects: []Object{gone.object(2, "b2")}}))
+	_, failed := Run(t.Context(), options(t, s, fails(broken), keeps(gone.object(2, "b2"))))
 	assert.Equal(t, []error{broken}, failed)
 	assert.Equal(t, []string{"b2"}, gone.all())
 }
@@ -82,24 +83,21 @@ func TestADutyThatCannotListDoesNotKeepTheOthers(t *testing.T) {
 func TestADutyThatHangsInItsListCostsItsOwnShare(t *testing.T) {
 	t.Parallel()
 	s, gone := newSlurm(t), newRemoved()
-	o := options(t, s, hangingDuty{}, &fakeDuty{objects: []Object{gone.object(2, "b2")}})
-	o.Limit = 3 * time.Second // for Slurm's three commands as well
+	hangs := func(ctx context.Context) ([]duty.Object, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	o := options(t, s, hangs, keeps(gone.object(2, "b2")))
+	o.Limit = 10 * time.Second // for Slurm's three commands as well
 	_, failed := Run(t.Context(), o)
 	require.Len(t, failed, 1)
 	require.ErrorIs(t, failed[0], context.DeadlineExceeded)
 	assert.Equal(t, []string{"b2"}, gone.all())
 }
 
-type hangingDuty struct{}
-
-func (hangingDuty) List(ctx context.Context) ([]Object, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
 // hanging is an object whose removal takes all the time that it gets.
-func hanging(id uint32) Object {
-	return Object{Name: fmt.Sprintf("stuck %d", id), JobID: id, Remove: func(ctx context.Context) error {
+func hanging(id uint32) duty.Object {
+	return duty.Object{Name: fmt.Sprintf("stuck %d", id), JobID: id, Remove: func(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
@@ -108,14 +106,13 @@ func hanging(id uint32) Object {
 func TestObjectsThatHangDoNotKeepTheOthers(t *testing.T) {
 	t.Parallel()
 	gone := newRemoved()
-	var objects []Object
+	var objects []duty.Object
 	for id := uint32(1); id <= 2*atOnce; id++ {
 		objects = append(objects, hanging(id)) // they take every place, twice
 	}
 	objects = append(objects, gone.object(1000, "same duty"))
-	other := gone.object(1001, "other duty")
-	other.duty = 1
-	results := Remove(t.Context(), append(objects, other), 3*time.Second)
+	o := Options{Limit: 3 * time.Second}
+	results := o.remove(t.Context(), [][]duty.Object{objects, {gone.object(1001, "other duty")}})
 	assert.ElementsMatch(t, []string{"same duty", "other duty"}, gone.all())
 	for _, r := range results[:2*atOnce] {
 		require.ErrorIs(t, r.Err, context.DeadlineExceeded)
@@ -125,7 +122,7 @@ func TestObjectsThatHangDoNotKeepTheOthers(t *testing.T) {
 func TestAChainIsRemovedInItsOrder(t *testing.T) {
 	t.Parallel()
 	gone := newRemoved()
-	chain := func(name string, err error, last bool) Object {
+	chain := func(name string, err error, last bool) duty.Object {
 		o := gone.object(1, name)
 		remove := o.Remove
 		o.Chain, o.Last = "ns/1", last
@@ -137,12 +134,13 @@ func TestAChainIsRemovedInItsOrder(t *testing.T) {
 		}
 		return o
 	}
-	results := Remove(t.Context(), []Object{chain("slice", nil, false), chain("service", nil, false), chain("lease", nil, true)}, time.Minute)
+	o := Options{Limit: time.Minute}
+	results := o.remove(t.Context(), [][]duty.Object{{chain("slice", nil, false), chain("service", nil, false), chain("lease", nil, true)}})
 	assert.Equal(t, []string{"slice", "service", "lease"}, gone.all())
 	for _, r := range results {
 		require.NoError(t, r.Err)
 	}
-	results = Remove(t.Context(), []Object{chain("slice", errors.New("no"), false), chain("service", nil, false), chain("lease", nil, true)}, time.Minute)
+	results = o.remove(t.Context(), [][]duty.Object{{chain("slice", errors.New("no"), false), chain("service", nil, false), chain("lease", nil, true)}})
 	assert.Equal(t, []string{"service"}, gone.all())
 	require.ErrorContains(t, results[2].Err, "left with what belongs to it")
 }
@@ -168,9 +166,9 @@ func TestCleanup(t *testing.T) {
 			t.Parallel()
 			s, gone := newSlurm(t), newRemoved()
 			s.jobs(tt.squeue)
-			o := options(t, s, &fakeDuty{objects: []Object{gone.object(12, "a12"), gone.object(13, "a13")}}, &fakeDuty{objects: []Object{gone.object(12, "b12")}})
+			o := options(t, s, keeps(gone.object(12, "a12")), keeps(gone.object(12, "b12")))
 			tt.change(&o)
-			_, failed := Cleanup(t.Context(), o, 12)
+			_, failed := Cleanup(t.Context(), o)
 			assert.ElementsMatch(t, tt.want, gone.all())
 			if tt.fails == "" {
 				assert.Empty(t, failed)

@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -53,7 +52,7 @@ func (o *Options) nodes() bool {
 
 // open are all namespaces that are to be open to services.
 func (o *Options) open() []string {
-	return unique(append(policy.Literal(&o.Config.Services), o.Open...))
+	return unique(append(o.Config.Services.Named(), o.Open...))
 }
 
 // Run makes everything. It says each thing that it found or did, and at the end
@@ -126,7 +125,7 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 		Workflows: o.Config.Workflows.Namespace,
 		Open:      o.open(),
 		Nodes:     o.nodes(),
-		Patterns:  policy.Patterns(&o.Config.Services),
+		Patterns:  o.Config.Services.HasPatterns(),
 		TakeNodes: o.TakeNodes,
 	}
 	if !plan.Nodes {

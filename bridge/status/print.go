@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
@@ -31,7 +32,7 @@ func Print(out io.Writer, r *Report) error {
 		for _, o := range job.Objects {
 			age := "-"
 			if o.AgeSeconds != nil {
-				age = Age(time.Duration(*o.AgeSeconds) * time.Second)
+				age = duty.Age(time.Duration(*o.AgeSeconds) * time.Second)
 			}
 			state := o.State
 			if o.Error != "" {

@@ -5,20 +5,15 @@ package status
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"slurmk8s.io/slurmk8s/bridge/job"
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/node"
-	"slurmk8s.io/slurmk8s/bridge/policy"
-	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -29,7 +24,7 @@ type Object struct {
 	Name  string `json:"object"` // "service jobs/jupyter"
 	State string `json:"state"`
 	Error string `json:"error,omitempty"` // what DWS or its driver says is wrong
-	// AgeSeconds is since the object was made; nil for a node, which was there before.
+	// AgeSeconds is since the object was made or last renewed; nil where nothing tells.
 	AgeSeconds *int64 `json:"age_seconds,omitempty"`
 }
 
@@ -55,6 +50,7 @@ type Report struct {
 // Options say what to look at.
 type Options struct {
 	Config *slurmconf.Config
+	Duties []duty.Duty
 	Kube   *kube.Client
 	Slurm  slurm.Commands
 	Job    uint32 // 0: all
@@ -66,21 +62,22 @@ type Options struct {
 // error says that Kubernetes told nothing.
 func Collect(ctx context.Context, o Options) (*Report, error) {
 	c := &collector{o: o, jobs: map[uint32]*Job{}}
-	looks := []func(context.Context) error{c.workflows}
-	if len(o.Config.Services.Allow) > 0 {
-		looks = append(looks, c.services)
-	}
-	if o.Config.Nodes.Reclaims() {
-		looks = append(looks, c.nodes)
-	}
+	host := duty.Host{Config: o.Config, Kube: o.Kube, Job: o.Job, Log: o.Log}
 	var failed []error
-	for _, look := range looks {
-		if err := look(ctx); err != nil {
+	for _, d := range o.Duties {
+		objects, err := d.List(ctx, host)
+		switch {
+		case errors.Is(err, duty.ErrHidden):
+			c.note("%v", err)
+		case err != nil && !errors.Is(err, duty.ErrAbsent):
 			failed = append(failed, err)
 			c.note("%v", err)
 		}
+		for _, object := range objects {
+			c.add(object)
+		}
 	}
-	if len(failed) == len(looks) {
+	if len(failed) > 0 && len(failed) == len(o.Duties) {
 		return nil, failed[0]
 	}
 	c.slurm(ctx)
@@ -100,7 +97,8 @@ func (c *collector) note(format string, args ...any) {
 	c.notes = append(c.notes, fmt.Sprintf(format, args...))
 }
 
-func (c *collector) add(id uint32, user string, object Object) {
+func (c *collector) add(object duty.Object) {
+	id := object.JobID
 	if c.o.Job != 0 && c.o.Job != id {
 		return
 	}
@@ -109,90 +107,13 @@ func (c *collector) add(id uint32, user string, object Object) {
 		job = &Job{ID: id, Slurm: Unknown}
 		c.jobs[id] = job
 	}
-	job.User = cmp.Or(job.User, user)
-	job.Objects = append(job.Objects, object)
-}
-
-// list returns the objects of this cluster's jobs.
-func (c *collector) list(ctx context.Context, gvr schema.GroupVersionResource, namespace string) ([]unstructured.Unstructured, error) {
-	selector := job.ClusterSelector(c.o.Config.Cluster)
-	if c.o.Job != 0 {
-		selector = job.Job{Cluster: c.o.Config.Cluster, ID: c.o.Job}.Selector()
+	job.User = cmp.Or(job.User, object.User)
+	shown := Object{Name: object.Name, State: object.Detail, Error: object.Wrong}
+	if !object.Made.IsZero() {
+		age := int64(max(0, c.o.Now.Sub(object.Made)) / time.Second)
+		shown.AgeSeconds = &age
 	}
-	return c.o.Kube.Objects(gvr, namespace).List(ctx, kube.Selection{Labels: selector})
-}
-
-// object describes one with what all have.
-func (c *collector) object(u *unstructured.Unstructured, state, wrong string) {
-	job, ours := job.Of(u, c.o.Config.Cluster)
-	if !ours {
-		return
-	}
-	if u.GetDeletionTimestamp() != nil {
-		state += ", being deleted"
-	}
-	age := int64(max(0, c.o.Now.Sub(u.GetCreationTimestamp().Time)) / time.Second)
-	c.add(job.ID, job.User, Object{
-		Name:       strings.ToLower(u.GetKind()) + " " + u.GetNamespace() + "/" + u.GetName(),
-		State:      state,
-		Error:      wrong,
-		AgeSeconds: &age,
-	})
-}
-
-func (c *collector) workflows(ctx context.Context) error {
-	const group = "dataworkflowservices.github.io"
-	version, err := c.o.Kube.PreferredVersion(ctx, group)
-	if kube.Is(err, kube.Unserved) {
-		return nil // a site without DWS
-	}
-	if err != nil {
-		return err
-	}
-	all, err := c.list(ctx, version.WithResource("workflows"), c.o.Config.Workflows.Namespace)
-	for i := range all {
-		state, wrong := workflowState(&all[i])
-		c.object(&all[i], state, wrong)
-	}
-	return err
-}
-
-func (c *collector) services(ctx context.Context) error {
-	cfg := &c.o.Config.Services
-	namespaces := policy.Literal(cfg)
-	if policy.Patterns(cfg) {
-		namespaces = []string{""}
-	}
-	for _, namespace := range namespaces {
-		for _, kind := range []struct {
-			gvr   schema.GroupVersionResource
-			state func(*unstructured.Unstructured, time.Time) string
-		}{{service.Services, serviceState}, {service.EndpointSlices, endpointState}, {job.Leases, leaseState}} {
-			all, err := c.list(ctx, kind.gvr, namespace)
-			if err != nil {
-				return err
-			}
-			for i := range all {
-				c.object(&all[i], kind.state(&all[i], c.o.Now), "")
-			}
-		}
-	}
-	return nil
-}
-
-// nodes are those that jobs hold, where the credential may see them.
-func (c *collector) nodes(ctx context.Context) error {
-	held, err := node.New(c.o.Kube, &c.o.Config.Nodes, c.o.Config.Cluster, c.o.Log).Held(ctx)
-	if kube.Is(err, kube.Denied) {
-		c.note("nodes that jobs hold are not shown: this credential may not list nodes; kubectl get nodes -l %s=%s does", node.LabelHeldBy, c.o.Config.Cluster)
-		return nil
-	}
-	for _, h := range held {
-		for _, holder := range h.Holders {
-			c.add(holder.JobID, "", Object{Name: "node " + h.Name, State: string(holder.Mode)})
-		}
-	}
-	return err
+	job.Objects = append(job.Objects, shown)
 }
 
 // slurm says what Slurm knows of the jobs. The job that was asked for is reported

@@ -6,7 +6,7 @@ package workflow
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"time"
@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -46,14 +47,14 @@ type Driver struct {
 	version   schema.GroupVersion
 }
 
-// ErrNoDWS says that Kubernetes does not serve DWS's API.
-var ErrNoDWS = errors.New("DWS is not installed in Kubernetes: no API group " + group)
+// errNoDWS says that Kubernetes does not serve DWS's API.
+var errNoDWS = fmt.Errorf("DWS is %w: no API group %s", duty.ErrAbsent, group)
 
 // New finds the version of DWS that the server prefers.
 func New(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, log *logrus.Entry) (*Driver, error) {
 	version, err := client.PreferredVersion(ctx, group)
 	if kube.Is(err, kube.Unserved) {
-		return nil, ErrNoDWS
+		return nil, errNoDWS
 	}
 	if err != nil {
 		return nil, err

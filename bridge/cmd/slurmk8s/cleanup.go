@@ -8,6 +8,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
+	"slurmk8s.io/slurmk8s/bridge/duty/all"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -49,12 +51,11 @@ func (o *removal) cleanup(ctx context.Context, id uint32) int {
 	if err != nil {
 		return failed(err)
 	}
-	results, errs := reconcile.Cleanup(ctx, reconcile.Options{
-		Duties: controllerDuties(cfg, client, log), Guard: guard(cfg), Limit: o.limit, DryRun: o.dryRun, Force: o.force, Log: log,
-	}, id)
+	sources := reconcile.Everywhere(all.Used(cfg), duty.Host{Config: cfg, Kube: client, Job: id, Log: log})
+	results, errs := reconcile.Cleanup(ctx, o.options(cfg, sources, log))
 	exit := exitOK
 	for _, err := range errs {
-		if errors.Is(err, reconcile.ErrHidden) {
+		if errors.Is(err, duty.ErrHidden) {
 			fmt.Println("note:", err)
 			continue
 		}

@@ -6,15 +6,23 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
+	"slurmk8s.io/slurmk8s/bridge/duty/all"
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
+	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -69,10 +77,8 @@ func (o *removal) reconcile(ctx context.Context) int {
 	}
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "reconcile"})
-	r := roleOf(cfg)
-	if o.node != "" {
-		r.controller = false
-	} else {
+	onlyNode := o.node != ""
+	if !onlyNode {
 		o.node = thisNode()
 	}
 	if !o.dryRun {
@@ -80,18 +86,21 @@ func (o *removal) reconcile(ctx context.Context) int {
 		renewInPassing(limited, cfg, log)
 		cancel()
 	}
-	duties, errs := dutiesHere(cfg, r, o.node, log)
-	brake := reconcile.Brake{Max: cfg.Reconcile.MaxRemovals, File: filepath.Join(cfg.Services.RunDir, heldBack)}
-	if r.controller {
-		brake.File = filepath.Join(cfg.StateDir, heldBack)
+	open := func(kubeconfig string) (*kube.Client, error) {
+		return kube.For(cfg, kubeconfig, "reconcile", log, kube.Trusting(slurmUser(cfg)...))
 	}
-	results, more := reconcile.Run(ctx, reconcile.Options{
-		Duties: duties, Guard: guard(cfg), Brake: brake,
-		Limit: o.limit, Spread: share(o.spread, o.node), DryRun: o.dryRun, Force: o.force, Log: log,
-	})
+	sources, controller, errs := reconcile.Here(all.Used(cfg), duty.Host{Config: cfg, Node: o.node, Log: log}, onlyNode, open)
+	dir := cfg.Services.RunDir
+	if controller {
+		dir = cfg.StateDir
+	}
+	run := o.options(cfg, sources, log)
+	run.Brake = reconcile.Brake{Max: cfg.Reconcile.MaxRemovals, File: filepath.Join(dir, "reconcile.held-back")}
+	run.Spread = share(o.spread, o.node)
+	results, more := reconcile.Run(ctx, run)
 	exit := exitOK
 	for _, err := range append(errs, more...) {
-		if errors.Is(err, reconcile.ErrHidden) {
+		if errors.Is(err, duty.ErrHidden) {
 			log.Info(err)
 			continue
 		}
@@ -99,13 +108,18 @@ func (o *removal) reconcile(ctx context.Context) int {
 		exit = failed(err)
 	}
 	if !o.dryRun {
-		countMetrics(cfg, r, results, log)
+		countMetrics(cfg.Metrics.Textfile, dir, results, log)
 	}
 	return max(exit, report(results, o.dryRun, true, log))
 }
 
-// heldBack is the file in which a run that was held back is remembered.
-const heldBack = "reconcile.held-back"
+// options are those of both commands.
+func (o *removal) options(cfg *slurmconf.Config, sources []reconcile.Source, log *logrus.Entry) reconcile.Options {
+	return reconcile.Options{
+		Sources: sources, Limit: o.limit, DryRun: o.dryRun, Force: o.force, Log: log,
+		Guard: reconcile.Guard{Slurm: slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}, MinAge: cfg.Reconcile.MinAge.Std()},
+	}
+}
 
 // share is the part of a time that falls to a node, by its name.
 func share(of time.Duration, node string) time.Duration {
@@ -116,7 +130,7 @@ func share(of time.Duration, node string) time.Duration {
 
 // countMetrics adds up what the hooks of this host did. A metric that cannot be written
 // is no failure of reconcile.
-func countMetrics(cfg *slurmconf.Config, r role, results []reconcile.Result, log *logrus.Entry) {
+func countMetrics(textfile, dir string, results []reconcile.Result, log *logrus.Entry) {
 	removed, left := 0, 0
 	for _, r := range results {
 		if r.Err != nil {
@@ -125,15 +139,9 @@ func countMetrics(cfg *slurmconf.Config, r role, results []reconcile.Result, log
 			removed++
 		}
 	}
-	for _, of := range []struct {
-		here bool
-		dir  string
-	}{{r.controller, cfg.StateDir}, {r.nodeServices, cfg.Services.RunDir}} {
-		if dir := metrics.In(cfg.Metrics.Textfile, of.dir); of.here && dir != "" {
-			if err := dir.Fold(cfg.Metrics.Textfile, removed, left, time.Now()); err != nil {
-				log.Warn(err)
-			}
-			return // a host is one or the other
+	if sums := metrics.In(textfile, dir); sums != "" {
+		if err := sums.Fold(textfile, removed, left, time.Now()); err != nil {
+			log.Warn(err)
 		}
 	}
 }
@@ -163,4 +171,34 @@ func report(results []reconcile.Result, dryRun, told bool, log *logrus.Entry) in
 		log.Info(text)
 	}
 	return status
+}
+
+// thisNode is the node's name in Slurm's words: slurmd says it to HealthCheckProgram.
+func thisNode() string {
+	if name := os.Getenv("SLURMD_NODENAME"); name != "" {
+		return name
+	}
+	name, _ := os.Hostname()
+	short, _, _ := strings.Cut(name, ".")
+	return short
+}
+
+// slurmUser lets root, at a prompt, use the credential that belongs to SlurmUser.
+func slurmUser(cfg *slurmconf.Config) []uint32 {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	conf, err := slurmconf.ReadSlurmConf(cfg.SlurmConf)
+	if err != nil {
+		return nil
+	}
+	account, err := user.Lookup(conf.SlurmUser)
+	if err != nil {
+		return nil
+	}
+	uid, err := strconv.ParseUint(account.Uid, 10, 32)
+	if err != nil {
+		return nil
+	}
+	return []uint32{uint32(uid)}
 }

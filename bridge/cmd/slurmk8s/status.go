@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"slurmk8s.io/slurmk8s/bridge/duty/all"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/status"
@@ -83,7 +84,7 @@ func look(ctx context.Context, cfg *slurmconf.Config, id uint32) (*status.Report
 	if err != nil {
 		return nil, err
 	}
-	return status.Collect(ctx, status.Options{Config: cfg, Kube: client, Slurm: commands, Job: id, Now: time.Now(), Log: quiet()})
+	return status.Collect(ctx, status.Options{Config: cfg, Duties: all.Used(cfg), Kube: client, Slurm: commands, Job: id, Now: time.Now(), Log: quiet()})
 }
 
 // operatorClient is the controller's access, for a person who waits.

@@ -1,0 +1,136 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"slurmk8s.io/slurmk8s/bridge/duty"
+	"slurmk8s.io/slurmk8s/bridge/job"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/slurmconf"
+)
+
+// Duty is what is kept for --k8s-register.
+type Duty struct{}
+
+// Used tells whether a rule allows anybody a service.
+func (Duty) Used(cfg *slurmconf.Config) bool { return len(cfg.Services.Allow) > 0 }
+
+// List returns the endpoints, Services and Leases of jobs, in the order in which they are
+// removed. A Lease that goes before the rest would leave nothing to find that by.
+func (Duty) List(ctx context.Context, h duty.Host) ([]duty.Object, error) {
+	var objects []duty.Object
+	for _, namespace := range h.Config.Services.Searched() {
+		for _, kind := range []struct {
+			gvr    schema.GroupVersionResource
+			detail func(*unstructured.Unstructured) string
+		}{{EndpointSlices, endpointsDetail}, {Services, serviceDetail}, {job.Leases, leaseDetail}} {
+			all, err := h.Kube.Objects(kind.gvr, namespace).List(ctx, kube.Selection{Labels: h.Selector()})
+			if err != nil {
+				return objects, err
+			}
+			for i := range all {
+				o, ours := duty.FromKubernetes(&all[i], h.Config.Cluster, kind.detail(&all[i]))
+				if !ours {
+					continue
+				}
+				o.Allocation, o.Chain, o.Last = true, fmt.Sprintf("%s/%d", all[i].GetNamespace(), o.JobID), kind.gvr == job.Leases
+				o.Remove = func(ctx context.Context) error { return removeListed(ctx, h, kind.gvr, &all[i]) }
+				objects = append(objects, o)
+			}
+		}
+	}
+	slices.SortStableFunc(objects, func(a, b duty.Object) int { return int(int64(a.JobID) - int64(b.JobID)) })
+	return objects, nil
+}
+
+// removeListed deletes an object as it was listed; one that changed since then lives.
+func removeListed(ctx context.Context, h duty.Host, gvr schema.GroupVersionResource, u *unstructured.Unstructured) error {
+	err := api{kube: h.Kube, log: h.Log}.remove(ctx, gvr, u)
+	if kube.Is(err, kube.Conflict) {
+		return nil
+	}
+	return err
+}
+
+// Kubeconfig is the credential of compute nodes.
+func (Duty) Kubeconfig(cfg *slurmconf.Config) string { return cfg.Services.Kubeconfig }
+
+// ListHere returns the jobs that have a record on this node: what its epilogs could not
+// do.
+func (Duty) ListHere(_ context.Context, h duty.Host) ([]duty.Object, error) {
+	records := Records(h.Config.Services.RunDir)
+	sweeper := &Sweeper{Kube: h.Kube, Cluster: h.Config.Cluster, Log: h.Log}
+	jobs, err := records.Jobs()
+	var objects []duty.Object
+	for _, j := range jobs {
+		// Whatever run of the job made it: the job does not run.
+		of := job.Job{Cluster: h.Config.Cluster, ID: j.ID, Restarts: job.AnyRun}
+		objects = append(objects, duty.Object{Name: "services that were made on node " + h.Node, JobID: j.ID, Made: j.Made, Allocation: true,
+			Remove: func(ctx context.Context) error {
+				return sweeper.Node(ctx, records, of, h.Node, h.Config.Services.Named())
+			}})
+	}
+	return objects, err
+}
+
+// serviceDetail is "ClusterIP 8888, 9000".
+func serviceDetail(u *unstructured.Unstructured) string {
+	ports, _, _ := unstructured.NestedSlice(u.Object, "spec", "ports")
+	var numbers []string
+	for _, p := range ports {
+		if p, ok := p.(map[string]any); ok {
+			numbers = append(numbers, fmt.Sprint(p["port"]))
+		}
+	}
+	kind, _, _ := unstructured.NestedString(u.Object, "spec", "type")
+	if address, _, _ := unstructured.NestedString(u.Object, "spec", "clusterIP"); address == "None" {
+		kind = "headless"
+	}
+	return kind + " " + strings.Join(numbers, ", ")
+}
+
+// endpointsDetail is "10.1.0.1 ready".
+func endpointsDetail(u *unstructured.Unstructured) string {
+	endpoints, _, _ := unstructured.NestedSlice(u.Object, "endpoints")
+	var all []string
+	for _, e := range endpoints {
+		e, _ := e.(map[string]any)
+		addresses, _, _ := unstructured.NestedStringSlice(e, "addresses")
+		ready, _, _ := unstructured.NestedBool(e, "conditions", "ready")
+		terminating, _, _ := unstructured.NestedBool(e, "conditions", "terminating")
+		how := "not ready"
+		switch {
+		case terminating:
+			how = "terminating"
+		case ready:
+			how = "ready"
+		}
+		all = append(all, strings.Join(addresses, ", ")+" "+how)
+	}
+	if len(all) == 0 {
+		return "no address"
+	}
+	return strings.Join(all, "; ")
+}
+
+// leaseDetail is "renewed 12s ago".
+func leaseDetail(u *unstructured.Unstructured) string {
+	text, _, _ := unstructured.NestedString(u.Object, "spec", "renewTime")
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return "never renewed"
+	}
+	detail := "renewed " + duty.Age(time.Since(at)) + " ago"
+	seconds, bounded, _ := unstructured.NestedInt64(u.Object, "spec", "leaseDurationSeconds")
+	if bounded && time.Now().After(at.Add(time.Duration(seconds)*time.Second)) {
+		detail += ", run out"
+	}
+	return detail
+}
