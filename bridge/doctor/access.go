@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
+	"slurmk8s.io/slurmk8s/bridge/duty/all"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/packaging/manifests"
 )
@@ -101,30 +104,43 @@ func quiet() *logrus.Entry {
 // subjectReviews answer whether we may do something.
 var subjectReviews = schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "selfsubjectaccessreviews"}
 
-// rights compares those of a shipped role with what the credential may do in a
-// namespace; "" is all of them, or what has none. essential is false for a right that
-// slurmk8s works without.
-func (h *host) rights(ctx context.Context, r *report, client *kube.Client, shipped func() ([]*unstructured.Unstructured, error),
-	role, namespace string, essential func(manifests.Rule) bool) {
-	objects, err := shipped()
-	if err != nil {
-		r.fail("", "%v", err)
-		return
+// duties compares the rights that the duties need with what the credential may do: that
+// of nodes, or the controller's.
+func (h *host) duties(ctx context.Context, r *report, client *kube.Client, onNodes bool) {
+	for _, rights := range h.needed(onNodes) {
+		h.rights(ctx, r, client, rights)
 	}
-	rules, err := manifests.Rules(objects, role)
-	if err != nil {
-		r.fail("", "%v", err)
-		return
-	}
-	compare(ctx, r, client, rules, role, namespace, essential)
 }
 
-func always(manifests.Rule) bool { return true }
+// needed are the rights that the duties need as Slurm is configured here.
+func (h *host) needed(onNodes bool) []duty.Rights {
+	when := map[duty.Condition]bool{
+		duty.Always: true, duty.BurstBuffer: h.workflows(), duty.ControllerTakes: h.controllerTakes(),
+		duty.NodesRead: h.plugin != nil && argument(h.plugin, "workflows") == "on",
+	}
+	var needed []duty.Rights
+	for _, d := range all.Used(h.cfg) {
+		for _, rights := range d.Rights(h.cfg) {
+			if rights.OnNodes == onNodes && when[rights.When] {
+				needed = append(needed, rights)
+			}
+		}
+	}
+	return needed
+}
 
-func never(manifests.Rule) bool { return false }
-
-// notEvents is for a role of which all is essential but the Events, which tell people.
-func notEvents(rule manifests.Rule) bool { return rule.Resource != "events" }
+func (h *host) rights(ctx context.Context, r *report, client *kube.Client, rights duty.Rights) {
+	rules, err := manifests.Rules(rights.Role)
+	if err != nil {
+		r.fail("", "%v", err)
+		return
+	}
+	compare(ctx, r, client, rules, rights.Role, rights.Namespace, func(rule manifests.Rule) bool {
+		return !slices.ContainsFunc(rights.Optional, func(optional string) bool {
+			return optional == duty.Everything || optional == rule.Resource || optional == rule.Verb+" "+rule.Resource
+		})
+	})
+}
 
 func compare(ctx context.Context, r *report, client *kube.Client, rules []manifests.Rule, role, namespace string, essential func(manifests.Rule) bool) {
 	where := "in namespace " + namespace

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
@@ -24,22 +25,10 @@ func lookController(ctx context.Context, h *host, r *report) {
 	if client == nil {
 		return
 	}
-	if h.workflows() {
-		h.rights(ctx, r, client, manifests.ForController, manifests.Controller, h.cfg.Workflows.Namespace, notEvents)
-	}
+	h.duties(ctx, r, client, false)
 	if c, err := kube.ReadCredential(path, h.trustedOwners()...); err == nil && c.TokenFile != "" && strings.HasSuffix(c.User, ":"+manifests.Controller) {
 		// Its own token is renewed with this right.
-		h.rights(ctx, r, client, manifests.ForController, manifests.ControllerToken, manifests.Namespace, never)
-	}
-	if h.services() {
-		for _, namespace := range h.cfg.Services.Searched() { // by reconcile
-			h.rights(ctx, r, client, manifests.ForNodes, manifests.Reconcile, namespace, always)
-		}
-	}
-	if h.controllerTakes() {
-		h.rights(ctx, r, client, manifests.ForReclaim, manifests.NodeReclaim, "", func(rule manifests.Rule) bool {
-			return notEvents(rule) && (rule.Resource != "pods" || rule.Verb != "delete") // it works without them
-		})
+		h.rights(ctx, r, client, duty.Rights{Role: manifests.ControllerToken, Namespace: manifests.Namespace, Optional: []string{duty.Everything}})
 	}
 }
 
@@ -94,22 +83,12 @@ func (h *host) silentClient(path string) *kube.Client {
 }
 
 func lookNode(ctx context.Context, h *host, r *report) {
-	if !h.services() {
+	if len(h.needed(true)) == 0 {
 		return
 	}
 	client := h.access(ctx, r, h.cfg.Services.Kubeconfig, "run slurmk8s setup --output DIR with an administrator's --kubeconfig, and copy the node's file here")
-	if client == nil {
-		return
-	}
-	for _, namespace := range h.cfg.Services.Named() {
-		// The old Endpoints may be left out of the role as a whole.
-		h.rights(ctx, r, client, manifests.ForNodes, manifests.Node, namespace, func(rule manifests.Rule) bool {
-			return notEvents(rule) && rule.Resource != "endpoints"
-		})
-	}
-	h.rights(ctx, r, client, manifests.ForNodes, manifests.NodePorts, "", never)
-	if h.plugin != nil && argument(h.plugin, "workflows") == "on" {
-		h.rights(ctx, r, client, manifests.ForNodes, manifests.NodeWorkflows, h.cfg.Workflows.Namespace, always)
+	if client != nil {
+		h.duties(ctx, r, client, true)
 	}
 }
 
@@ -198,5 +177,5 @@ func lookKubelet(ctx context.Context, h *host, r *report) {
 	case err != nil:
 		r.fail("set nodes.kubeconfig to that of this node's kubelet, or nodes.node_name to match its name in Kubernetes", "%v", err)
 	}
-	compare(ctx, r, client, []manifests.Rule{{Resource: "pods", Subresource: "eviction", Verb: "create"}}, "the kubelet of node "+name, "", always)
+	compare(ctx, r, client, []manifests.Rule{{Resource: "pods", Subresource: "eviction", Verb: "create"}}, "the kubelet of node "+name, "", func(manifests.Rule) bool { return true })
 }

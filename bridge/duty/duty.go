@@ -1,6 +1,6 @@
 // Package duty says what a duty of slurmk8s is: something that it keeps for jobs, and
-// that has to go when they are over. reconcile, cleanup and status are loops over the
-// duties, which package all lists.
+// that has to go when they are over. reconcile, cleanup, status, doctor and setup are loops
+// over the duties, which package all lists.
 package duty
 
 import (
@@ -26,6 +26,8 @@ type Duty interface {
 	// List returns what it keeps for jobs in any state, on all nodes, as the controller's
 	// credential sees it. What it saw before an error counts.
 	List(context.Context, Host) ([]Object, error)
+	// Rights are what its credentials must be allowed in Kubernetes.
+	Rights(*slurmconf.Config) []Rights
 }
 
 // OnNode is a duty that each compute node cleans up after itself as well, with a

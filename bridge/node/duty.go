@@ -19,6 +19,11 @@ type Duty struct{}
 // Used tells whether any job may take a node.
 func (Duty) Used(cfg *slurmconf.Config) bool { return cfg.Nodes.Reclaims() }
 
+// Rights are those of a controller that takes nodes: a kubelet has its own from Kubernetes.
+func (Duty) Rights(*slurmconf.Config) []duty.Rights {
+	return []duty.Rights{{Role: "slurmk8s-node-reclaim", When: duty.ControllerTakes, Optional: []string{"events", "delete pods"}}}
+}
+
 // List returns the jobs that hold nodes, on each node.
 func (Duty) List(ctx context.Context, h duty.Host) ([]duty.Object, error) {
 	bridge := bridgeOf(h)

@@ -22,6 +22,19 @@ type Duty struct{}
 // Used tells whether a rule allows anybody a service.
 func (Duty) Used(cfg *slurmconf.Config) bool { return len(cfg.Services.Allow) > 0 }
 
+// Rights are those of nodes in each namespace, of which the old Endpoints may be left out,
+// and of reconcile on the controller.
+func (Duty) Rights(cfg *slurmconf.Config) []duty.Rights {
+	rights := []duty.Rights{{Role: "slurmk8s-node-ports", OnNodes: true, Optional: []string{duty.Everything}}}
+	for _, namespace := range cfg.Services.Named() {
+		rights = append(rights, duty.Rights{Role: "slurmk8s-node", Namespace: namespace, OnNodes: true, Optional: []string{"events", "endpoints"}})
+	}
+	for _, namespace := range cfg.Services.Searched() {
+		rights = append(rights, duty.Rights{Role: "slurmk8s-reconcile", Namespace: namespace})
+	}
+	return rights
+}
+
 // List returns the endpoints, Services and Leases of jobs, in the order in which they are
 // removed. A Lease that goes before the rest would leave nothing to find that by.
 func (Duty) List(ctx context.Context, h duty.Host) ([]duty.Object, error) {

@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/packaging/manifests"
 )
@@ -13,6 +14,7 @@ import (
 // Plan says what is to be in Kubernetes.
 type Plan struct {
 	Cluster   string            // of Slurm
+	Rights    []duty.Rights     // of all duties
 	Workflows string            // the namespace of Workflows
 	Nodes     bool              // with the rights of nodes: services, and workflows=on
 	Open      []string          // namespaces of services
@@ -47,55 +49,32 @@ func (p *Plan) Objects() ([]*unstructured.Unstructured, error) {
 			return nil, fmt.Errorf("open namespace %s: a node could answer for every Service there; use a namespace that is made for jobs", namespace)
 		}
 	}
-	objects, err := manifests.ForController()
+	shipped, err := p.manifests()
 	if err != nil {
 		return nil, err
 	}
+	var objects, example []*unstructured.Unstructured
 	if p.Workflows != manifests.Namespace {
-		objects = append([]*unstructured.Unstructured{namespace(p.Workflows)}, objects...)
+		objects = append(objects, namespace(p.Workflows))
 	}
-	if p.TakeNodes {
-		reclaim, err := manifests.ForReclaim()
-		if err != nil {
-			return nil, err
-		}
-		objects = append(objects, reclaim...)
-	}
-	if p.Nodes {
-		if objects, err = p.withNodes(objects); err != nil {
-			return nil, err
-		}
-	}
-	// The rights on Workflows are where slurmk8s.toml has these.
-	for _, u := range objects {
-		if u.GetName() == manifests.Controller && strings.HasPrefix(u.GetKind(), "Role") || u.GetName() == manifests.NodeWorkflows {
-			u.SetNamespace(p.Workflows)
-		}
-	}
-	return objects, nil
-}
-
-// withNodes adds what nodes need.
-func (p *Plan) withNodes(objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
-	node, err := manifests.ForNodes()
-	if err != nil {
-		return nil, err
-	}
-	var opened []*unstructured.Unstructured // of the example
-	for _, u := range node {
+	seen := map[string]bool{} // two manifests have the namespace of accounts
+	for _, u := range shipped {
 		switch {
 		case u.GetNamespace() == manifests.OpenNamespace, u.GetKind() == "Namespace" && u.GetName() == manifests.OpenNamespace:
-			opened = append(opened, u)
-		case u.GetKind() == "Namespace": // is there for the controller
-		default:
-			if isNodeList(u) {
-				p.setAddresses(u)
-			}
-			objects = append(objects, u)
+			example = append(example, u)
+			continue
+		case seen[name(u)]:
+			continue
+		case isNodeList(u):
+			p.setAddresses(u)
+		case u.GetName() == manifests.Controller && strings.HasPrefix(u.GetKind(), "Role"), u.GetName() == manifests.NodeWorkflows:
+			u.SetNamespace(p.Workflows) // the rights on Workflows are where slurmk8s.toml has these
 		}
+		seen[name(u)] = true
+		objects = append(objects, u)
 	}
 	for _, namespace := range p.Open {
-		for _, u := range opened {
+		for _, u := range example {
 			u = u.DeepCopy()
 			if u.GetKind() == "Namespace" {
 				u.SetName(namespace)
@@ -105,10 +84,30 @@ func (p *Plan) withNodes(objects []*unstructured.Unstructured) ([]*unstructured.
 			objects = append(objects, u)
 		}
 	}
-	if p.Patterns {
+	if p.Nodes && p.Patterns {
 		objects = append(objects, reconcileEverywhere())
 	}
 	return objects, nil
+}
+
+// manifests are the objects of the manifests whose rights the duties need, each manifest
+// once.
+func (p *Plan) manifests() (all []*unstructured.Unstructured, err error) {
+	seen := map[string]bool{}
+	for _, rights := range p.Rights {
+		if rights.OnNodes && !p.Nodes || rights.When == duty.ControllerTakes && !p.TakeNodes {
+			continue
+		}
+		file, objects, err := manifests.With(rights.Role)
+		if err != nil {
+			return nil, err
+		}
+		if !seen[file] {
+			all = append(all, objects...)
+		}
+		seen[file] = true
+	}
+	return all, nil
 }
 
 func namespace(name string) *unstructured.Unstructured {

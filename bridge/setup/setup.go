@@ -11,6 +11,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
+	"slurmk8s.io/slurmk8s/bridge/duty/all"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -127,6 +129,14 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 		Nodes:     o.nodes(),
 		Patterns:  o.Config.Services.HasPatterns(),
 		TakeNodes: o.TakeNodes,
+	}
+	for _, d := range all.Duties {
+		for _, rights := range d.Rights(o.Config) {
+			// Those of nodes, and of a controller that takes nodes, may be asked for by flags.
+			if d.Used(o.Config) || rights.OnNodes || rights.When == duty.ControllerTakes {
+				plan.Rights = append(plan.Rights, rights)
+			}
+		}
 	}
 	if !plan.Nodes {
 		p.note("services are not set up: neither --open nor [[services.allow]] of slurmk8s.toml names a namespace, and there is no --output for the credentials of nodes")

@@ -20,6 +20,15 @@ type Duty struct{}
 // Used is always true: nothing in slurmk8s.toml turns it off.
 func (Duty) Used(*slurmconf.Config) bool { return true }
 
+// Rights are those of the controller, and of nodes that tell jobs where their storage is.
+func (Duty) Rights(cfg *slurmconf.Config) []duty.Rights {
+	namespace := cfg.Workflows.Namespace
+	return []duty.Rights{
+		{Role: "slurmk8s-controller", Namespace: namespace, When: duty.BurstBuffer, Optional: []string{"events"}},
+		{Role: "slurmk8s-node-workflows", Namespace: namespace, OnNodes: true, When: duty.NodesRead},
+	}
+}
+
 // List returns the Workflows, those that DWS is done with first and those that it is
 // slow to end last, and the files of jobs without one.
 func (Duty) List(ctx context.Context, h duty.Host) ([]duty.Object, error) {

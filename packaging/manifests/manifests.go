@@ -4,7 +4,7 @@ package manifests
 
 import (
 	"bytes"
-	_ "embed" // the manifests
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-//go:embed controller.yaml
-var controller []byte
-
-//go:embed node.yaml
-var node []byte
-
-//go:embed nodes-controller.yaml
-var nodesController []byte
+//go:embed *.yaml
+var files embed.FS
 
 // Names that the manifests use.
 const (
@@ -31,24 +25,41 @@ const (
 	Controller      = "slurmk8s-controller"
 	ControllerToken = "slurmk8s-controller-token"
 	Node            = "slurmk8s-node"
-	NodePorts       = "slurmk8s-node-ports"
-	NodeReclaim     = "slurmk8s-node-reclaim"
 	NodeWorkflows   = "slurmk8s-node-workflows"
 	Nodes           = "slurmk8s-nodes"
 	Reconcile       = "slurmk8s-reconcile"
 )
 
-// ForController is controller.yaml: accounts and rights for workflows.
-func ForController() ([]*unstructured.Unstructured, error) {
-	return parse("controller.yaml", controller)
+// With are the objects of the manifest that has the Role or ClusterRole of that name, and
+// its file.
+func With(role string) (file string, objects []*unstructured.Unstructured, err error) {
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		return "", nil, err
+	}
+	for _, entry := range entries {
+		text, err := files.ReadFile(entry.Name())
+		if err != nil {
+			return "", nil, err
+		}
+		objects, err := parse(entry.Name(), text)
+		if err != nil {
+			return "", nil, err
+		}
+		if find(objects, role) != nil {
+			return entry.Name(), objects, nil
+		}
+	}
+	return "", nil, fmt.Errorf("the manifests have no role %s", role)
 }
 
-// ForNodes is node.yaml: rights and the admission policy for services.
-func ForNodes() ([]*unstructured.Unstructured, error) { return parse("node.yaml", node) }
-
-// ForReclaim is nodes-controller.yaml: the rights of a controller that takes nodes.
-func ForReclaim() ([]*unstructured.Unstructured, error) {
-	return parse("nodes-controller.yaml", nodesController)
+func find(objects []*unstructured.Unstructured, role string) *unstructured.Unstructured {
+	for _, u := range objects {
+		if u.GetName() == role && (u.GetKind() == "Role" || u.GetKind() == "ClusterRole") {
+			return u
+		}
+	}
+	return nil
 }
 
 func parse(name string, text []byte) ([]*unstructured.Unstructured, error) {
@@ -92,22 +103,17 @@ type Rule struct {
 }
 
 // Rules are the rights of the Role or ClusterRole of that name, one by one.
-func Rules(objects []*unstructured.Unstructured, role string) ([]Rule, error) {
-	for _, u := range objects {
-		if u.GetName() != role || (u.GetKind() != "Role" && u.GetKind() != "ClusterRole") {
-			continue
-		}
-		rules, _, err := unstructured.NestedSlice(u.Object, "rules")
-		if err != nil {
-			return nil, err
-		}
-		var all []Rule
-		for _, r := range rules {
-			all = append(all, expand(r.(map[string]any))...)
-		}
-		return all, nil
+func Rules(role string) ([]Rule, error) {
+	_, objects, err := With(role)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("the manifests have no role %s", role)
+	rules, _, err := unstructured.NestedSlice(find(objects, role).Object, "rules")
+	var all []Rule
+	for _, r := range rules {
+		all = append(all, expand(r.(map[string]any))...)
+	}
+	return all, err
 }
 
 func expand(rule map[string]any) []Rule {
