@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -86,7 +87,7 @@ func (c *call) jobSubmitRules(ctx context.Context) (*policy.Policy, error) {
 	if c.cfg == nil {
 		return nil, nil
 	}
-	name, err := policy.UserName(ctx, c.job.UID)
+	name, err := users.Name(ctx, c.job.UID)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +96,7 @@ func (c *call) jobSubmitRules(ctx context.Context) (*policy.Policy, error) {
 		who.Account = func(context.Context) (string, error) { return account, nil }
 	}
 	if slices.ContainsFunc(c.cfg.Services.Allow, func(r slurmconf.ServiceRule) bool { return len(r.Groups) > 0 }) {
-		if who.Groups, err = policy.Groups(ctx, name, c.job.GID); err != nil {
+		if who.Groups, err = users.Groups(ctx, name, c.job.GID); err != nil {
 			return nil, err
 		}
 	}

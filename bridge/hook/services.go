@@ -12,6 +12,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
@@ -65,7 +66,7 @@ func (c *call) promptRules(ctx context.Context) *policy.Policy {
 	if c.cfg == nil || os.Getuid() == 0 {
 		return nil
 	}
-	name, err := policy.UserName(ctx, uint32(os.Getuid()))
+	name, err := users.Name(ctx, uint32(os.Getuid()))
 	if err != nil {
 		return nil
 	}

@@ -18,9 +18,9 @@ type Policy struct {
 	cfg   *slurmconf.Services
 	user  string
 	rules []slurmconf.ServiceRule // those that are for the user
-	// unsure: one of them may not be, so that nobody knows which is the first, whose
-	// namespace is the default.
-	unsure bool
+	// defaultUnknown: one of them may not be, so that nobody knows which is the first,
+	// whose namespace is the default.
+	defaultUnknown bool
 }
 
 // For selects the rules that are for a user. The error says that it cannot be
@@ -28,13 +28,13 @@ type Policy struct {
 func For(ctx context.Context, cfg *slurmconf.Services, who *Subject) (*Policy, error) {
 	p := &Policy{cfg: cfg, user: who.User}
 	for _, rule := range cfg.Allow {
-		applies, sure, err := who.matches(ctx, rule)
+		applies, certain, err := who.matches(ctx, rule)
 		if err != nil {
 			return nil, err
 		}
 		if applies {
 			p.rules = append(p.rules, rule)
-			p.unsure = p.unsure || !sure
+			p.defaultUnknown = p.defaultUnknown || !certain
 		}
 	}
 	return p, nil
@@ -43,7 +43,7 @@ func For(ctx context.Context, cfg *slurmconf.Services, who *Subject) (*Policy, e
 // Admit gives each service its namespace and judges it. One whose namespace a lenient
 // Subject leaves open is admitted without one. The error is a *job.Refused.
 func (p *Policy) Admit(specs []service.Spec, namespace string) ([]service.Spec, error) {
-	if err := p.any(); err != nil {
+	if err := p.mustHaveRules(); err != nil {
 		return nil, err
 	}
 	admitted := slices.Clone(specs)
@@ -89,7 +89,7 @@ func (p *Policy) Count(specs []service.Spec, others []string) error {
 // Namespace judges a namespace to read from; "" asks for the user's default one, which a
 // lenient Subject may leave open.
 func (p *Policy) Namespace(namespace, asked string) (string, error) {
-	if err := p.any(); err != nil {
+	if err := p.mustHaveRules(); err != nil {
 		return "", err
 	}
 	if namespace == "" {
@@ -105,8 +105,8 @@ func (p *Policy) Namespace(namespace, asked string) (string, error) {
 	return "", job.Refusef("namespace %s: user %s may use %s", namespace, p.user, p.list(func(r slurmconf.ServiceRule) []string { return r.Namespaces }))
 }
 
-// any refuses a user for whom there is no rule.
-func (p *Policy) any() error {
+// mustHaveRules refuses a user for whom there is no rule.
+func (p *Policy) mustHaveRules() error {
 	switch {
 	case len(p.cfg.Allow) == 0:
 		return job.Refusef("services are not enabled on this cluster: the administrator allows them with [[services.allow]] in slurmk8s.toml")
@@ -118,7 +118,7 @@ func (p *Policy) any() error {
 
 // defaultNamespace is what a job that names none gets; empty if that is not known.
 func (p *Policy) defaultNamespace(asked string) string {
-	if asked != "" || p.unsure {
+	if asked != "" || p.defaultUnknown {
 		return asked
 	}
 	for _, rule := range p.rules {

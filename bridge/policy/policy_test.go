@@ -144,11 +144,3 @@ func TestADefaultNamespaceThatIsNotKnownRefusesNothing(t *testing.T) {
 	known := func(context.Context) (string, error) { return "p1", nil }
 	require.Error(t, admit(Subject{User: "alice", Account: known}, "a:8888"), "in p1")
 }
-
-func TestUserName(t *testing.T) {
-	name, err := UserName(t.Context(), 0)
-	require.NoError(t, err)
-	assert.Equal(t, "root", name)
-	_, err = UserName(t.Context(), 4294967294)
-	require.Error(t, err)
-}

@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"syscall"
 
-	"slurmk8s.io/slurmk8s/bridge/policy"
+	"slurmk8s.io/slurmk8s/bridge/users"
 )
 
 // openFile waits in a process of the user's until the user can open the file. It lasts
@@ -16,7 +16,7 @@ func (s *session) openFile(ctx context.Context, path string) error {
 	groups := s.req.groups
 	if groups == nil {
 		var err error
-		if groups, err = policy.Groups(ctx, s.req.job.User, s.req.gid); err != nil {
+		if groups, err = users.Groups(ctx, s.req.job.User, s.req.gid); err != nil {
 			return err
 		}
 	}

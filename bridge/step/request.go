@@ -13,6 +13,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
@@ -136,7 +137,7 @@ func addExports(env map[string]string, path string, uid uint32) error {
 
 // subject is the user as the policy knows them.
 func (s *session) subject(ctx context.Context) (*policy.Subject, error) {
-	name, err := policy.UserName(ctx, s.req.job.UID)
+	name, err := users.Name(ctx, s.req.job.UID)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,96 @@
+// Package users asks the host's name service who a user is: our program is static and so
+// reads files only, while sites keep their users in LDAP.
+package users
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Name returns the name of a uid.
+func Name(ctx context.Context, uid uint32) (string, error) {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username, nil
+	}
+	entry, err := lookup(ctx, "passwd", id)
+	if err != nil {
+		return "", err
+	}
+	if entry == nil {
+		return "", fmt.Errorf("uid %d has no name on this node", uid)
+	}
+	return entry[0], nil
+}
+
+const lookupTimeout = 3 * time.Second
+
+// lookup asks by getent(1). nil: there is no such entry.
+func lookup(ctx context.Context, database, key string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/usr/bin/getent", database, "--", key)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C"}
+	cmd.WaitDelay = time.Second
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	err := cmd.Run()
+	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 2 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getent %s %s: %w", database, key, err)
+	}
+	fields := strings.Split(strings.TrimRight(out.String(), "\n"), ":")
+	if len(fields) < 4 {
+		return nil, fmt.Errorf("getent %s %s: cannot read %q", database, key, out.String())
+	}
+	return fields, nil
+}
+
+// Group is a group of the host's name service.
+type Group struct {
+	ID      uint32
+	Members []string // that the group's own list names
+}
+
+// GroupOf returns a group by its name; nil: there is no such group.
+func GroupOf(ctx context.Context, name string) (*Group, error) {
+	entry, err := lookup(ctx, "group", name)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	id, err := strconv.ParseUint(entry[2], 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("group %s: cannot read %q", name, entry[2])
+	}
+	return &Group{ID: uint32(id), Members: strings.Split(entry[3], ",")}, nil
+}
+
+// Groups returns the ids of all groups of a user, by the host's name service.
+func Groups(ctx context.Context, name string, primary uint32) ([]uint32, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/usr/bin/getent", "initgroups", "--", name)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C"}
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("groups of user %s: getent initgroups: %w", name, err)
+	}
+	groups := []uint32{primary}
+	for _, word := range strings.Fields(strings.TrimPrefix(string(out), name)) {
+		id, err := strconv.ParseUint(word, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("groups of user %s: cannot read %q", name, word)
+		}
+		groups = append(groups, uint32(id))
+	}
+	return groups, nil
+}
