@@ -16,9 +16,9 @@ import (
 	"github.com/sirupsen/logrus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"slurmk8s.io/slurmk8s/bridge/address"
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -121,21 +121,21 @@ func findAddress(ctx context.Context, name string, o Options) (netip.Addr, error
 	cfg := slurmconf.Default()
 	cfg.SlurmConf = "/nonexistent"
 	if o.Address != "" {
-		address, err := netip.ParseAddr(o.Address)
+		given, err := netip.ParseAddr(o.Address)
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("%q is not an address", o.Address)
 		}
-		cfg.Services.Address = fmt.Sprintf("%s%s/%d", slurmconf.AddressSubnet, address, address.BitLen())
-		return nodeaddr.Finder{}.Find(ctx, cfg, name)
+		cfg.Services.Address = fmt.Sprintf("%s%s/%d", slurmconf.AddressSubnet, given, given.BitLen())
+		return address.Finder{}.Find(ctx, cfg, name)
 	}
-	address, err := nodeaddr.Finder{}.Find(ctx, cfg, name)
+	found, err := address.Finder{}.Find(ctx, cfg, name)
 	if err == nil {
-		return address, nil
+		return found, nil
 	}
 	if server, parseErr := url.Parse(o.Env(envHost)); parseErr == nil && server.Port() != "" {
 		if conn, dialErr := net.Dial("udp", server.Host); dialErr == nil { // sends nothing
 			defer conn.Close()
-			if local, ok := netip.AddrFromSlice(conn.LocalAddr().(*net.UDPAddr).IP); ok && nodeaddr.Usable(local.Unmap()) == nil {
+			if local, ok := netip.AddrFromSlice(conn.LocalAddr().(*net.UDPAddr).IP); ok && address.Usable(local.Unmap()) == nil {
 				return local.Unmap(), nil
 			}
 		}

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"time"
 
-	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
+	"slurmk8s.io/slurmk8s/bridge/address"
 )
 
 // Role is a host's role in Slurm.
@@ -46,7 +46,7 @@ type Options struct {
 	NodeName   string // in slurm.conf; "": SLURMD_NODENAME or the host's name
 	Paths      Paths
 	Now        func() time.Time
-	Addresses  nodeaddr.Finder
+	Addresses  address.Finder
 }
 
 // Paths are the paths that no configuration file names.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
+	"slurmk8s.io/slurmk8s/bridge/address"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -80,7 +80,7 @@ func (n *nodeAddresses) resolve(ctx context.Context) {
 	}
 	var usable, refused []string
 	for _, a := range list {
-		if a = a.Unmap(); nodeaddr.Usable(a) != nil {
+		if a = a.Unmap(); address.Usable(a) != nil {
 			refused = append(refused, a.String())
 		} else {
 			usable = append(usable, a.String())

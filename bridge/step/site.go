@@ -10,9 +10,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"slurmk8s.io/slurmk8s/bridge/address"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/logging"
-	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
@@ -141,7 +141,7 @@ func (s *session) mine() []service.Spec {
 }
 
 func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []service.Spec, rules *policy.Policy) error {
-	address, err := nodeaddr.Finder{}.Find(ctx, s.cfg, s.req.node)
+	address, err := address.Finder{}.Find(ctx, s.cfg, s.req.node)
 	if err != nil {
 		return err
 	}

@@ -16,9 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"slurmk8s.io/slurmk8s/bridge/address"
 	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -74,7 +74,7 @@ func (b *bench) configureNode(ctx context.Context) (netip.Addr, error) {
 	}
 	for _, f := range folders {
 		cfg.Services.Address = slurmconf.AddressInterface + f.Name()
-		address, err := (nodeaddr.Finder{}).Find(ctx, cfg, "bench")
+		address, err := (address.Finder{}).Find(ctx, cfg, "bench")
 		if err != nil {
 			continue
 		}

@@ -17,9 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"slurmk8s.io/slurmk8s/bridge/address"
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/node"
-	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -44,7 +44,7 @@ func nodeInterface(t *testing.T) (string, netip.Addr) {
 	for _, i := range all {
 		cfg := slurmconf.Default()
 		cfg.Services.Address = slurmconf.AddressInterface + i.Name
-		if a, err := (nodeaddr.Finder{}).Find(t.Context(), cfg, "c1"); err == nil && a.Is4() {
+		if a, err := (address.Finder{}).Find(t.Context(), cfg, "c1"); err == nil && a.Is4() {
 			return i.Name, a
 		}
 	}

@@ -20,7 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
+	"slurmk8s.io/slurmk8s/bridge/address"
 	"slurmk8s.io/slurmk8s/slurmconf"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
@@ -114,7 +114,7 @@ func usableInterface(t *testing.T) (string, netip.Addr) {
 	for _, i := range all {
 		cfg := slurmconf.Default()
 		cfg.Services.Address = slurmconf.AddressInterface + i.Name
-		if a, err := (nodeaddr.Finder{}).Find(t.Context(), cfg, "c1"); err == nil && a.Is4() {
+		if a, err := (address.Finder{}).Find(t.Context(), cfg, "c1"); err == nil && a.Is4() {
 			return i.Name, a
 		}
 	}

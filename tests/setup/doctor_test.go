@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"slurmk8s.io/slurmk8s/bridge/address"
 	"slurmk8s.io/slurmk8s/bridge/doctor"
-	"slurmk8s.io/slurmk8s/bridge/nodeaddr"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
@@ -52,8 +52,8 @@ func newSite(t *testing.T) *site {
 		"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "c1"}}}, metav1.CreateOptions{})
 	p.o = doctor.Options{
 		ConfigPath: w.path("slurmk8s.toml"), Roles: []doctor.Role{doctor.Controller, doctor.Node}, NodeName: "c1",
-		Addresses: nodeaddr.Finder{Interfaces: func() ([]nodeaddr.Interface, error) {
-			return []nodeaddr.Interface{{Name: "eth0", Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.1")}}}, nil
+		Addresses: address.Finder{Interfaces: func() ([]address.Interface, error) {
+			return []address.Interface{{Name: "eth0", Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.1")}}}, nil
 		}},
 	}
 	return p
@@ -176,7 +176,7 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 		}, "admission policy", doctor.Failed, "is not open to slurmk8s", "--open"},
 		{"a policy that is not in force", func(p *site) { p.delete(policies, "", "slurmk8s-nodes") }, "admission policy", doctor.Failed, "could publish any address", "slurmk8s setup"},
 		{"a node without a usable address", func(p *site) {
-			p.o.Addresses.Interfaces = func() ([]nodeaddr.Interface, error) { return nil, nil }
+			p.o.Addresses.Interfaces = func() ([]address.Interface, error) { return nil, nil }
 		}, "admission policy", doctor.Failed, "which pods cannot reach", "NodeAddr"},
 		{"another node's kubelet credential", func(p *site) {
 			other, err := p.server.UserKubeconfig("system:node:c9", "system:nodes")

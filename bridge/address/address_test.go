@@ -1,4 +1,4 @@
-package nodeaddr
+package address
 
 import (
 	"context"

@@ -1,7 +1,7 @@
-// Package nodeaddr finds the address of this node that pods can reach. It comes from
+// Package address finds the address of this node that pods can reach. It comes from
 // Slurm's configuration or the administrator's, never from a user, and is always an
 // address of the node.
-package nodeaddr
+package address
 
 import (
 	"context"
