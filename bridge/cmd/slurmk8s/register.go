@@ -10,7 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
-	"slurmk8s.io/slurmk8s/bridge/baremetal"
+	"slurmk8s.io/slurmk8s/bridge/outside"
 	"slurmk8s.io/slurmk8s/bridge/probe"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/wire"
@@ -45,14 +45,14 @@ func deregisterCommand() *cobra.Command {
 		"Removes services of this host from Kubernetes, outside Slurm.\n\n"+registerAbout)
 }
 
-// outside is what register and deregister are told.
-type outside struct {
+// registration is what register and deregister are told.
+type registration struct {
 	command, kubeconfig, address, namespace string
 	timeout                                 time.Duration
 }
 
 func outsideCommand(name, short, long string) *cobra.Command {
-	o := outside{command: name}
+	o := registration{command: name}
 	cmd := &cobra.Command{
 		Use: name + " [SPEC]", Short: short, Long: long,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -69,12 +69,12 @@ func outsideCommand(name, short, long string) *cobra.Command {
 	return cmd
 }
 
-func (o *outside) run(ctx context.Context, args []string) int {
+func (o *registration) run(ctx context.Context, args []string) int {
 	spec := "env,ready=none"
 	if len(args) == 1 {
 		spec = args[0]
 	}
-	specs, err := bareSpecs(spec, o.namespace)
+	specs, err := outsideSpecs(spec, o.namespace)
 	if err != nil {
 		return failed(err)
 	}
@@ -82,36 +82,36 @@ func (o *outside) run(ctx context.Context, args []string) int {
 	logger.SetOutput(io.Discard)
 	limit, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	r, err := baremetal.Registrar(limit, baremetal.Options{
+	r, err := outside.Registrar(limit, outside.Options{
 		Kubeconfig: o.kubeconfig, Address: o.address, Env: os.Getenv, Timeout: min(5*time.Second, o.timeout), Log: logrus.NewEntry(logger),
 	})
 	if err != nil {
-		return bareFailure(o.command, err)
+		return outsideFailure(o.command, err)
 	}
 	if o.command == "deregister" {
 		regs, err := r.Adopt(limit, specs)
 		if err == nil {
 			err = r.Deregister(limit, regs)
 		}
-		return bareFailure(o.command, err)
+		return outsideFailure(o.command, err)
 	}
 	regs, err := r.Register(limit, specs)
 	if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.timeout)
 		defer cancel()
 		_ = r.Deregister(undo, regs) // what was made so far; the first error is the one to tell
-		return bareFailure(o.command, err)
+		return outsideFailure(o.command, err)
 	}
 	for _, reg := range regs {
-		if err := bareReady(ctx, r, reg); err != nil {
-			return bareFailure(o.command, err)
+		if err := outsideReady(ctx, r, reg); err != nil {
+			return outsideFailure(o.command, err)
 		}
 		fmt.Printf("%s:%d is %s:%d\n", reg.Host(), reg.Ports[0].Port, r.Address, reg.Ports[0].Target)
 	}
 	return exitOK
 }
 
-func bareSpecs(text, namespace string) ([]service.Spec, error) {
+func outsideSpecs(text, namespace string) ([]service.Spec, error) {
 	env := map[string]string{}
 	for _, name := range service.Variables {
 		env[name] = os.Getenv(name)
@@ -134,9 +134,9 @@ func bareSpecs(text, namespace string) ([]service.Spec, error) {
 	return specs, err
 }
 
-// bareReady waits until the service answers, as its specification says, and opens
+// outsideReady waits until the service answers, as its specification says, and opens
 // it. One that does not answer in time stays registered, and closed.
-func bareReady(ctx context.Context, r *service.Registrar, reg *service.Registration) error {
+func outsideReady(ctx context.Context, r *service.Registrar, reg *service.Registration) error {
 	limit, cancel := context.WithCancel(ctx)
 	defer cancel()
 	prober := &probe.Prober{Address: r.Address, Timeout: time.Minute, File: probe.AwaitFile, Log: r.Log}
@@ -150,11 +150,11 @@ func bareReady(ctx context.Context, r *service.Registrar, reg *service.Registrat
 	return fmt.Errorf("%s is registered but not ready after %s: %w", reg.Object(), late.After, late.Late)
 }
 
-func bareFailure(command string, err error) int {
+func outsideFailure(command string, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	code, text := baremetal.Code(err)
+	code, text := outside.Code(err)
 	fmt.Fprintf(os.Stderr, "slurmk8s %s: %s\n", command, wire.Line(text))
 	return code
 }

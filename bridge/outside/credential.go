@@ -1,6 +1,6 @@
-// Package baremetal registers services outside Slurm, for programs that use Arkouda's
+// Package outside registers services outside Slurm, for programs that use Arkouda's
 // environment variables. It reads the same variables and returns the same exit codes.
-package baremetal
+package outside
 
 import (
 	"crypto/tls"
@@ -70,7 +70,7 @@ func Kubeconfig(env func(string) string) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	const name = "bare-metal"
+	const name = "outside"
 	file := clientcmdapi.NewConfig()
 	file.Clusters[name], file.AuthInfos[name] = cluster, user
 	file.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}

@@ -1,4 +1,4 @@
-package baremetal
+package outside
 
 import (
 	"crypto/ecdsa"

@@ -23,18 +23,18 @@ import (
 )
 
 // bare is a host outside Slurm with Arkouda's variables.
-type bareHost struct {
+type outsideHost struct {
 	*world
 	dir string
 	env map[string]string
 }
 
-func (w *world) bareHost(user string, groups ...string) *bareHost {
+func (w *world) outsideHost(user string, groups ...string) *outsideHost {
 	w.t.Helper()
 	config, err := w.server.UserConfig(user, groups...)
 	require.NoError(w.t, err)
 	_, address := usableInterface(w.t)
-	b := &bareHost{world: w, dir: w.t.TempDir()}
+	b := &outsideHost{world: w, dir: w.t.TempDir()}
 	b.env = map[string]string{
 		"K8S_HOST": config.Host, "NAMESPACE": w.namespace,
 		"CACERT_FILE": b.write("ca.crt", config.CAData), "CERT_FILE": b.write("user.crt", config.CertData), "KEY_FILE": b.write("user.key", config.KeyData),
@@ -45,7 +45,7 @@ func (w *world) bareHost(user string, groups ...string) *bareHost {
 	return b
 }
 
-func (b *bareHost) write(name string, data []byte) string {
+func (b *outsideHost) write(name string, data []byte) string {
 	b.t.Helper()
 	path := filepath.Join(b.dir, name)
 	require.NoError(b.t, os.WriteFile(path, data, 0o600))
@@ -53,7 +53,7 @@ func (b *bareHost) write(name string, data []byte) string {
 }
 
 // run runs register or deregister; change replaces variables.
-func (b *bareHost) run(command string, change map[string]string, args ...string) string {
+func (b *outsideHost) run(command string, change map[string]string, args ...string) string {
 	b.t.Helper()
 	cmd := exec.Command(slurmk8s(b.t), append([]string{command, "--timeout=3s", "--address=" + b.env["HOST_ADDRESS"]}, args...)...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HTTPS_PROXY=http://127.0.0.1:1", "KUBECONFIG=/nonexistent"}
@@ -75,9 +75,9 @@ func (b *bareHost) run(command string, change map[string]string, args ...string)
 	return fmt.Sprintf("%d %s", cmd.ProcessState.ExitCode(), out)
 }
 
-func TestBareMetalWithArkoudasVariables(t *testing.T) {
+func TestAHostOutsideSlurmWithArkoudasVariables(t *testing.T) {
 	w := newWorld(t)
-	b := w.bareHost("admin", "system:masters")
+	b := w.outsideHost("admin", "system:masters")
 	for range 2 { // again is the same
 		out := b.run("register", nil)
 		assert.Equal(t, fmt.Sprintf("0 arkouda-on-slurm.%[1]s.svc:5555 is %[2]s:5555\narkouda-on-slurm-metrics.%[1]s.svc:5556 is %[2]s:5556\n",
@@ -102,7 +102,7 @@ func TestBareMetalWithArkoudasVariables(t *testing.T) {
 func TestARegistrationOutsideSlurmIsReadyWhenItAnswersAsItSays(t *testing.T) {
 	w := newWorld(t)
 	n := w.newNode(site{})
-	b := w.bareHost("admin", "system:masters")
+	b := w.outsideHost("admin", "system:masters")
 	web, listenWeb := n.freePort()
 	metrics, listenMetrics := n.freePort()
 	file := filepath.Join(b.dir, "ready")
@@ -131,10 +131,10 @@ func TestARegistrationOutsideSlurmIsReadyWhenItAnswersAsItSays(t *testing.T) {
 	}
 }
 
-func TestBareMetalExitCodes(t *testing.T) {
+func TestTheExitCodesOfRegister(t *testing.T) {
 	w := newWorld(t)
-	b := w.bareHost("admin", "system:masters")
-	nobody := w.bareHost("nobody")
+	b := w.outsideHost("admin", "system:masters")
+	nobody := w.outsideHost("nobody")
 	answering := func(code int, reason string) string {
 		s := kubetest.New(t, func(rw http.ResponseWriter, _ *http.Request) {
 			kubetest.Status(rw, code, reason, "in the server's words")
@@ -149,7 +149,7 @@ func TestBareMetalExitCodes(t *testing.T) {
 	otherCA := kubetest.New(t, func(http.ResponseWriter, *http.Request) {}).CA
 	tests := []struct {
 		name   string
-		host   *bareHost
+		host   *outsideHost
 		change map[string]string
 		args   []string
 		want   string
@@ -190,7 +190,7 @@ func TestBareMetalExitCodes(t *testing.T) {
 
 func TestAKeyWithAPassword(t *testing.T) {
 	w := newWorld(t)
-	b := w.bareHost("admin", "system:masters")
+	b := w.outsideHost("admin", "system:masters")
 	key, err := os.ReadFile(b.env["KEY_FILE"])
 	require.NoError(t, err)
 	openssl, err := exec.LookPath("openssl")
