@@ -94,9 +94,9 @@ func ClusterSelector(cluster string) string {
 // Of reads whose an object is; ours is false for one that this cluster's
 // bridge did not make.
 func Of(u *unstructured.Unstructured, cluster string) (job Job, ours bool) {
-	marks := u.GetLabels()
-	id, err := strconv.ParseUint(marks[LabelJobID], 10, 32)
-	if marks[LabelManagedBy] != ManagedBy || marks[LabelCluster] != cluster || err != nil {
+	set := u.GetLabels()
+	id, err := strconv.ParseUint(set[LabelJobID], 10, 32)
+	if set[LabelManagedBy] != ManagedBy || set[LabelCluster] != cluster || err != nil {
 		return Job{}, false
 	}
 	notes := u.GetAnnotations()

@@ -40,8 +40,8 @@ func (e *ConflictError) Error() string {
 // foreign is the error for an object that is not of this cluster's bridge.
 func foreign(object string, u *unstructured.Unstructured, cluster string) error {
 	e := &ConflictError{Object: object}
-	marks := u.GetLabels()
-	if other := marks[job.LabelCluster]; marks[job.LabelManagedBy] == job.ManagedBy && other != cluster && isLabel(other) {
+	set := u.GetLabels()
+	if other := set[job.LabelCluster]; set[job.LabelManagedBy] == job.ManagedBy && other != cluster && isLabel(other) {
 		e.Cluster = "cluster " + other
 	}
 	return e

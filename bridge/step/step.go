@@ -12,7 +12,9 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"slurmk8s.io/slurmk8s/bridge/metrics"
+	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/wire"
+	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 // Options say how the program runs.
@@ -52,10 +54,15 @@ type session struct {
 	end     <-chan wire.Fields
 	ended   wire.Fields // what end gave
 
-	req *request
-	site
+	cfg  *slurmconf.Config
 	log  *logrus.Entry
 	sink io.Closer
+
+	req       *request
+	specs     []service.Spec // with their namespaces, whoever registers them
+	records   service.Records
+	registrar *service.Registrar
+	regs      []*service.Registration
 }
 
 func (s *session) close() {

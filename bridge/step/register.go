@@ -20,15 +20,6 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// site is what the step program works with.
-type site struct {
-	cfg       *slurmconf.Config
-	records   service.Records
-	specs     []service.Spec // with their namespaces, whoever registers them
-	registrar *service.Registrar
-	regs      []*service.Registration
-}
-
 func (s *session) slurm() slurm.Commands {
 	return slurm.Commands{Dir: s.cfg.SlurmBinDir, Conf: s.cfg.SlurmConf}
 }
