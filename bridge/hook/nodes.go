@@ -53,7 +53,7 @@ func jobProlog(ctx context.Context, c *call) error {
 		c.idle = true
 		return nil
 	}
-	bridge, err := c.nodeBridge()
+	driver, err := c.nodeDriver()
 	if cfg.Kubeconfig == slurmconf.KubeletKubeconfig && errors.Is(err, fs.ErrNotExist) {
 		c.log.Infof("this host has no %s, so it is not a Kubernetes node: nothing to reclaim", cfg.Kubeconfig)
 		return nil
@@ -66,10 +66,10 @@ func jobProlog(ctx context.Context, c *call) error {
 		work, cancel = context.WithDeadline(ctx, end.Add(-min(undoMargin, time.Until(end)/4)))
 	}
 	defer cancel()
-	holder := node.Holder{Cluster: c.cfg.Cluster, JobID: c.job.ID, Restarts: c.restarts(0), Mode: plan.Mode}
-	outcome, err := bridge.Take(work, c.holders(), c.request[wire.KeyNode], holder, plan.Terms)
+	claim := node.Claim{Cluster: c.cfg.Cluster, JobID: c.job.ID, Restarts: c.restarts(0), Mode: plan.Mode}
+	outcome, err := driver.Take(work, c.claimFiles(), c.request[wire.KeyNode], claim, plan.Terms)
 	if err != nil {
-		return c.refuse(ctx, bridge, err)
+		return c.refuse(ctx, driver, err)
 	}
 	entry := c.log.WithField("evicted", outcome.Evicted).WithField("kept", outcome.Kept)
 	if outcome.Ignored > 0 {
@@ -79,7 +79,7 @@ func jobProlog(ctx context.Context, c *call) error {
 	return nil
 }
 
-func (c *call) holders() node.Local { return node.LocalIn(c.cfg.Services.RunDir) }
+func (c *call) claimFiles() node.ClaimFiles { return node.ClaimFilesIn(c.cfg.Services.RunDir) }
 
 // restarts is how often Slurm has requeued the job.
 func (c *call) restarts(unknown uint32) uint32 {
@@ -89,7 +89,7 @@ func (c *call) restarts(unknown uint32) uint32 {
 	return c.job.Restarts
 }
 
-func (c *call) nodeBridge() (*node.Bridge, error) {
+func (c *call) nodeDriver() (*node.Driver, error) {
 	// Before all else, and with the cause that says so: the kubelet's may be missing.
 	if _, err := os.Stat(c.cfg.Nodes.Kubeconfig); err != nil {
 		return nil, fmt.Errorf("nodes.kubeconfig: %w", err)
@@ -104,7 +104,7 @@ func (c *call) nodeBridge() (*node.Bridge, error) {
 // refuse does what the policy says about a node that cannot be made ready. Slurm's node
 // is never drained for it: the prolog itself succeeds. The result is nil if the job
 // goes on all the same.
-func (c *call) refuse(ctx context.Context, bridge *node.Bridge, cause error) error {
+func (c *call) refuse(ctx context.Context, driver *node.Driver, cause error) error {
 	policy := c.onNodeError(cause)
 	if policy == slurmconf.OnErrorProceed {
 		return nil
@@ -113,10 +113,10 @@ func (c *call) refuse(ctx context.Context, bridge *node.Bridge, cause error) err
 	if err := node.Refuse(c.cfg.Services.RunDir, c.job.ID, reason); err != nil {
 		cause = errors.Join(cause, err) // the plugin writes it then
 	}
-	if bridge != nil {
+	if driver != nil {
 		undoing, cancel := context.WithTimeout(ctx, undoMargin/2)
 		defer cancel()
-		if err := bridge.GiveBack(undoing, c.holders(), c.job.ID, job.AnyRun); err != nil {
+		if err := driver.GiveBack(undoing, c.claimFiles(), c.job.ID, job.AnyRun); err != nil {
 			c.log.Warnf("left to the epilog: %v", err)
 		}
 	}
@@ -166,18 +166,18 @@ func (c *call) onFirstNode() bool {
 
 // giveBack ends what the job's prolog began on this node.
 func (c *call) giveBack(ctx context.Context) error {
-	held, err := c.holders().Get(c.job.ID)
+	held, err := c.claimFiles().Get(c.job.ID)
 	if err != nil {
 		return err
 	}
 	if held == nil {
-		return c.holders().Remove(c.job.ID) // a prolog that was killed while it wrote it
+		return c.claimFiles().Remove(c.job.ID) // a prolog that was killed while it wrote it
 	}
-	bridge, err := c.nodeBridge()
+	driver, err := c.nodeDriver()
 	if err != nil {
 		return err
 	}
-	return bridge.GiveBack(ctx, c.holders(), c.job.ID, c.restarts(job.AnyRun))
+	return driver.GiveBack(ctx, c.claimFiles(), c.job.ID, c.restarts(job.AnyRun))
 }
 
 // checkNodes judges the options about nodes before there is a job, as far as they are given.

@@ -91,7 +91,7 @@ func (c *call) promptRules(ctx context.Context) *policy.Policy {
 func jobEpilog(ctx context.Context, c *call) error {
 	// Neither may take all the time of both: they go to different servers, perhaps.
 	half, cancel := ctx, context.CancelFunc(func() {})
-	held, err := c.holders().Get(c.job.ID)
+	held, err := c.claimFiles().Get(c.job.ID)
 	if end, ok := ctx.Deadline(); ok && (held != nil || err != nil) {
 		half, cancel = context.WithTimeout(ctx, time.Until(end)/2)
 	}

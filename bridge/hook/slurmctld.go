@@ -48,16 +48,16 @@ func prologSlurmctld(ctx context.Context, c *call) error {
 		c.idle = true
 		return nil
 	}
-	bridge, err := c.controllersNodes()
+	driver, err := c.controllersNodes()
 	if err != nil {
 		return c.refuseAll(ctx, nil, err)
 	}
 	work, cancel := context.WithTimeout(ctx, prologSlurmctldLimit(c)-c.cfg.Nodes.APITimeout.Std())
 	defer cancel()
-	holder := node.Holder{Cluster: c.cfg.Cluster, JobID: c.job.ID, Restarts: c.restarts(0), Mode: plan.Mode}
-	outcome, err := bridge.TakeAll(work, c.job.Nodes, holder, plan.Terms)
+	claim := node.Claim{Cluster: c.cfg.Cluster, JobID: c.job.ID, Restarts: c.restarts(0), Mode: plan.Mode}
+	outcome, err := driver.TakeAll(work, c.job.Nodes, claim, plan.Terms)
 	if err != nil {
-		return c.refuseAll(ctx, bridge, err)
+		return c.refuseAll(ctx, driver, err)
 	}
 	c.log.WithField("evicted", outcome.Evicted).WithField("kept", outcome.Kept).WithField("ignored", outcome.Ignored).
 		Infof("%d nodes: ready (%s)", len(c.job.Nodes), plan.Mode)
@@ -65,7 +65,7 @@ func prologSlurmctld(ctx context.Context, c *call) error {
 }
 
 // controllersNodes reaches all nodes with the controller's credential.
-func (c *call) controllersNodes() (*node.Bridge, error) {
+func (c *call) controllersNodes() (*node.Driver, error) {
 	client, err := kube.For(c.cfg, c.cfg.Kubernetes.Kubeconfig, fmt.Sprintf("job %d; nodes", c.job.ID), c.log)
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (c *call) controllersNodes() (*node.Bridge, error) {
 
 // refuseAll does what the policy says about nodes that cannot be taken; nil: the job
 // goes on.
-func (c *call) refuseAll(ctx context.Context, bridge *node.Bridge, cause error) error {
+func (c *call) refuseAll(ctx context.Context, driver *node.Driver, cause error) error {
 	policy := c.onNodeError(cause)
 	if policy == slurmconf.OnErrorProceed {
 		return nil
@@ -83,8 +83,8 @@ func (c *call) refuseAll(ctx context.Context, bridge *node.Bridge, cause error) 
 	// Slurm may have ended this process's time: undoing has some of its own.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Nodes.APITimeout.Std())
 	defer cancel()
-	if bridge != nil {
-		if err := bridge.GiveBackAll(ctx, c.job.Nodes, c.job.ID, c.restarts(0)); err != nil {
+	if driver != nil {
+		if err := driver.GiveBackAll(ctx, c.job.Nodes, c.job.ID, c.restarts(0)); err != nil {
 			c.log.Warnf("left to reconcile: %v", err)
 		}
 	}
@@ -112,7 +112,7 @@ func epilogSlurmctld(ctx context.Context, c *call) error {
 		c.idle = true
 		return nil // its prolog took none
 	}
-	bridge, err := c.controllersNodes()
+	driver, err := c.controllersNodes()
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func epilogSlurmctld(ctx context.Context, c *call) error {
 			}
 		}
 		giving, cancel := context.WithTimeout(ctx, c.cfg.Nodes.APITimeout.Std())
-		err = bridge.GiveBackAll(giving, free, c.job.ID, c.restarts(0))
+		err = driver.GiveBackAll(giving, free, c.job.ID, c.restarts(0))
 		cancel()
 		if err != nil {
 			return fmt.Errorf("left to reconcile: %w", err)

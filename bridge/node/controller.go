@@ -15,7 +15,7 @@ import (
 // without credentials on its nodes. All nodes are closed before the first pod is evicted,
 // so that no pod moves to another node of the job. The error is that of the first node
 // that failed. The nodes are then still held; GiveBackAll restores them.
-func (b *Bridge) TakeAll(ctx context.Context, slurmNodes []string, h Holder, terms Terms) (Outcome, error) {
+func (b *Driver) TakeAll(ctx context.Context, slurmNodes []string, h Claim, terms Terms) (Outcome, error) {
 	closing, cancel := context.WithTimeout(ctx, b.Cfg.APITimeout.Std())
 	defer cancel()
 	names := make([]string, len(slurmNodes)) // "": Kubernetes does not know it
@@ -24,7 +24,7 @@ func (b *Bridge) TakeAll(ctx context.Context, slurmNodes []string, h Holder, ter
 		if err != nil || name == "" {
 			return err
 		}
-		known, err := b.Hold(ctx, name, h)
+		known, err := b.Claim(ctx, name, h)
 		if known {
 			names[i] = name
 		}
@@ -55,13 +55,13 @@ func (b *Bridge) TakeAll(ctx context.Context, slurmNodes []string, h Holder, ter
 
 // GiveBackAll gives back those of a job's nodes that this run of it, or an earlier one,
 // holds. A node that fails does not stop the others.
-func (b *Bridge) GiveBackAll(ctx context.Context, slurmNodes []string, job, restarts uint32) error {
+func (b *Driver) GiveBackAll(ctx context.Context, slurmNodes []string, job, restarts uint32) error {
 	var mutex sync.Mutex
 	var failed []error
 	_ = b.each(ctx, len(slurmNodes), func(ctx context.Context, i int) error {
 		name, err := b.Name(ctx, slurmNodes[i])
 		if err == nil && name != "" {
-			err = b.Drop(ctx, name, RunOf(job, restarts))
+			err = b.Release(ctx, name, RunOf(job, restarts))
 		}
 		if err != nil {
 			mutex.Lock()
@@ -82,13 +82,13 @@ func onNode(name string, err error) error {
 }
 
 // each calls f for 0 to n-1, nodes.parallel at once.
-func (b *Bridge) each(ctx context.Context, n int, f func(context.Context, int) error) error {
+func (b *Driver) each(ctx context.Context, n int, f func(context.Context, int) error) error {
 	return b.all(ctx, n, max(b.Cfg.Parallel, 1), f)
 }
 
 // all calls f for 0 to n-1, some at once. The first error ends the others and is
 // returned.
-func (b *Bridge) all(ctx context.Context, n, atOnce int, f func(context.Context, int) error) error {
+func (b *Driver) all(ctx context.Context, n, atOnce int, f func(context.Context, int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	places := make(chan struct{}, max(atOnce, 1))

@@ -57,7 +57,7 @@ const EndMargin = 15 * time.Second
 
 // Empty evicts the pods of a closed node and returns when they are gone, or when the
 // policy says so. The node must have been closed since closedAt.
-func (b *Bridge) Empty(ctx context.Context, name string, h Holder, terms Terms, closedAt time.Time) (Outcome, error) {
+func (b *Driver) Empty(ctx context.Context, name string, h Claim, terms Terms, closedAt time.Time) (Outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	d := &drain{
 		b: b, node: name, terms: terms, events: b.events(name, h),
@@ -71,7 +71,7 @@ func (b *Bridge) Empty(ctx context.Context, name string, h Holder, terms Terms, 
 
 // drain is one node that is being emptied. One goroutine, run, has its state.
 type drain struct {
-	b       *Bridge
+	b       *Driver
 	node    string
 	terms   Terms
 	events  *events

@@ -12,16 +12,16 @@ import (
 // events tell the owners of pods and the administrators of nodes which job it was.
 type events struct {
 	*kube.Events
-	node   string
-	holder Holder
+	node  string
+	claim Claim
 }
 
-func (b *Bridge) events(node string, h Holder) *events {
+func (b *Driver) events(node string, h Claim) *events {
 	return &events{kube.NewEvents(b.Kube, node), node, h}
 }
 
 func (e *events) job() string {
-	return fmt.Sprintf("Slurm job %d of cluster %s", e.holder.JobID, e.holder.Cluster)
+	return fmt.Sprintf("Slurm job %d of cluster %s", e.claim.JobID, e.claim.Cluster)
 }
 
 func (e *events) evicted(ctx context.Context, p pod) {

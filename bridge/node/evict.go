@@ -21,7 +21,7 @@ import (
 // the watch.
 //
 // note is told why an attempt failed, whether or not it is made again.
-func (b *Bridge) evict(ctx context.Context, p pod, grace time.Duration, note func(error)) error {
+func (b *Driver) evict(ctx context.Context, p pod, grace time.Duration, note func(error)) error {
 	eviction := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "policy/v1",
 		"kind":       "Eviction",
@@ -89,7 +89,7 @@ func reason(err error) string {
 const disruptionBudget metav1.CauseType = "DisruptionBudget"
 
 // remove deletes a pod without asking its disruption budgets.
-func (b *Bridge) remove(ctx context.Context, p pod, grace time.Duration, note func(error)) error {
+func (b *Driver) remove(ctx context.Context, p pod, grace time.Duration, note func(error)) error {
 	seconds := graceSeconds(p, grace)
 	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}, GracePeriodSeconds: &seconds}
 	err := b.Kube.Do(ctx, fmt.Sprintf("delete %s", p), func(attempt context.Context) error {
@@ -134,7 +134,7 @@ func severalBudgets(err error) bool {
 }
 
 // slot waits for one of the places of requests at once; false: ctx ended.
-func (b *Bridge) slot(ctx context.Context) bool {
+func (b *Driver) slot(ctx context.Context) bool {
 	select {
 	case b.slots <- struct{}{}:
 		return true
@@ -143,4 +143,4 @@ func (b *Bridge) slot(ctx context.Context) bool {
 	}
 }
 
-func (b *Bridge) free() { <-b.slots }
+func (b *Driver) free() { <-b.slots }

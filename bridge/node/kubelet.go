@@ -20,10 +20,10 @@ import (
 
 // stoppedFile holds the units that were stopped for jobs, in that order. It is written
 // before the first is stopped and removed after the last runs again.
-func (l Local) stoppedFile() string { return filepath.Join(string(l), "units") }
+func (l ClaimFiles) stoppedFile() string { return filepath.Join(string(l), "units") }
 
 // stopped reads it.
-func (l Local) stopped() ([]string, error) {
+func (l ClaimFiles) stopped() ([]string, error) {
 	text, err := hostfile.Read(l.stoppedFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -33,7 +33,7 @@ func (l Local) stopped() ([]string, error) {
 
 // stopUnits stops those of the configured units that run, for the first job that wants
 // it: what did not run before a job is not started after it.
-func (b *Bridge) stopUnits(ctx context.Context, local Local) error {
+func (b *Driver) stopUnits(ctx context.Context, local ClaimFiles) error {
 	if b.Cfg.Kubelet != slurmconf.KubeletStop {
 		return nil
 	}
@@ -82,7 +82,7 @@ func (b *Bridge) stopUnits(ctx context.Context, local Local) error {
 
 // startUnits starts them again for the last job that reclaimed the node, and waits
 // until Kubernetes has it Ready: only then may pods come.
-func (b *Bridge) startUnits(ctx context.Context, local Local, job uint32, name string) error {
+func (b *Driver) startUnits(ctx context.Context, local ClaimFiles, job uint32, name string) error {
 	if names, err := local.stopped(); err != nil || len(names) == 0 {
 		return err
 	}
@@ -121,7 +121,7 @@ func (b *Bridge) startUnits(ctx context.Context, local Local, job uint32, name s
 }
 
 // reclaimed tells whether another job than this one has reclaimed the node.
-func (l Local) reclaimed(but uint32) (bool, error) {
+func (l ClaimFiles) reclaimed(but uint32) (bool, error) {
 	jobs, err := l.Jobs()
 	if err != nil {
 		return false, err
@@ -143,7 +143,7 @@ func (l Local) reclaimed(but uint32) (bool, error) {
 
 // awaitReady waits until the kubelet itself, and not the one before it, has told that
 // the node is Ready.
-func (b *Bridge) awaitReady(ctx context.Context, name string, since time.Time) error {
+func (b *Driver) awaitReady(ctx context.Context, name string, since time.Time) error {
 	var pauses kube.Pauses
 	for {
 		node, err := b.nodes().Get(ctx, name)

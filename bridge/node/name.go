@@ -19,7 +19,7 @@ import (
 
 // Name returns the Kubernetes name of a Slurm node; "" if by the configuration it is not
 // a Kubernetes node.
-func (b *Bridge) Name(ctx context.Context, slurmNode string) (string, error) {
+func (b *Driver) Name(ctx context.Context, slurmNode string) (string, error) {
 	rule := b.Cfg.NodeName
 	if suffix, ok := strings.CutPrefix(rule, slurmconf.NodeNameSuffix); ok {
 		return strings.ToLower(slurmNode) + suffix, nil
@@ -84,7 +84,7 @@ func readMap(path string) ([]pair, error) {
 
 // labelled finds the node with a label. The kubelet's credential may not list nodes:
 // then it is its own one, if that has the label.
-func (b *Bridge) labelled(ctx context.Context, key, slurmNode string) (string, error) {
+func (b *Driver) labelled(ctx context.Context, key, slurmNode string) (string, error) {
 	found, err := b.nodes().List(ctx, kube.Selection{Labels: labels.Set{key: slurmNode}.String()})
 	if kube.Is(err, kube.Denied) {
 		return b.ownName(ctx, key, slurmNode)
@@ -105,7 +105,7 @@ var selfReviews = schema.GroupVersionResource{Group: "authentication.k8s.io", Ve
 
 const kubeletUser = "system:node:"
 
-func (b *Bridge) ownName(ctx context.Context, key, slurmNode string) (string, error) {
+func (b *Driver) ownName(ctx context.Context, key, slurmNode string) (string, error) {
 	var answer *unstructured.Unstructured
 	review := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}}
 	err := b.Kube.Do(ctx, "look up the user of the credential", func(ctx context.Context) (err error) {

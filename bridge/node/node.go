@@ -43,35 +43,35 @@ const (
 	Lend    Mode = "lend"    // as keep, and the node is marked for pods that wait for one
 )
 
-// Holder is a run of a job that holds a node.
-type Holder struct {
+// Claim is a run of a job that holds a node.
+type Claim struct {
 	Cluster  string
 	JobID    uint32
 	Restarts uint32
 	Mode     Mode // Reclaim or Lend
 }
 
-func (h Holder) String() string {
+func (h Claim) String() string {
 	return fmt.Sprintf("%s/%d/%d=%s", h.Cluster, h.JobID, h.Restarts, h.Mode)
 }
 
-// parseHolder reads what String wrote; ok is false for anything else.
-func parseHolder(text string) (h Holder, ok bool) {
+// parseClaim reads what String wrote; ok is false for anything else.
+func parseClaim(text string) (h Claim, ok bool) {
 	run, mode, _ := strings.Cut(text, "=")
 	parts := strings.Split(run, "/")
 	if len(parts) != 3 || parts[0] == "" || Mode(mode) != Reclaim && Mode(mode) != Lend {
-		return Holder{}, false
+		return Claim{}, false
 	}
 	id, err := strconv.ParseUint(parts[1], 10, 32)
 	restarts, err2 := strconv.ParseUint(parts[2], 10, 32)
 	if err != nil || err2 != nil || id == 0 {
-		return Holder{}, false
+		return Claim{}, false
 	}
-	return Holder{Cluster: parts[0], JobID: uint32(id), Restarts: uint32(restarts), Mode: Mode(mode)}, true
+	return Claim{Cluster: parts[0], JobID: uint32(id), Restarts: uint32(restarts), Mode: Mode(mode)}, true
 }
 
-// Bridge takes and gives back nodes with one credential.
-type Bridge struct {
+// Driver takes and gives back nodes with one credential.
+type Driver struct {
 	Kube    *kube.Client
 	Cfg     *slurmconf.NodeSettings
 	Cluster string // of Slurm
@@ -81,6 +81,6 @@ type Bridge struct {
 }
 
 // New makes a bridge. It sends nothing.
-func New(client *kube.Client, cfg *slurmconf.NodeSettings, cluster string, log *logrus.Entry) *Bridge {
-	return &Bridge{Kube: client, Cfg: cfg, Cluster: cluster, Log: log, slots: make(chan struct{}, max(cfg.Parallel, 1))}
+func New(client *kube.Client, cfg *slurmconf.NodeSettings, cluster string, log *logrus.Entry) *Driver {
+	return &Driver{Kube: client, Cfg: cfg, Cluster: cluster, Log: log, slots: make(chan struct{}, max(cfg.Parallel, 1))}
 }

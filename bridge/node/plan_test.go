@@ -107,13 +107,13 @@ func TestAJobsOwnTerms(t *testing.T) {
 }
 
 func TestHoldersAreReadAsTheyAreWritten(t *testing.T) {
-	h := Holder{Cluster: "alps", JobID: 12, Restarts: 3, Mode: Lend}
+	h := Claim{Cluster: "alps", JobID: 12, Restarts: 3, Mode: Lend}
 	assert.Equal(t, "alps/12/3=lend", h.String())
-	got, ok := parseHolder(h.String())
+	got, ok := parseClaim(h.String())
 	assert.True(t, ok)
 	assert.Equal(t, h, got)
 	for _, text := range []string{"", "alps/12/3", "alps/12/3=keep", "/12/3=lend", "alps/0/3=lend", "alps/x/3=lend", "alps/12=lend", "alps/12/-1=lend", "a/b/12/3=lend"} {
-		_, ok := parseHolder(text)
+		_, ok := parseClaim(text)
 		assert.False(t, ok, text)
 	}
 }

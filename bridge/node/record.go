@@ -23,7 +23,7 @@ const (
 // record is a Node object as far as we read and write it.
 type record struct {
 	node    *unstructured.Unstructured
-	holders []Holder
+	claims  []Claim
 	foreign []string // entries of AnnotationHolders that are not in our words; kept
 	changed map[string]bool
 }
@@ -31,8 +31,8 @@ type record struct {
 func readRecord(node *unstructured.Unstructured) *record {
 	r := &record{node: node, changed: map[string]bool{}}
 	for _, text := range list(node.GetAnnotations()[AnnotationHolders]) {
-		if h, ok := parseHolder(text); ok {
-			r.holders = append(r.holders, h)
+		if h, ok := parseClaim(text); ok {
+			r.claims = append(r.claims, h)
 		} else {
 			r.foreign = append(r.foreign, text)
 		}
@@ -51,27 +51,27 @@ func list(text string) []string {
 	return strings.Split(text, ",")
 }
 
-// with are the holders after a run of a job came: earlier runs of it are over.
-func (r *record) with(h Holder) []Holder {
-	return append(r.without(func(other Holder) bool { return other.Cluster == h.Cluster && other.JobID == h.JobID }), h)
+// with are the claims after a run of a job came: earlier runs of it are over.
+func (r *record) with(h Claim) []Claim {
+	return append(r.without(func(other Claim) bool { return other.Cluster == h.Cluster && other.JobID == h.JobID }), h)
 }
 
-// without are the holders but those that are gone.
-func (r *record) without(gone func(Holder) bool) []Holder {
-	return slices.DeleteFunc(slices.Clone(r.holders), gone)
+// without are the claims but those that are gone.
+func (r *record) without(gone func(Claim) bool) []Claim {
+	return slices.DeleteFunc(slices.Clone(r.claims), gone)
 }
 
-// patch is the merge patch that makes the Node what it has to be with these holders:
+// patch is the merge patch that makes the Node what it has to be with these claims:
 // closed while one of them reclaims it, marked while one lends it, and otherwise as
 // it was before. nil: it is so already. It holds the version that was read, so that
 // a change in between is a Conflict.
 //
 // What an administrator changed meanwhile stays. Kubernetes tells who set
 // spec.unschedulable last: if that was not us, the cordon is no longer ours to lift.
-func (r *record) patch(holders []Holder, cfg *slurmconf.NodeSettings) ([]byte, error) {
+func (r *record) patch(claims []Claim, cfg *slurmconf.NodeSettings) ([]byte, error) {
 	spec, labels, annotations := map[string]any{}, map[string]any{}, map[string]any{}
-	closed := slices.ContainsFunc(holders, func(h Holder) bool { return h.Mode == Reclaim })
-	lent := slices.ContainsFunc(holders, func(h Holder) bool { return h.Mode == Lend })
+	closed := slices.ContainsFunc(claims, func(h Claim) bool { return h.Mode == Reclaim })
+	lent := slices.ContainsFunc(claims, func(h Claim) bool { return h.Mode == Lend })
 	changed := maps.Clone(r.changed)
 
 	r.patchCordon(spec, changed, closed && cfg.Block != slurmconf.BlockTaint)
@@ -86,15 +86,15 @@ func (r *record) patch(holders []Holder, cfg *slurmconf.NodeSettings) ([]byte, e
 		}
 	}
 	words := slices.Clone(r.foreign)
-	for _, h := range holders {
+	for _, h := range claims {
 		words = append(words, h.String())
 	}
 	slices.Sort(words)
 	set(annotations, r.node.GetAnnotations(), AnnotationHolders, strings.Join(words, ","))
 	set(annotations, r.node.GetAnnotations(), AnnotationChanged, strings.Join(slices.Sorted(maps.Keys(changed)), ","))
 	heldBy := ""
-	if len(holders) > 0 {
-		heldBy = holders[0].Cluster
+	if len(claims) > 0 {
+		heldBy = claims[0].Cluster
 	}
 	set(labels, r.node.GetLabels(), LabelHeldBy, heldBy)
 	if len(spec)+len(labels)+len(annotations) == 0 {

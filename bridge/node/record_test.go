@@ -14,41 +14,41 @@ import (
 // What is sent is one request that holds the change, the record of it, and the version
 // that it is for.
 func TestPatch(t *testing.T) {
-	one := Holder{Cluster: "alps", JobID: 12, Mode: Reclaim}
-	two := Holder{Cluster: "alps", JobID: 13, Mode: Reclaim}
-	lends := Holder{Cluster: "alps", JobID: 14, Mode: Lend}
+	one := Claim{Cluster: "alps", JobID: 12, Mode: Reclaim}
+	two := Claim{Cluster: "alps", JobID: 13, Mode: Reclaim}
+	lends := Claim{Cluster: "alps", JobID: 14, Mode: Lend}
 	const ours = `"managedFields":[{"manager":"slurmk8s","fieldsV1":{"f:spec":{"f:unschedulable":{}}}}]`
 	const theirs = `"managedFields":[{"manager":"slurmk8s","fieldsV1":{"f:metadata":{}}},{"manager":"kubectl","fieldsV1":{"f:spec":{"f:unschedulable":{}}}}]`
-	held := func(holders, changed, fields, spec string) string {
-		return `{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":"alps"},"annotations":{"slurmk8s.io/holders":"` + holders +
+	held := func(claims, changed, fields, spec string) string {
+		return `{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":"alps"},"annotations":{"slurmk8s.io/holders":"` + claims +
 			`","slurmk8s.io/changed":"` + changed + `"},` + fields + `},"spec":` + spec + `}`
 	}
 	tests := []struct {
-		name    string
-		node    string
-		holders []Holder
-		block   string
-		want    string // "": nothing is sent
+		name   string
+		node   string
+		claims []Claim
+		block  string
+		want   string // "": nothing is sent
 	}{
-		{"the first holder cordons", `{"metadata":{"resourceVersion":"7"}}`, []Holder{one}, "cordon",
+		{"the first claim cordons", `{"metadata":{"resourceVersion":"7"}}`, []Claim{one}, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":"alps"},"annotations":{"slurmk8s.io/holders":"alps/12/0=reclaim","slurmk8s.io/changed":"cordon"}},"spec":{"unschedulable":true}}`},
-		{"on a node that was cordoned nothing is changed but the record", `{"metadata":{"resourceVersion":"7"},"spec":{"unschedulable":true}}`, []Holder{one}, "cordon",
+		{"on a node that was cordoned nothing is changed but the record", `{"metadata":{"resourceVersion":"7"},"spec":{"unschedulable":true}}`, []Claim{one}, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":"alps"},"annotations":{"slurmk8s.io/holders":"alps/12/0=reclaim"}}}`},
-		{"the second holder only joins", held("alps/12/0=reclaim", "cordon", ours, `{"unschedulable":true}`), []Holder{one, two}, "cordon",
+		{"the second claim only joins", held("alps/12/0=reclaim", "cordon", ours, `{"unschedulable":true}`), []Claim{one, two}, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{},"annotations":{"slurmk8s.io/holders":"alps/12/0=reclaim,alps/13/0=reclaim"}}}`},
-		{"a prolog that is run again sends nothing", held("alps/12/0=reclaim", "cordon", ours, `{"unschedulable":true}`), []Holder{one}, "cordon", ""},
-		{"the last holder's end restores", held("alps/12/0=reclaim", "cordon", ours, `{"unschedulable":true}`), nil, "cordon",
+		{"a prolog that is run again sends nothing", held("alps/12/0=reclaim", "cordon", ours, `{"unschedulable":true}`), []Claim{one}, "cordon", ""},
+		{"the last claim's end restores", held("alps/12/0=reclaim", "cordon", ours, `{"unschedulable":true}`), nil, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":null},"annotations":{"slurmk8s.io/holders":null,"slurmk8s.io/changed":null}},"spec":{"unschedulable":null}}`},
 		{"but not what somebody else has set since", held("alps/12/0=reclaim", "cordon", theirs, `{"unschedulable":true}`), nil, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":null},"annotations":{"slurmk8s.io/holders":null,"slurmk8s.io/changed":null}}}`},
 		{"nor what is no more", held("alps/12/0=reclaim", "cordon", ours, `{}`), nil, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":null},"annotations":{"slurmk8s.io/holders":null,"slurmk8s.io/changed":null}}}`},
 		{"a node that nobody holds is left alone", `{"metadata":{"resourceVersion":"7"},"spec":{"unschedulable":true}}`, nil, "cordon", ""},
-		{"a taint in place of a cordon", `{"metadata":{"resourceVersion":"7"},"spec":{"taints":[{"key":"a","effect":"NoExecute"}]}}`, []Holder{one}, "taint",
+		{"a taint in place of a cordon", `{"metadata":{"resourceVersion":"7"},"spec":{"taints":[{"key":"a","effect":"NoExecute"}]}}`, []Claim{one}, "taint",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":"alps"},"annotations":{"slurmk8s.io/holders":"alps/12/0=reclaim","slurmk8s.io/changed":"taint"}},"spec":{"taints":[{"key":"a","effect":"NoExecute"},{"key":"slurmk8s.io/reclaimed","effect":"NoSchedule"}]}}`},
 		{"its end, though the administrator no longer wants taints", held("alps/12/0=reclaim", "taint", ours, `{"taints":[{"key":"slurmk8s.io/reclaimed","effect":"NoSchedule"}]}`), nil, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":null},"annotations":{"slurmk8s.io/holders":null,"slurmk8s.io/changed":null}},"spec":{"taints":null}}`},
-		{"lending: a label", `{"metadata":{"resourceVersion":"7"}}`, []Holder{lends}, "cordon",
+		{"lending: a label", `{"metadata":{"resourceVersion":"7"}}`, []Claim{lends}, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":"alps","slurmk8s.io/lent":"true"},"annotations":{"slurmk8s.io/holders":"alps/14/0=lend","slurmk8s.io/changed":"lend-label"}}}`},
 		{"a label lent that the site has set itself stays", `{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/lent":"always","slurmk8s.io/held-by":"alps"},"annotations":{"slurmk8s.io/holders":"alps/14/0=lend"}}}`, nil, "cordon",
 			`{"metadata":{"resourceVersion":"7","labels":{"slurmk8s.io/held-by":null},"annotations":{"slurmk8s.io/holders":null}}}`},
@@ -57,7 +57,7 @@ func TestPatch(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			node := &unstructured.Unstructured{}
 			require.NoError(t, json.Unmarshal([]byte(tt.node), &node.Object))
-			got, err := readRecord(node).patch(tt.holders, config(func(c *slurmconf.NodeSettings) { c.Block = tt.block }))
+			got, err := readRecord(node).patch(tt.claims, config(func(c *slurmconf.NodeSettings) { c.Block = tt.block }))
 			require.NoError(t, err)
 			if tt.want == "" {
 				assert.Nil(t, got)

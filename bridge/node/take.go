@@ -7,17 +7,17 @@ import (
 
 // Take makes a node ready for a job, as a prolog does on the node itself. After an error
 // the node is still held; GiveBack restores it.
-func (b *Bridge) Take(ctx context.Context, local Local, slurmNode string, h Holder, terms Terms) (Outcome, error) {
+func (b *Driver) Take(ctx context.Context, local ClaimFiles, slurmNode string, h Claim, terms Terms) (Outcome, error) {
 	closing, cancel := context.WithTimeout(ctx, b.Cfg.APITimeout.Std())
 	defer cancel()
 	name, err := b.Name(closing, slurmNode)
 	if err != nil || name == "" {
 		return Outcome{}, err
 	}
-	if err := local.Add(Held{Holder: h, Node: name}); err != nil {
+	if err := local.Add(FiledClaim{Claim: h, Node: name}); err != nil {
 		return Outcome{}, err
 	}
-	known, err := b.Hold(closing, name, h)
+	known, err := b.Claim(closing, name, h)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -37,7 +37,7 @@ func (b *Bridge) Take(ctx context.Context, local Local, slurmNode string, h Hold
 
 // GiveBack undoes Take for a job, even a Take that failed, as an epilog does. A later run
 // of the job keeps the node.
-func (b *Bridge) GiveBack(ctx context.Context, local Local, job, restarts uint32) error {
+func (b *Driver) GiveBack(ctx context.Context, local ClaimFiles, job, restarts uint32) error {
 	held, err := local.Get(job)
 	if err != nil || held == nil || held.Restarts > restarts {
 		return err
@@ -45,7 +45,7 @@ func (b *Bridge) GiveBack(ctx context.Context, local Local, job, restarts uint32
 	if err := b.startUnits(ctx, local, job, held.Node); err != nil {
 		return err
 	}
-	if err := b.Drop(ctx, held.Node, RunOf(job, restarts)); err != nil {
+	if err := b.Release(ctx, held.Node, RunOf(job, restarts)); err != nil {
 		return err
 	}
 	return local.Remove(job)

@@ -22,7 +22,7 @@ type news struct {
 // follow tells what becomes of the node's pods until ctx ends. It begins with all of them
 // as they are now, not as a cache has them: a pod that was bound just before the node was
 // closed has to be among them.
-func (b *Bridge) follow(ctx context.Context, node string) <-chan news {
+func (b *Driver) follow(ctx context.Context, node string) <-chan news {
 	out := make(chan news)
 	tell := func(n news) {
 		select {

@@ -141,14 +141,14 @@ func (p *pool) measure(ctx context.Context, nodes, pods int, empty func(context.
 func (p *pool) take(ctx context.Context, names []string) error {
 	cfg := slurmconf.Default().Nodes
 	p.lastJob++
-	holder := node.Holder{Cluster: "bench", JobID: uint32(p.lastJob), Mode: node.Reclaim}
+	claim := node.Claim{Cluster: "bench", JobID: uint32(p.lastJob), Mode: node.Reclaim}
 	terms := node.Terms{Grace: 30 * time.Second, Timeout: 2 * time.Minute, Policy: slurmconf.EvictFail}
 	return eachAtOnce(names, len(names), func(name string) error {
 		client, err := kube.New(kube.Options{Kubeconfig: p.server.Kubeconfig(), RequestTimeout: 10 * time.Second, Log: silent()})
 		if err != nil {
 			return err
 		}
-		_, err = node.New(client, &cfg, "bench", silent()).Take(ctx, node.LocalIn(p.path("run."+name)), name, holder, terms)
+		_, err = node.New(client, &cfg, "bench", silent()).Take(ctx, node.ClaimFilesIn(p.path("run."+name)), name, claim, terms)
 		return err
 	})
 }

@@ -290,7 +290,7 @@ func settings() *slurmconf.NodeSettings {
 	return &cfg
 }
 
-func (w *world) bridge(kubeconfig string, cfg *slurmconf.NodeSettings) *node.Bridge {
+func (w *world) driver(kubeconfig string, cfg *slurmconf.NodeSettings) *node.Driver {
 	w.t.Helper()
 	client, err := kube.New(kube.Options{Kubeconfig: kubeconfig, RequestTimeout: 5 * time.Second, UserAgent: "slurmk8s/test", Log: testLog(w.t)})
 	require.NoError(w.t, err)

@@ -22,8 +22,8 @@ import (
 // take makes a node ready for job 12, with the kubelet's credential.
 func (w *world) take(name string, cfg *slurmconf.NodeSettings, terms node.Terms) (node.Outcome, error) {
 	w.t.Helper()
-	return w.bridge(w.kubeletCredential(name), cfg).Take(w.t.Context(), node.LocalIn(w.t.TempDir()), name,
-		node.Holder{Cluster: cluster, JobID: 12, Mode: node.Reclaim}, terms)
+	return w.driver(w.kubeletCredential(name), cfg).Take(w.t.Context(), node.ClaimFilesIn(w.t.TempDir()), name,
+		node.Claim{Cluster: cluster, JobID: 12, Mode: node.Reclaim}, terms)
 }
 
 func TestWhatBecomesOfEachKindOfPod(t *testing.T) {
@@ -89,8 +89,8 @@ func TestWhatBecomesOfEachKindOfPod(t *testing.T) {
 			if cfg.Block != slurmconf.BlockCordon {
 				credential = w.server.Kubeconfig()
 			}
-			outcome, err := w.bridge(credential, cfg).Take(t.Context(), node.LocalIn(t.TempDir()), name,
-				node.Holder{Cluster: cluster, JobID: 12, Mode: node.Reclaim}, terms())
+			outcome, err := w.driver(credential, cfg).Take(t.Context(), node.ClaimFilesIn(t.TempDir()), name,
+				node.Claim{Cluster: cluster, JobID: 12, Mode: node.Reclaim}, terms())
 			if tt.fails != "" {
 				require.ErrorContains(t, err, "pod "+w.namespace+"/"+pod+" "+tt.fails)
 				assert.Len(t, w.pods(name), 2, "none was evicted")

@@ -39,11 +39,11 @@ func TestTheSameNodeFiftyTimesInARow(t *testing.T) {
 	name := w.newNode()
 	w.kubelet(name, 0)
 	before := w.state(name)
-	b := w.bridge(w.kubeletCredential(name), settings())
-	local := node.LocalIn(t.TempDir())
+	b := w.driver(w.kubeletCredential(name), settings())
+	local := node.ClaimFilesIn(t.TempDir())
 	for i := range uint32(50) {
 		w.newPod(name, fmt.Sprint("p", i))
-		_, err := b.Take(t.Context(), local, name, node.Holder{Cluster: cluster, JobID: 100 + i, Mode: node.Reclaim}, terms())
+		_, err := b.Take(t.Context(), local, name, node.Claim{Cluster: cluster, JobID: 100 + i, Mode: node.Reclaim}, terms())
 		require.NoError(t, err)
 		require.Empty(t, w.pods(name))
 		require.NoError(t, b.GiveBack(t.Context(), local, 100+i, 0))
@@ -313,18 +313,18 @@ func TestNamesOfNodes(t *testing.T) {
 			if tt.credential == "admin" {
 				credential = w.server.Kubeconfig()
 			}
-			b := w.bridge(credential, cfg)
-			local := node.LocalIn(t.TempDir())
-			_, err := b.Take(t.Context(), local, tt.slurm(h), node.Holder{Cluster: cluster, JobID: 12, Mode: node.Reclaim}, terms())
+			b := w.driver(credential, cfg)
+			local := node.ClaimFilesIn(t.TempDir())
+			_, err := b.Take(t.Context(), local, tt.slurm(h), node.Claim{Cluster: cluster, JobID: 12, Mode: node.Reclaim}, terms())
 			require.NoError(t, err)
 			assert.Equal(t, !tt.nothing, w.cordoned(name))
 			if !tt.nothing && tt.credential == "admin" { // and the other way round, for reconcile
-				held, err := b.Held(t.Context())
+				held, err := b.Claimed(t.Context())
 				require.NoError(t, err)
 				for i := range held {
 					held[i].Changed = time.Time{}
 				}
-				assert.Contains(t, held, node.HeldNode{Name: name, SlurmName: tt.slurm(h), Holders: []node.Holder{{Cluster: cluster, JobID: 12, Mode: node.Reclaim}}})
+				assert.Contains(t, held, node.ClaimedNode{Name: name, SlurmName: tt.slurm(h), Claims: []node.Claim{{Cluster: cluster, JobID: 12, Mode: node.Reclaim}}})
 			}
 			require.NoError(t, b.GiveBack(t.Context(), local, 12, 0))
 			assert.Equal(t, before, w.state(name))

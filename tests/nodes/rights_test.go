@@ -135,13 +135,13 @@ func (w *world) everything(kubeconfig string, timeout time.Duration) error {
 	w.budget(held, held, 1)
 	cfg := settings()
 	cfg.Block, cfg.APITimeout = slurmconf.BlockBoth, slurmconf.Duration(5*time.Second)
-	b := w.bridge(kubeconfig, cfg)
-	holder := node.Holder{Cluster: cluster, JobID: 12, Mode: node.Reclaim}
-	_, err := b.TakeAll(ctx, []string{name}, holder, node.Terms{Grace: time.Second, Timeout: timeout, Policy: slurmconf.EvictDelete})
+	b := w.driver(kubeconfig, cfg)
+	claim := node.Claim{Cluster: cluster, JobID: 12, Mode: node.Reclaim}
+	_, err := b.TakeAll(ctx, []string{name}, claim, node.Terms{Grace: time.Second, Timeout: timeout, Policy: slurmconf.EvictDelete})
 	if err != nil {
 		return err
 	}
-	if _, err := b.Held(ctx); err != nil {
+	if _, err := b.Claimed(ctx); err != nil {
 		return err
 	}
 	if err := b.GiveBackAll(ctx, []string{name}, 12, 0); err != nil {

@@ -11,45 +11,45 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/hostfile"
 )
 
-// Local is what a node itself records about the jobs that hold it: the directory nodes in
+// ClaimFiles are what a node itself records about the jobs that hold it: the directory nodes in
 // run_dir, with a file holder.<job> for each job. The file is written before the first
 // change in Kubernetes and removed after everything was restored, so an epilog without a
 // file has nothing to do.
-type Local string
+type ClaimFiles string
 
-// A job's file as a holder, in the directory nodes, and the one that makes its tasks fail,
+// The file of a job's claim, in the directory nodes, and the one that makes its tasks fail,
 // in run_dir.
 const (
-	holderPrefix  = "holder."
+	claimPrefix   = "holder."
 	refusalPrefix = "refuse."
 )
 
-// LocalIn returns the Local in run_dir of slurmk8s.toml.
-func LocalIn(runDir string) Local { return Local(filepath.Join(runDir, "nodes")) }
+// ClaimFilesIn returns those in run_dir of slurmk8s.toml.
+func ClaimFilesIn(runDir string) ClaimFiles { return ClaimFiles(filepath.Join(runDir, "nodes")) }
 
-// Held is a holder's file.
-type Held struct {
-	Holder
+// FiledClaim is what a claim's file says.
+type FiledClaim struct {
+	Claim
 	Node string // what Kubernetes calls the node
 }
 
-func (l Local) path(job uint32) string {
-	return hostfile.OfJob(string(l), holderPrefix, job)
+func (l ClaimFiles) path(job uint32) string {
+	return hostfile.OfJob(string(l), claimPrefix, job)
 }
 
 // Add records a job, before the first change that is made for it.
-func (l Local) Add(h Held) error {
+func (l ClaimFiles) Add(h FiledClaim) error {
 	if err := l.make(); err != nil {
 		return fmt.Errorf("note job %d: %w", h.JobID, err)
 	}
-	if err := hostfile.Write(l.path(h.JobID), h.Holder.String()+" "+h.Node+"\n", 0o644); err != nil {
+	if err := hostfile.Write(l.path(h.JobID), h.Claim.String()+" "+h.Node+"\n", 0o644); err != nil {
 		return fmt.Errorf("note job %d: %w", h.JobID, err)
 	}
 	return nil
 }
 
 // make makes both directories: who can write into the upper one, can replace the lower.
-func (l Local) make() error {
+func (l ClaimFiles) make() error {
 	if err := hostfile.Make(filepath.Dir(string(l))); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (l Local) make() error {
 }
 
 // Get returns what Add recorded for a job; nil if there is nothing.
-func (l Local) Get(job uint32) (*Held, error) {
+func (l ClaimFiles) Get(job uint32) (*FiledClaim, error) {
 	text, err := hostfile.Read(l.path(job))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -69,24 +69,24 @@ func (l Local) Get(job uint32) (*Held, error) {
 	if len(words) != 2 {
 		return nil, fmt.Errorf("note of job %d: %s cannot be read: remove it", job, l.path(job))
 	}
-	h, ok := parseHolder(words[0])
+	h, ok := parseClaim(words[0])
 	if !ok || h.JobID != job {
 		return nil, fmt.Errorf("note of job %d: %s cannot be read: remove it", job, l.path(job))
 	}
-	return &Held{Holder: h, Node: words[1]}, nil
+	return &FiledClaim{Claim: h, Node: words[1]}, nil
 }
 
 // Remove forgets a job.
-func (l Local) Remove(job uint32) error { return hostfile.Remove(l.path(job)) }
+func (l ClaimFiles) Remove(job uint32) error { return hostfile.Remove(l.path(job)) }
 
 // Jobs returns the files of jobs.
-func (l Local) Jobs() ([]hostfile.File, error) { return hostfile.Jobs(string(l), holderPrefix) }
+func (l ClaimFiles) Jobs() ([]hostfile.File, error) { return hostfile.Jobs(string(l), claimPrefix) }
 
 // Refused returns the files of the jobs whose tasks fail on this node.
 func Refused(runDir string) ([]hostfile.File, error) { return hostfile.Jobs(runDir, refusalPrefix) }
 
 // Lock keeps other hooks of this node out, until unlock or the end of the process.
-func (l Local) Lock(ctx context.Context) (unlock func(), err error) {
+func (l ClaimFiles) Lock(ctx context.Context) (unlock func(), err error) {
 	if err := l.make(); err != nil {
 		return nil, err
 	}

@@ -13,34 +13,34 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// HeldNode is a node that jobs of this cluster hold.
-type HeldNode struct {
+// ClaimedNode is a node that jobs of this cluster hold.
+type ClaimedNode struct {
 	Name      string // what Kubernetes calls it
 	SlurmName string // "" when the configuration does not tell
-	Holders   []Holder
-	// Changed is when we last changed the Node object; no holder is younger.
+	Claims    []Claim
+	// Changed is when we last changed the Node object; no claim is younger.
 	Changed time.Time
 }
 
-// Held lists the nodes that are held.
-func (b *Bridge) Held(ctx context.Context) ([]HeldNode, error) {
+// Claimed lists the nodes that are held.
+func (b *Driver) Claimed(ctx context.Context) ([]ClaimedNode, error) {
 	nodes, err := b.nodes().List(ctx, kube.Selection{Labels: labels.Set{LabelHeldBy: b.Cluster}.String()})
 	if err != nil {
 		return nil, err
 	}
-	var held []HeldNode
+	var held []ClaimedNode
 	for i := range nodes {
-		if h := b.held(&nodes[i]); len(h.Holders) > 0 {
+		if h := b.held(&nodes[i]); len(h.Claims) > 0 {
 			held = append(held, h)
 		}
 	}
 	return held, nil
 }
 
-// HeldHere reads who holds one node, by its name in Slurm; its own Name is "" when
+// ClaimsOn reads who holds one node, by its name in Slurm; its own Name is "" when
 // Kubernetes has no such node.
-func (b *Bridge) HeldHere(ctx context.Context, slurmNode string) (HeldNode, error) {
-	unknown := HeldNode{SlurmName: slurmNode}
+func (b *Driver) ClaimsOn(ctx context.Context, slurmNode string) (ClaimedNode, error) {
+	unknown := ClaimedNode{SlurmName: slurmNode}
 	name, err := b.Name(ctx, slurmNode)
 	if err != nil || name == "" {
 		return unknown, err
@@ -54,11 +54,11 @@ func (b *Bridge) HeldHere(ctx context.Context, slurmNode string) (HeldNode, erro
 	return h, nil
 }
 
-func (b *Bridge) held(node *unstructured.Unstructured) HeldNode {
-	h := HeldNode{Name: node.GetName(), SlurmName: b.slurmName(node), Changed: changed(node)}
-	for _, holder := range readRecord(node).holders {
-		if holder.Cluster == b.Cluster {
-			h.Holders = append(h.Holders, holder)
+func (b *Driver) held(node *unstructured.Unstructured) ClaimedNode {
+	h := ClaimedNode{Name: node.GetName(), SlurmName: b.slurmName(node), Changed: changed(node)}
+	for _, claim := range readRecord(node).claims {
+		if claim.Cluster == b.Cluster {
+			h.Claims = append(h.Claims, claim)
 		}
 	}
 	return h
@@ -74,7 +74,7 @@ func changed(node *unstructured.Unstructured) (last time.Time) {
 }
 
 // slurmName is Name the other way round, as far as that is possible.
-func (b *Bridge) slurmName(node *unstructured.Unstructured) string {
+func (b *Driver) slurmName(node *unstructured.Unstructured) string {
 	name := node.GetName()
 	if suffix, ok := strings.CutPrefix(b.Cfg.NodeName, slurmconf.NodeNameSuffix); ok {
 		return strings.TrimSuffix(name, suffix)
