@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,12 +22,15 @@ func (f Files) job(id uint32) string { return hostfile.OfJob(string(f), filesPre
 
 const filesPrefix = "job."
 
-// variable is a name that every shell takes.
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-// IsVariable reports whether a variable can be a line of the file that Slurm reads.
+// IsVariable reports whether a variable can be a line of the file that Slurm reads, with a
+// name that every shell takes.
 func IsVariable(name, value string) bool {
-	return variable.MatchString(name) && !strings.ContainsAny(value, "\n\r\x00")
+	for i, c := range []byte(name) {
+		if letter := c == '_' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'; !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != "" && !strings.ContainsAny(value, "\n\r\x00")
 }
 
 // WriteEnv writes a job's variables for slurm_bb_paths, as lines KEY=VALUE, and returns
