@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # slurm.sh [RELEASE] up|down|restart: the Slurm side of the test cluster, beside a kind cluster
-# that is up. RELEASE is bookworm (the default), trixie or forky; another one that runs is
-# replaced. restart is for when a worker was restarted, whose network the Slurm node shares.
+# that is up. RELEASE is bookworm (the default), trixie or forky, or the directory of a Slurm, see
+# slurm-image.sh; another one that runs is replaced. restart is for when a worker was restarted,
+# whose network the Slurm node shares.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -84,5 +85,5 @@ restart() {
 
 case $2 in
 up | down | restart) "$2" ;;
-*) die "usage: slurm.sh [bookworm|trixie|forky] up|down|restart" ;;
+*) die "usage: slurm.sh [bookworm|trixie|forky|DIRECTORY] up|down|restart" ;;
 esac
