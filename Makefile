@@ -100,14 +100,15 @@ install: all $(INSTALLED_SPANK)
 	test -e $(DESTDIR)$(SYSCONFDIR)/slurmk8s.toml || install -m 0644 packaging/slurmk8s.toml $(DESTDIR)$(SYSCONFDIR)/
 	@echo "Next: the state directory, owned by SlurmUser: install -d -o slurm -m 0700 $(STATEDIR)"
 
-## packages: deb and rpm of this version into build/packages (a client package for each Slurm)
+## packages: deb and rpm for amd64 and arm64 in build/packages (a client package for each Slurm)
 packages:
-	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" packaging/build.sh
+	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" SYSCONFDIR=$(SYSCONFDIR) packaging/build.sh
 
 ## test-packages: install, run jobs, upgrade while they run, remove, on each Slurm release
 test-packages: packages cluster
-	set -e; for page in $(B)/packaging/$(VERSION)/stage/man/man?/*; do gzip -dc $$page | mandoc -Tlint -Wwarning; done
-	tests/packages/elf.sh $$(find $(B)/packaging/$(VERSION)/stage/lib -name '*.so')
+	set -e; for page in $(B)/packaging/$(VERSION)/stage/all/man/man?/*; do gzip -dc $$page | mandoc -Tlint -Wwarning; done
+	packaging/chroot.sh tests/packages/elf.sh $$(find $(B)/packaging/$(VERSION)/stage -name '*.so')
+	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" tests/packages/bullseye.sh
 	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" tests/packages/rpm.sh
 	VERSION=$(VERSION) SLURM_RELEASES="$(SLURM_RELEASES)" tests/packages/run.sh
 

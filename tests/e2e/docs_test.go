@@ -79,6 +79,7 @@ var elsewhere = []string{
 	// make test-packages
 	`make packages`,
 	`make packages SLURM_RELEASES=.*`,
+	`make packages SYSCONFDIR=.*`,
 	`make test-packages`,
 	`apt install .*`,
 	`apt purge 'slurmk8s\*'`,

@@ -14,8 +14,8 @@ export KUBECONFIG=$state/kubeconfig
 : "${VERSION:?make test-packages sets it}" "${SLURM_RELEASES:?make test-packages sets it}"
 
 node=$CLUSTER-worker
-old=$top/build/packages
-new=$top/build/packages-next # the same sources under a higher version
+old=$top/build/packages/amd64
+new=$top/build/packages-next/amd64 # the same sources under a higher version
 next=${VERSION%.*}.$((${VERSION##*.} + 1))
 passed=0 failed=0
 
@@ -310,20 +310,34 @@ down() {
 	[ -n "${KEEP:-}" ] || docker rm --force "$container" >/dev/null 2>&1 || true
 }
 
-# for_other_releases: client packages for other releases of Slurm are made as the documentation says.
-for_other_releases() {
+# made_as_documented COMMAND CHECK: what such a command of the documentation makes passes the check.
+made_as_documented() {
 	local others command
 	others=$(mktemp -d)
-	command=$(documented 'make packages ')
-	PACKAGES=$others bash -c "$command" >/dev/null
-	[ "$(find "$others" -name 'slurmk8s-client*' | wc -l)" = 4 ] || fail "$command: made $(ls "$others")"
+	command=$(documented "$1")
+	PACKAGES=$others ARCHITECTURES=amd64 bash -c "$command" >/dev/null
+	"$2" "$others" || fail "$command: made $(ls "$others")"
 	rm -r "$others"
 	echo "ok - $command"
 }
 
+client_packages_of_two_releases() { [ "$(find "$1" -name 'slurmk8s-client*' | wc -l)" = 4 ]; }
+
+# A Slurm under /opt, which no package brought.
+for_a_slurm_under_opt() {
+	local file
+	for file in "$1"/amd64/{slurmk8s_,slurmk8s-controller_,slurmk8s-client_}*.deb; do
+		dpkg-deb --ctrl-tarfile "$file" | tar -xO ./control | grep '^Depends:' | grep -vE 'slurm-|slurmctld|slurmd' >/dev/null || return 1
+		! dpkg-deb --fsys-tarfile "$file" | tar -t | grep /etc/slurm/ || return 1
+	done
+	dpkg-deb --fsys-tarfile "$1"/amd64/slurmk8s_*.deb | tar -t | grep /opt/slurm/etc/slurmk8s.toml >/dev/null &&
+		dpkg-deb --fsys-tarfile "$1"/amd64/slurmk8s_*.deb | tar -xO ./usr/bin/slurmk8s | grep -q /opt/slurm/etc
+}
+
 [ -n "${NEXT_IS_BUILT:-}" ] || {
-	for_other_releases
-	VERSION=$next PACKAGES=$new packaging/build.sh deb >/dev/null
+	made_as_documented 'make packages SLURM_RELEASES' client_packages_of_two_releases
+	made_as_documented 'make packages SYSCONFDIR' for_a_slurm_under_opt
+	VERSION=$next PACKAGES=$top/build/packages-next ARCHITECTURES=amd64 packaging/build.sh deb >/dev/null
 }
 tests/e2e/deploy.sh
 

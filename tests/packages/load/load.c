@@ -77,7 +77,7 @@ static void load_plugin(const char *path)
 	*(void **)&callback = symbol(plugin, "slurm_spank_init");
 	if (callback(fake_handle, 0, NULL) != 0)
 		fail(path, "slurm_spank_init failed");
-	printf("plugin for Slurm %x.%02x\n", *version >> 16, *version >> 8 & 0xff);
+	printf("plugin for Slurm %u.%02u\n", *version >> 16, *version >> 8 & 0xff);
 }
 
 int main(int argc, char **argv)
