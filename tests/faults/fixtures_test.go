@@ -42,7 +42,7 @@ type prototype struct {
 
 // prototypeJob is the job id that stands in a prototype for a copy's, as
 // prototypeSite does for its site. Nothing else in a Workflow looks like them.
-const prototypeJob = 424200100
+const prototypeJob = 42420100
 
 var prototypeSite = Site{Namespace: "faults-prototype", Cluster: "cluster-prototype"}
 

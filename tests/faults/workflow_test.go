@@ -240,7 +240,7 @@ func configure(c *Job) error {
 	}
 	for command, says := range map[string]string{
 		"squeue":   fmt.Sprintf("echo '%d|RUNNING|ada|%s-living,%s'", livingJob, c.Namespace, nodesOf(c)[0]),
-		"scontrol": "echo BOOT_TIME = 1; echo NEXT_JOB_ID = 469000000", // it has been up since 1970
+		"scontrol": "echo BOOT_TIME = 1; echo NEXT_JOB_ID = 67000000", // it has been up since 1970
 		"scancel":  "exit 0",
 	} {
 		if err := os.WriteFile(c.Path("bin/"+command), []byte("#!/bin/sh\n"+says+"\n"), 0o755); err != nil {
