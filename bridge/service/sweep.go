@@ -1,11 +1,8 @@
 package service
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"slices"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -150,51 +147,4 @@ func (s *Sweeper) jobOnce(ctx context.Context, namespace string, of job.Job, nod
 func hasSelector(u *unstructured.Unstructured) bool {
 	selector, _, _ := unstructured.NestedMap(u.Object, "spec", "selector")
 	return len(selector) > 0
-}
-
-// Object is an object of a job, as it was listed.
-type Object struct {
-	job.Job
-	gvr    schema.GroupVersionResource
-	object *unstructured.Unstructured
-}
-
-// Name is "service ns/name".
-func (l Object) Name() string { return object(l.gvr, l.object.GetNamespace(), l.object.GetName()) }
-
-// Namespace is that of the object.
-func (l Object) Namespace() string { return l.object.GetNamespace() }
-
-// Made is when the object was made.
-func (l Object) Made() time.Time { return l.object.GetCreationTimestamp().Time }
-
-// IsLease tells that it is what the job's other objects are found by.
-func (l Object) IsLease() bool { return l.gvr == job.Leases }
-
-// List returns all objects of this cluster's jobs in a namespace ("" is every
-// one), in the order in which they are to be removed: endpoints, Services, Leases.
-func (s *Sweeper) List(ctx context.Context, namespace string) ([]Object, error) {
-	var all []Object
-	for _, gvr := range []schema.GroupVersionResource{EndpointSlices, Services, job.Leases} {
-		objects, err := s.api().list(ctx, gvr, namespace, job.ClusterSelector(s.Cluster))
-		if err != nil {
-			return nil, err
-		}
-		for i := range objects {
-			if job, ours := job.Of(&objects[i], s.Cluster); ours {
-				all = append(all, Object{job, gvr, &objects[i]})
-			}
-		}
-	}
-	slices.SortStableFunc(all, func(a, b Object) int { return cmp.Compare(a.ID, b.ID) })
-	return all, nil
-}
-
-// Remove deletes an object as it was listed; one that changed since then lives.
-func (s *Sweeper) Remove(ctx context.Context, l Object) error {
-	err := s.api().remove(ctx, l.gvr, l.object)
-	if kube.Is(err, kube.Conflict) {
-		return nil
-	}
-	return err
 }

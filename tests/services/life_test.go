@@ -12,9 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 func TestTheLifeOfAService(t *testing.T) {
@@ -225,7 +227,9 @@ func TestAForeignServiceIsUntouched(t *testing.T) {
 			assert.Equal(t, before, w.get(service.Services, "jupyter"))
 			sweeper := &service.Sweeper{Kube: r.Kube, Cluster: cluster, Log: testLog(t)}
 			require.NoError(t, sweeper.Job(t.Context(), w.namespace, r.Job, "c1"))
-			left, err := sweeper.List(t.Context(), w.namespace)
+			cfg := slurmconf.Default()
+			cfg.Cluster, cfg.Services.Allow = cluster, []slurmconf.ServiceRule{{Namespaces: []string{w.namespace}}}
+			left, err := service.Duty{}.List(t.Context(), duty.Host{Config: cfg, Kube: r.Kube, Log: testLog(t)})
 			require.NoError(t, err)
 			assert.Empty(t, left)
 			assert.Equal(t, before, w.get(service.Services, "jupyter"))
