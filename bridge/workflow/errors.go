@@ -2,7 +2,6 @@ package workflow
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -11,11 +10,18 @@ import (
 )
 
 // refusal is DWS's refusal and the directive that it is about, if it quotes a part of one
-// and only one can be meant. Refusals are rare: the expressions are not compiled before.
+// and only one can be meant.
 func refusal(text string, directives []string) string {
-	// DWS names an argument by its rule's regular expression.
-	text = regexp.MustCompile(`'\^([^'$]*)\$'`).ReplaceAllString(text, "'$1'")
-	quoted := regexp.MustCompile(`'[^']*'`).FindAllString(text, -1)
+	parts := strings.Split(text, "'")
+	var quoted []string
+	for i := 1; i+1 < len(parts); i += 2 {
+		// DWS names an argument by its rule's regular expression.
+		if name, ok := strings.CutPrefix(parts[i], "^"); ok && strings.HasSuffix(name, "$") {
+			parts[i] = strings.TrimSuffix(name, "$")
+		}
+		quoted = append(quoted, parts[i])
+	}
+	text = strings.Join(parts, "'")
 	about := directives
 	if len(directives) > 1 {
 		missing := strings.HasPrefix(text, "missing ")
@@ -32,7 +38,6 @@ func refusal(text string, directives []string) string {
 func holds(directive string, quoted []string) bool {
 	words := strings.FieldsFunc(directive, func(r rune) bool { return r == '=' || unicode.IsSpace(r) })
 	return !slices.ContainsFunc(quoted, func(q string) bool {
-		q = strings.Trim(q, "'")
 		return q != directive && !slices.Contains(words, q)
 	})
 }
