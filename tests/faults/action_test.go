@@ -22,6 +22,9 @@ const (
 	wasTold = "audit: create events"
 	// tellTime is longer than the bridge takes for one.
 	tellTime = 1200 * time.Millisecond
+	// unaskedLimit is how long a step program tries to take away what it has made when
+	// nobody told it a deadline for that.
+	unaskedLimit = 15 * time.Second
 	// preparation bounds what comes before the faults.
 	preparation = 20 * time.Second
 	// look is how often the API server is asked what became of a job: many ask.
@@ -102,7 +105,7 @@ func register(a *action) (*Outcome, error) {
 		o.Killed = after.Killed
 		return o, err
 	default:
-		s.gone(o, hookDeadline)
+		s.gone(o, unaskedLimit)
 	}
 	return o, nil
 }
