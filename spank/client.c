@@ -75,9 +75,9 @@ static void check_component(int component, int asked_by, const char *job)
 }
 
 /* What a step cannot ask for any more, or nobody where nodes are not shared. */
-static void check_options_of_job(const struct config *config, const char *job)
+static void check_job_wide(const struct config *config, const char *job)
 {
-	const char *option = options_of_job(job != NULL);
+	const char *option = options_job_wide(job != NULL);
 
 	if (option && job && spank_context() == S_CTX_LOCAL)
 		refuse("--%s is for a whole job, whose nodes are made ready before its first step: "
@@ -96,9 +96,9 @@ void client_check_options(const struct config *config)
 
 	if (component == 0)
 		unsetenv(ASKED_BY);
-	if (!options_to_judge())
+	if (!options_any())
 		return;
-	check_options_of_job(config, job);
+	check_job_wide(config, job);
 	if (!options_changed()) {
 		/* srun --het-group=0,1: which of them is to be registered? */
 		if (component > 0 && job && spank_context() == S_CTX_LOCAL && !options_inherited())
@@ -108,7 +108,7 @@ void client_check_options(const struct config *config)
 	if (component > 0)
 		check_component(component, asked_by, job);
 	asked_by = component;
-	if (!options_given())
+	if (!options_for_step())
 		; /* nothing that a step could register */
 	else if (options_inherited())
 		snprintf(asked, sizeof(asked), "job:%s", job);

@@ -19,8 +19,8 @@ static struct option {
 	const char *field;	 /* its name in a request */
 	const char *environment; /* its name behind OPTION_ENVIRONMENT */
 	unsigned max;		 /* bytes */
-	bool starts_work;	 /* in a step; false: it only says how */
-	bool of_job;		 /* for the prolog */
+	bool for_step;		 /* a step acts on it; false: it only says how */
+	bool job_wide;		 /* for the prolog */
 	char *value;		 /* as given, ours; NULL if it was not */
 } options[OPTIONS] = {
 	[REGISTER] = {
@@ -31,7 +31,7 @@ static struct option {
 			"expose= and others, or env for Arkouda's variables",
 			1, REGISTER, on_option },
 		.field = "K8S_REGISTER", .environment = "k8s_register",
-		.max = 8192, .starts_work = true },
+		.max = 8192, .for_step = true },
 	[NAMESPACE] = {
 		.spank = { "k8s-namespace", "NAMESPACE",
 			"the default Kubernetes namespace of --k8s-register and --k8s-import",
@@ -44,7 +44,7 @@ static struct option {
 			"<SVC>_SERVICE_PORT and <SVC>_ADDRESS in its environment",
 			1, IMPORT, on_option },
 		.field = "K8S_IMPORT", .environment = "k8s_import",
-		.max = 4096, .starts_work = true },
+		.max = 4096, .for_step = true },
 	[NODES] = {
 		.spank = { "k8s-nodes", "reclaim|keep|lend",
 			"what to do with nodes that Kubernetes also uses: reclaim (evict their "
@@ -53,21 +53,21 @@ static struct option {
 			"placeholder for pods)",
 			1, NODES, on_option },
 		.field = "K8S_NODES", .environment = "k8s_nodes",
-		.max = 16, .of_job = true },
+		.max = 16, .job_wide = true },
 	[EVICT_GRACE] = {
 		.spank = { "k8s-evict-grace", "SEC",
 			"how many seconds a pod may take to end when the job's nodes are "
 			"reclaimed",
 			1, EVICT_GRACE, on_option },
 		.field = "K8S_EVICT_GRACE", .environment = "k8s_evict_grace",
-		.max = 16, .of_job = true },
+		.max = 16, .job_wide = true },
 	[EVICT_TIMEOUT] = {
 		.spank = { "k8s-evict-timeout", "SEC[:delete|fail|ignore]",
 			"how many seconds to wait until all pods are gone, and what to do with "
 			"the rest: delete them, fail (the job does not start), or ignore them",
 			1, EVICT_TIMEOUT, on_option },
 		.field = "K8S_EVICT_TIMEOUT", .environment = "k8s_evict_timeout",
-		.max = 32, .of_job = true },
+		.max = 32, .job_wide = true },
 };
 
 const char *const options_environment[] = {
@@ -133,17 +133,17 @@ int options_register(spank_t spank)
 	return 0;
 }
 
-bool options_given(void)
+bool options_for_step(void)
 {
 	for (int i = 0; i < OPTIONS; i++)
-		if (options[i].starts_work && options[i].value)
+		if (options[i].for_step && options[i].value)
 			return true;
 	return false;
 }
 
-bool options_to_judge(void)
+bool options_any(void)
 {
-	return options_given() || options_of_job(false);
+	return options_for_step() || options_job_wide(false);
 }
 
 bool options_changed(void)
@@ -185,10 +185,10 @@ bool options_inherited(void)
 	return true;
 }
 
-const char *options_of_job(bool only_new)
+const char *options_job_wide(bool only_new)
 {
 	for (int i = 0; i < OPTIONS; i++)
-		if (options[i].of_job && options[i].value && !(only_new && is_inherited(&options[i])))
+		if (options[i].job_wide && options[i].value && !(only_new && is_inherited(&options[i])))
 			return options[i].spank.name;
 	return NULL;
 }
@@ -207,7 +207,7 @@ bool options_want_environment(void)
 	return false;
 }
 
-bool options_ask_for_nodes(void)
+bool options_want_nodes(void)
 {
 	return options[NODES].value && strcmp(options[NODES].value, "keep") != 0;
 }
@@ -222,7 +222,7 @@ void options_add_to(struct fields *fields)
 const char *options_add_from_prolog(struct fields *fields)
 {
 	for (int i = 0; i < OPTIONS; i++) {
-		const char *value = options[i].of_job ? value_in_environment(&options[i], "SPANK_") : NULL;
+		const char *value = options[i].job_wide ? value_in_environment(&options[i], "SPANK_") : NULL;
 		const char *flaw = value ? options_flaw(value, options[i].max) : NULL;
 
 		if (flaw) {

@@ -19,14 +19,14 @@
 int options_register(spank_t spank);
 
 /* Was an option given that a step has to act on? */
-bool options_given(void);
+bool options_for_step(void);
 
-/* Was an option given that the client commands can check? */
-bool options_to_judge(void);
+/* Was any option given that has an effect? */
+bool options_any(void);
 
-/* The name of a given option that applies to a whole job, in its prolog; or NULL.
+/* The name of an option that was given and applies to the whole job, in its prolog; or NULL.
  * `only_new`: ignore those that a step got from the job's environment. */
-const char *options_of_job(bool only_new);
+const char *options_job_wide(bool only_new);
 
 /* Has an option changed since the last call? */
 bool options_changed(void);
@@ -47,7 +47,7 @@ bool options_inherited(void);
 bool options_want_environment(void);
 
 /* Was --k8s-nodes given, and not as "keep"? */
-bool options_ask_for_nodes(void);
+bool options_want_nodes(void);
 
 /* Limit in bytes; the values are names and ports. Longer ones are not passed on. */
 #define OPTIONS_VARIABLE_MAX 1024

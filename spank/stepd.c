@@ -224,13 +224,13 @@ void stepd_start(spank_t spank, const struct config *config, const char *config_
 	}
 	/* No prolog has emptied the node: it was to be said here, and not only where the
 	 * job was submitted. */
-	if (options_ask_for_nodes() && !config->nodes) {
+	if (options_want_nodes() && !config->nodes) {
 		step.wanted = true;
 		step.owner = getpid();
 		fail("--k8s-nodes was given, but plugstack.conf has no nodes=on on this node: tell the administrator");
 		return;
 	}
-	wishes.options = (options_given() || options_problem()) && asked_here(spank);
+	wishes.options = (options_for_step() || options_problem()) && asked_here(spank);
 	wishes.workflow = config->workflows && wants_workflow(spank, job);
 	if (!wishes.options && !wishes.workflow)
 		return;

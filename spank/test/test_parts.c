@@ -91,8 +91,8 @@ static void the_last_value_of_an_option_counts(void)
 	slurm.context = S_CTX_ALLOCATOR;
 	CHECK(options_register(fake_handle) == 0);
 	CHECK(fake_option("k8s-namespace", "first", 0) == 0 && fake_option("k8s-namespace", "last", 0) == 0);
-	CHECK(!options_given(), "a namespace alone is nothing to do");
-	CHECK(fake_option("k8s-import", "db", 0) == 0 && options_given());
+	CHECK(!options_for_step(), "a namespace alone is nothing to do");
+	CHECK(fake_option("k8s-import", "db", 0) == 0 && options_for_step());
 	fields_clear(&fields);
 	options_add_to(&fields);
 	CHECK(strcmp(fields_get(&fields, "K8S_NAMESPACE"), "last") == 0);
