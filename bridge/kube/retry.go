@@ -89,7 +89,7 @@ func (c *Client) Do(ctx context.Context, what string, request func(context.Conte
 			level = logrus.WarnLevel // the same again is no news
 		}
 		c.log.WithField("try", tries).Logf(level, "%s: %s", what, Reason(err))
-		if sleep(ctx, max(policy.Step(), min(max(retryAfter, asked(err)), backoff().Cap))) != nil {
+		if Sleep(ctx, max(policy.Step(), min(max(retryAfter, asked(err)), backoff().Cap))) != nil {
 			return &RequestError{What: what, Tries: tries, Err: err}
 		}
 	}
@@ -138,13 +138,14 @@ func (p *Pauses) Wait(ctx context.Context) error {
 	if !p.begun {
 		p.policy, p.begun = backoff(), true
 	}
-	return sleep(ctx, p.policy.Step())
+	return Sleep(ctx, p.policy.Step())
 }
 
 // Reset makes the next pause the shortest: there was progress.
 func (p *Pauses) Reset() { p.begun = false }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep returns after d. The error is ctx's, if that ends before.
+func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

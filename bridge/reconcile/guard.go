@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/duty"
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 )
 
@@ -46,7 +47,7 @@ func (g Guard) Judge(ctx context.Context, objects []duty.Object) ([]Verdict, err
 			return verdicts, nil
 		}
 		if round > 0 {
-			if err := pause(ctx, confirmAfter); err != nil {
+			if err := kube.Sleep(ctx, confirmAfter); err != nil {
 				return nil, fmt.Errorf("nothing was touched: %w", err)
 			}
 		}
@@ -101,15 +102,4 @@ func undecided(objects []duty.Object, verdicts []Verdict) []duty.Object {
 		}
 	}
 	return rest
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"slurmk8s.io/slurmk8s/bridge/duty"
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
@@ -49,7 +50,7 @@ func Run(ctx context.Context, o Options) (results []Result, failed []error) {
 		return nil, failed
 	}
 	if o.Spread > 0 {
-		if err := pause(ctx, o.Spread); err != nil {
+		if err := kube.Sleep(ctx, o.Spread); err != nil {
 			return nil, append(failed, err)
 		}
 	}
