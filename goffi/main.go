@@ -20,9 +20,10 @@ import "C"
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"runtime/debug"
-	"sort"
+	"slices"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -100,7 +101,7 @@ func cFields(answer wire.Fields) (**C.char, error) {
 	}
 	var text strings.Builder
 	starts := make([]int, 0, len(answer))
-	for _, key := range sortedKeys(answer) {
+	for _, key := range slices.Sorted(maps.Keys(answer)) {
 		starts = append(starts, text.Len())
 		// A NUL would cut the value short where nobody sees it.
 		text.WriteString(strings.ReplaceAll(key+"="+answer[key], "\x00", " "))
@@ -118,15 +119,6 @@ func cFields(answer wire.Fields) (**C.char, error) {
 	pointers[len(starts)] = nil
 	copy(unsafe.Slice((*byte)(unsafe.Add(block, vector)), text.Len()), text.String())
 	return (**C.char)(block), nil
-}
-
-func sortedKeys(fields wire.Fields) []string {
-	keys := make([]string, 0, len(fields))
-	for key := range fields {
-		keys = append(keys, key)
-	}
-	sort.Strings(keys)
-	return keys
 }
 
 // logPanic must not panic itself: it runs in the deferred function that stops one.

@@ -31,7 +31,7 @@ func newHost(o Options) *host {
 		o.Now = time.Now
 	}
 	if o.NodeName == "" {
-		o.NodeName = thisNode()
+		o.NodeName = slurm.ThisNode()
 	}
 	h := &host{o: o}
 	if h.cfg, h.cfgErr = slurmconf.Load(o.ConfigPath); h.cfgErr != nil {
@@ -44,15 +44,6 @@ func newHost(o Options) *host {
 		h.o.Roles = h.roles()
 	}
 	return h
-}
-
-func thisNode() string {
-	if name := os.Getenv("SLURMD_NODENAME"); name != "" {
-		return name
-	}
-	name, _ := os.Hostname()
-	short, _, _ := strings.Cut(name, ".")
-	return short
 }
 
 // roles are what slurm.conf says of this host; one that it does not know is a login

@@ -10,7 +10,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -79,7 +78,7 @@ func (o *removal) reconcile(ctx context.Context) int {
 	log := logger.WithFields(logrus.Fields{"hook": "reconcile"})
 	onlyNode := o.node != ""
 	if !onlyNode {
-		o.node = thisNode()
+		o.node = slurm.ThisNode()
 	}
 	if !o.dryRun {
 		limited, cancel := context.WithTimeout(ctx, o.limit)
@@ -171,16 +170,6 @@ func report(results []reconcile.Result, dryRun, told bool, log *logrus.Entry) in
 		log.Info(text)
 	}
 	return status
-}
-
-// thisNode is the node's name in Slurm's words: slurmd says it to HealthCheckProgram.
-func thisNode() string {
-	if name := os.Getenv("SLURMD_NODENAME"); name != "" {
-		return name
-	}
-	name, _ := os.Hostname()
-	short, _, _ := strings.Cut(name, ".")
-	return short
 }
 
 // slurmUser lets root, at a prompt, use the credential that belongs to SlurmUser.
