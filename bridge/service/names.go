@@ -37,29 +37,47 @@ func CheckNamespace(name string) error {
 	return nil
 }
 
+// isKey tells whether a label or an annotation can have the key, [DOMAIN/]NAME.
+func isKey(key string) bool {
+	domain, name, has := strings.Cut(key, "/")
+	if !has {
+		domain, name = "a", key
+	}
+	if len(name) > maxLabelBytes || !qualified.MatchString(name) || len(domain) > 253 {
+		return false
+	}
+	for part := range strings.SplitSeq(domain, ".") {
+		if !isLabel(part) {
+			return false
+		}
+	}
+	return true
+}
+
+// isOf tells whether a key is of a domain or of one below it.
+func isOf(key, domain string) bool {
+	of, _, has := strings.Cut(key, "/")
+	return has && (of == domain || strings.HasSuffix(of, "."+domain))
+}
+
+// The labels of this domain describe an application to people; controllers do not act on
+// them. managedByLabel is the tool's that made the object.
+const (
+	appDomain      = "app.kubernetes.io"
+	managedByLabel = appDomain + "/managed-by"
+)
+
 // checkLabelKey refuses the domains of Kubernetes and of the bridge: labels there
 // mean something to controllers.
 func checkLabelKey(key string) error {
-	prefix, name, has := strings.Cut(key, "/")
-	if !has {
-		prefix, name = "", key
-	}
-	if len(name) > maxLabelBytes || !qualified.MatchString(name) {
+	if !isKey(key) {
 		return fmt.Errorf("%s cannot be the key of a label", quote(key))
 	}
-	if !has {
+	if strings.HasPrefix(key, appDomain+"/") && key != managedByLabel {
 		return nil
 	}
-	if len(prefix) > 253 {
-		return fmt.Errorf("%s cannot be the key of a label", quote(key))
-	}
-	for part := range strings.SplitSeq(prefix, ".") {
-		if !isLabel(part) {
-			return fmt.Errorf("%s cannot be the key of a label", quote(key))
-		}
-	}
 	for _, domain := range []string{"kubernetes.io", "k8s.io", "slurmk8s.io"} {
-		if prefix == domain || strings.HasSuffix(prefix, "."+domain) {
+		if isOf(key, domain) {
 			return fmt.Errorf("users may not set labels of %s: %s", domain, quote(key))
 		}
 	}

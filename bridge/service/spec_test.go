@@ -22,6 +22,8 @@ func TestParse(t *testing.T) {
 			"name=n,port=web:80:8080,port=port-9090:9090:9090,ns=team-a,host=all,expose=nodeport,ready=http:/health?x=1,ready-timeout=1m30s,label=b=2,label=example.org/a=1"},
 		{"host=all is headless", "name=n,port=1,host=all", "name=n,port=1:1,host=all,expose=headless,ready=tcp"},
 		{"internal", "name=n,port=80,type=internal,app=web", "name=n,port=80:80,type=internal,app=web"},
+		{"the labels by which people name an application", "name=n,port=1,label=app.kubernetes.io/name=dask,label=app.kubernetes.io/part-of=climate",
+			"name=n,port=1:1,host=batch,expose=clusterip,ready=tcp,label=app.kubernetes.io/name=dask,label=app.kubernetes.io/part-of=climate"},
 		{"both", "name=n,port=1,endpoints=both,ready=none", "name=n,port=1:1,host=batch,expose=clusterip,ready=none,endpoints=both"},
 		{"file", "name=n,port=1,ready=file:/home/u/ready", "name=n,port=1:1,host=batch,expose=clusterip,ready=file:/home/u/ready"},
 		{"dask: a name without target", "name=d,port=dask-scheduler:8786,port=dask-webui:80:8787",
@@ -98,6 +100,8 @@ func TestParseRefuses(t *testing.T) {
 		{"Kubernetes's label", "name=a,port=1,label=kubernetes.io/service-name=x", "users may not set labels of"},
 		{"a label of a sub-domain", "name=a,port=1,label=service.kubernetes.io/headless=", "users may not set labels of"},
 		{"label value that is none", "name=a,port=1,label=a=b c", "cannot be the value of a label"},
+		{"the label of the tool that made the object", "name=a,port=1,label=app.kubernetes.io/managed-by=Helm", "users may not set labels of kubernetes.io"},
+		{"label below the domain of applications", "name=a,port=1,label=x.app.kubernetes.io/name=b", "users may not set labels of kubernetes.io"},
 		{"label without value", "name=a,port=1,label=a", "label=KEY=VALUE"},
 	}
 	for _, tt := range tests {
