@@ -51,7 +51,7 @@ type Answer struct {
 func (p *Prober) Watch(ctx context.Context, s service.Spec, tell func(Answer)) {
 	for p.Await(ctx, s, tell) {
 		tell(Answer{Ready: true})
-		if p.Interval == 0 || s.Ready.Kind != service.ReadyTCP && s.Ready.Kind != service.ReadyHTTP {
+		if p.Interval == 0 || s.Ready.Kind == service.ReadyFile || s.Ready.Kind == service.ReadyNone {
 			return // a file says that the service has begun, and need not stay
 		}
 		if !p.untilSilent(ctx, s) {
@@ -127,10 +127,10 @@ func (p *Prober) probe(ctx context.Context, s service.Spec) error {
 		return nil
 	case service.ReadyFile:
 		return p.File(ctx, s.Ready.Path)
-	case service.ReadyHTTP:
-		return askHTTP(ctx, at(s.Ports[0]), s.Ready.Path)
+	case service.ReadyHTTP, service.ReadyHTTPS:
+		return askHTTP(ctx, s.Ready.Kind, at(s.Probed()[0]), s.Ready.Path)
 	}
-	for _, port := range s.Ports { // an endpoint is ready as a whole
+	for _, port := range s.Probed() {
 		if err := askTCP(ctx, at(port)); err != nil {
 			return err
 		}

@@ -74,9 +74,12 @@ func parseEnv(env map[string]string, options string) ([]Spec, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := d.Spec
+		s := d
 		s.Name, s.Ports = name, []Port{{Port: port, Target: target}}
-		specs = append(specs, s)
+		if err := s.speak(); err != nil {
+			return nil, err
+		}
+		specs = append(specs, s.Spec)
 	}
 	if len(specs) == 0 {
 		return nil, ErrNoVariables

@@ -3,7 +3,7 @@ package service
 import (
 	"fmt"
 	"maps"
-	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +17,8 @@ import (
 type draft struct {
 	Spec
 	given map[string]bool
+	// appProtocols are by the names of their ports; that of "" is for the others.
+	appProtocols map[string]string
 }
 
 // field sets one field of the long form. A field that may be there once only is
@@ -34,6 +36,23 @@ var fields = map[string]field{
 		p, err := parsePort(v)
 		d.Ports = append(d.Ports, p)
 		return err
+	}},
+	"app-protocol": {repeats: true, set: func(d *draft, v string) error {
+		port, protocol, named := strings.Cut(v, ":")
+		if !named {
+			port, protocol = "", v
+		}
+		if !isKey(protocol) {
+			return fmt.Errorf("%s is not a protocol such as http or kubernetes.io/h2c", quote(protocol))
+		}
+		if _, twice := d.appProtocols[port]; twice {
+			return fmt.Errorf("the protocol of a port is given twice")
+		}
+		if d.appProtocols == nil {
+			d.appProtocols = map[string]string{}
+		}
+		d.appProtocols[port] = protocol
+		return nil
 	}},
 	"type": {set: func(d *draft, v string) error {
 		if v == "internal" {
@@ -81,7 +100,25 @@ func parseLong(text string) ([]Spec, error) {
 			return nil, fmt.Errorf("%s= is missing", key)
 		}
 	}
+	if err := d.speak(); err != nil {
+		return nil, err
+	}
 	return []Spec{d.Spec}, nil
+}
+
+// speak gives the ports what app-protocol= says.
+func (d *draft) speak() error {
+	for name, protocol := range d.appProtocols {
+		if name != "" && !slices.ContainsFunc(d.Ports, func(p Port) bool { return p.Name == name }) {
+			return fmt.Errorf("app-protocol=: no port is named %s", quote(name))
+		}
+		for i := range d.Ports {
+			if p := &d.Ports[i]; p.Name == name || name == "" && p.AppProtocol == "" {
+				p.AppProtocol = protocol
+			}
+		}
+	}
+	return nil
 }
 
 // read sets the fields of KEY=VALUE,KEY=VALUE.
@@ -142,29 +179,52 @@ func (s *Spec) complete() error {
 			s.Expose = slurmconf.ExposeHeadless
 		}
 	}
+	return s.completeProbe()
+}
+
+// completeProbe wants a port of TCP for what is asked of one. Nobody can tell whether a
+// port of UDP is served: a service that has no other is ready at once, unless the user says
+// when.
+func (s *Spec) completeProbe() error {
 	if s.Ready.Kind == "" {
 		s.Ready.Kind = ReadyTCP
+		if len(s.Probed()) == 0 {
+			s.Ready.Kind = ReadyNone
+		}
 	}
-	return nil
+	if s.Ready.Kind == ReadyFile || s.Ready.Kind == ReadyNone || len(s.Probed()) > 0 {
+		return nil
+	}
+	if s.Ready.Port != "" {
+		return fmt.Errorf("ready=: the service has no TCP port %s", quote(s.Ready.Port))
+	}
+	return fmt.Errorf("ready=%s needs a TCP port: write ready=file:/PATH or ready=none", s.Ready.Kind)
 }
 
 func (s *Spec) completePorts() error {
 	if len(s.Ports) > maxPorts {
 		return fmt.Errorf("more than %d ports", maxPorts)
 	}
-	names, numbers := map[string]bool{}, map[uint16]bool{}
+	type number struct {
+		port uint16
+		udp  bool
+	}
+	names, numbers := map[string]bool{}, map[number]bool{}
 	for i := range s.Ports {
 		p := &s.Ports[i]
-		if p.Name == "" && len(s.Ports) > 1 {
-			p.Name = "port-" + strconv.Itoa(int(p.Port)) // Kubernetes wants each to have one
+		if p.Name == "" && len(s.Ports) > 1 { // Kubernetes wants each to have one
+			p.Name = "port-" + strconv.Itoa(int(p.Port))
+			if p.UDP {
+				p.Name = "udp-" + strconv.Itoa(int(p.Port))
+			}
 		}
 		if p.Name != "" && !isLabel(p.Name) {
 			return fmt.Errorf("port name %s: %s", quote(p.Name), dnsRule)
 		}
-		if numbers[p.Port] || p.Name != "" && names[p.Name] {
+		if numbers[number{p.Port, p.UDP}] || p.Name != "" && names[p.Name] {
 			return fmt.Errorf("port %s is given twice", strings.TrimPrefix(fmt.Sprintf("%s:%d", p.Name, p.Port), ":"))
 		}
-		numbers[p.Port], names[p.Name] = true, true
+		numbers[number{p.Port, p.UDP}], names[p.Name] = true, true
 	}
 	return nil
 }
@@ -178,17 +238,22 @@ func oneOf(value string, choices ...string) error {
 
 func parseProbe(text string) (Probe, error) {
 	kind, rest, has := strings.Cut(text, ":")
+	port, _, hasPath := strings.Cut(rest, "/")
+	path := rest[len(port):]
+	isPort := isLabel(port) // a number is one too
 	switch {
 	case !has && (kind == ReadyTCP || kind == ReadyNone):
 		return Probe{Kind: kind}, nil
-	case kind == ReadyHTTP && strings.HasPrefix(rest, "/") && len(rest) <= maxPathBytes && !strings.Contains(rest, " "):
-		return Probe{kind, rest}, nil
-	case kind == ReadyFile && strings.HasPrefix(rest, "/") && len(rest) <= maxPathBytes && path.Clean(rest) == rest:
-		return Probe{kind, rest}, nil
+	case kind == ReadyTCP && isPort && !hasPath:
+		return Probe{Kind: kind, Port: port}, nil
+	case (kind == ReadyHTTP || kind == ReadyHTTPS) && hasPath && (port == "" || isPort) && len(path) <= maxPathBytes && !strings.Contains(path, " "):
+		return Probe{Kind: kind, Port: port, Path: path}, nil
+	case kind == ReadyFile && strings.HasPrefix(rest, "/") && len(rest) <= maxPathBytes && filepath.Clean(rest) == rest:
+		return Probe{Kind: kind, Path: rest}, nil
 	case kind == ReadyFile:
 		return Probe{}, fmt.Errorf("%s is not an absolute path without \"..\"", quote(rest))
 	}
-	return Probe{}, fmt.Errorf("%s must be one of tcp, http:/PATH, file:/PATH, none", quote(text))
+	return Probe{}, fmt.Errorf("%s must be one of tcp[:PORT], http:[PORT]/PATH, https:[PORT]/PATH, file:/PATH, none", quote(text))
 }
 
 // parseSeconds reads "90", which is seconds, or "90s", "2m".

@@ -105,9 +105,12 @@ var serviceType = map[string]string{
 func servicePorts(ports []Port) []any {
 	list := make([]any, len(ports))
 	for i, p := range ports {
-		port := map[string]any{"port": int64(p.Port), "targetPort": int64(p.Target), "protocol": "TCP"}
+		port := map[string]any{"port": int64(p.Port), "targetPort": int64(p.Target), "protocol": p.protocol()}
 		if p.Name != "" {
 			port["name"] = p.Name
+		}
+		if p.AppProtocol != "" {
+			port["appProtocol"] = p.AppProtocol
 		}
 		list[i] = port
 	}
@@ -119,7 +122,11 @@ func servicePorts(ports []Port) []any {
 func endpointPorts(ports []Port) []any {
 	list := make([]any, len(ports))
 	for i, p := range ports {
-		list[i] = map[string]any{"name": p.Name, "port": int64(p.Target), "protocol": "TCP"}
+		port := map[string]any{"name": p.Name, "port": int64(p.Target), "protocol": p.protocol()}
+		if p.AppProtocol != "" {
+			port["appProtocol"] = p.AppProtocol
+		}
+		list[i] = port
 	}
 	return list
 }

@@ -224,19 +224,18 @@ func adopt(found, wanted *unstructured.Unstructured) *unstructured.Unstructured 
 	}
 	u.SetAnnotations(notes)
 	u.SetOwnerReferences(wanted.GetOwnerReferences())
-	nodePorts := map[int64]any{}
+	nodePorts := map[string]any{}
+	number := func(port map[string]any) string { return fmt.Sprint(port["port"], port["protocol"]) }
 	before, _, _ := unstructured.NestedSlice(found.Object, "spec", "ports")
 	for _, p := range before {
-		if port, ok := p.(map[string]any); ok {
-			if number, ok := port["port"].(int64); ok && port["nodePort"] != nil {
-				nodePorts[number] = port["nodePort"]
-			}
+		if port, ok := p.(map[string]any); ok && port["nodePort"] != nil {
+			nodePorts[number(port)] = port["nodePort"]
 		}
 	}
 	ports, _, _ := unstructured.NestedSlice(wanted.Object, "spec", "ports")
 	for _, p := range ports {
 		port := p.(map[string]any)
-		if assigned := nodePorts[port["port"].(int64)]; assigned != nil {
+		if assigned := nodePorts[number(port)]; assigned != nil {
 			port["nodePort"] = assigned
 		}
 	}

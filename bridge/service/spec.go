@@ -34,24 +34,68 @@ type Spec struct {
 type Port struct {
 	Name         string
 	Port, Target uint16 // of the Service, of the node
+	UDP          bool   // else TCP
+	AppProtocol  string // what clients speak, as "kubernetes.io/h2c"; empty: not told
+}
+
+func (p Port) protocol() string {
+	if p.UDP {
+		return "UDP"
+	}
+	return "TCP"
+}
+
+func (p Port) String() string {
+	text := fmt.Sprintf("%d:%d", p.Port, p.Target)
+	if p.Name != "" {
+		text = p.Name + ":" + text
+	}
+	if p.UDP {
+		text += "/udp"
+	}
+	return text
 }
 
 // The kinds of a Probe.
 const (
-	ReadyTCP  = "tcp"  // each target port takes a connection
-	ReadyHTTP = "http" // the first one answers a GET of Path below 400
-	ReadyFile = "file" // the user can open the file Path
-	ReadyNone = "none" // at once
+	ReadyTCP   = "tcp"   // each probed port takes a connection
+	ReadyHTTP  = "http"  // the probed port answers a GET of Path below 400
+	ReadyHTTPS = "https" // so too over TLS, whoever signed the certificate
+	ReadyFile  = "file"  // the user can open the file Path
+	ReadyNone  = "none"  // at once
 )
 
 // Probe says when a service is ready.
-type Probe struct{ Kind, Path string }
+type Probe struct {
+	Kind string
+	Port string // name or number of the one port of the Service to ask; empty: Probed tells
+	Path string
+}
 
 func (p Probe) String() string {
-	if p.Path != "" {
+	switch {
+	case p.Kind == ReadyFile:
 		return p.Kind + ":" + p.Path
+	case p.Port+p.Path != "":
+		return p.Kind + ":" + p.Port + p.Path
 	}
 	return p.Kind
+}
+
+// Probed are the ports to ask: the one that the probe names; else of tcp all of TCP, since
+// an endpoint is ready as a whole, of http and https the first of these.
+func (s Spec) Probed() []Port {
+	var ports []Port
+	for _, p := range s.Ports {
+		named := s.Ready.Port == "" || s.Ready.Port == p.Name || s.Ready.Port == strconv.Itoa(int(p.Port))
+		if !p.UDP && named {
+			ports = append(ports, p)
+		}
+	}
+	if len(ports) > 0 && s.Ready.Kind != ReadyTCP {
+		return ports[:1]
+	}
+	return ports
 }
 
 // Internal tells whether the Service selects pods and has no endpoint of ours.
@@ -67,11 +111,12 @@ func (s Spec) Host() string { return s.Name + "." + s.Namespace + ".svc" }
 func (s Spec) String() string {
 	parts := []string{"name=" + s.Name}
 	for _, p := range s.Ports {
-		text := fmt.Sprintf("%d:%d", p.Port, p.Target)
-		if p.Name != "" {
-			text = p.Name + ":" + text
+		parts = append(parts, "port="+p.String())
+	}
+	for _, p := range s.Ports {
+		if p.AppProtocol != "" {
+			parts = append(parts, "app-protocol="+strings.TrimPrefix(p.Name+":", ":")+p.AppProtocol)
 		}
-		parts = append(parts, "port="+text)
 	}
 	if s.Namespace != "" {
 		parts = append(parts, "ns="+s.Namespace)
@@ -213,15 +258,20 @@ func quoteName(name string) string {
 	return name
 }
 
-// parsePort reads [NAME:]PORT[:TARGET].
+// parsePort reads [NAME:]PORT[:TARGET][/udp].
 func parsePort(text string) (Port, error) {
-	fields := strings.Split(text, ":")
 	var p Port
+	numbers, protocol, given := strings.Cut(text, "/")
+	if given && protocol != "tcp" && protocol != "udp" {
+		return p, fmt.Errorf("%s must end in /tcp or /udp: a port is [NAME:]PORT[:TARGET][/udp]", quote(text))
+	}
+	p.UDP = protocol == "udp"
+	fields := strings.Split(numbers, ":")
 	if len(fields) > 1 && !isNumber(fields[0]) {
 		p.Name, fields = fields[0], fields[1:]
 	}
 	if len(fields) > 2 {
-		return p, fmt.Errorf("%s has too many colons: a port is [NAME:]PORT[:TARGET]", quote(text))
+		return p, fmt.Errorf("%s has too many colons: a port is [NAME:]PORT[:TARGET][/udp]", quote(text))
 	}
 	var err error
 	if p.Port, err = portNumber(fields[0]); err != nil {

@@ -24,6 +24,17 @@ func TestParse(t *testing.T) {
 		{"internal", "name=n,port=80,type=internal,app=web", "name=n,port=80:80,type=internal,app=web"},
 		{"the labels by which people name an application", "name=n,port=1,label=app.kubernetes.io/name=dask,label=app.kubernetes.io/part-of=climate",
 			"name=n,port=1:1,host=batch,expose=clusterip,ready=tcp,label=app.kubernetes.io/name=dask,label=app.kubernetes.io/part-of=climate"},
+		{"UDP and TCP on one number", "name=dns,port=dns:53:5353/udp,port=dns-tcp:53:5353/tcp",
+			"name=dns,port=dns:53:5353/udp,port=dns-tcp:53:5353,host=batch,expose=clusterip,ready=tcp"},
+		{"UDP in the short form is ready at once", "statsd:8125/udp", "name=statsd,port=8125:8125/udp,host=batch,expose=clusterip,ready=none"},
+		{"UDP without names", "name=syslog,port=1514/udp,port=1514", "name=syslog,port=udp-1514:1514:1514/udp,port=port-1514:1514:1514,host=batch,expose=clusterip,ready=tcp"},
+		{"a protocol for all ports but one", "name=n,port=a:1,port=b:2,app-protocol=b:kubernetes.io/h2c,app-protocol=http",
+			"name=n,port=a:1:1,port=b:2:2,app-protocol=a:http,app-protocol=b:kubernetes.io/h2c,host=batch,expose=clusterip,ready=tcp"},
+		{"https", "name=n,port=8443,ready=https:/healthz", "name=n,port=8443:8443,host=batch,expose=clusterip,ready=https:/healthz"},
+		{"a probe of another port by number", "name=n,port=80:8080,port=9000,ready=http:9000/health",
+			"name=n,port=port-80:80:8080,port=port-9000:9000:9000,host=batch,expose=clusterip,ready=http:9000/health"},
+		{"a probe of one port by name", "name=n,port=web:80,port=admin:81,ready=tcp:admin",
+			"name=n,port=web:80:80,port=admin:81:81,host=batch,expose=clusterip,ready=tcp:admin"},
 		{"both", "name=n,port=1,endpoints=both,ready=none", "name=n,port=1:1,host=batch,expose=clusterip,ready=none,endpoints=both"},
 		{"file", "name=n,port=1,ready=file:/home/u/ready", "name=n,port=1:1,host=batch,expose=clusterip,ready=file:/home/u/ready"},
 		{"dask: a name without target", "name=d,port=dask-scheduler:8786,port=dask-webui:80:8787",
@@ -72,7 +83,7 @@ func TestParseRefuses(t *testing.T) {
 		{"10 KB", strings.Repeat("a:1;", 2500), "longer than 8 KiB"},
 		{"many services", strings.Repeat("a:1;", 65) + "a:1", "more than 64 services"},
 		{"twice", "a:1;a:2", "the service a is given twice"},
-		{"unknown field", "name=a,port=1,ip=10.0.0.1", `unknown field "ip", known are app, endpoints`},
+		{"unknown field", "name=a,port=1,ip=10.0.0.1", `unknown field "ip", known are app, app-protocol,`},
 		{"the user's address", "name=a,port=1,address=127.0.0.1", `unknown field "address"`},
 		{"externalIPs", "name=a,port=1,externalIPs=1.2.3.4", `unknown field "externalIPs"`},
 		{"options on the short form", "a:1,ns=b", "options need the long form"},
@@ -102,6 +113,16 @@ func TestParseRefuses(t *testing.T) {
 		{"label value that is none", "name=a,port=1,label=a=b c", "cannot be the value of a label"},
 		{"the label of the tool that made the object", "name=a,port=1,label=app.kubernetes.io/managed-by=Helm", "users may not set labels of kubernetes.io"},
 		{"label below the domain of applications", "name=a,port=1,label=x.app.kubernetes.io/name=b", "users may not set labels of kubernetes.io"},
+		{"unknown protocol of a port", "a:1/sctp", `"1/sctp" must end in /tcp or /udp`},
+		{"port with two protocols", "a:1/udp/tcp", `must end in /tcp or /udp`},
+		{"UDP twice", "name=a,port=x:1/udp,port=y:1/udp", "is given twice"},
+		{"application protocol that is none", "name=a,port=1,app-protocol=h t", "is not a protocol such as"},
+		{"application protocol of no port", "name=a,port=x:1,app-protocol=y:http", `no port is named "y"`},
+		{"application protocol twice", "name=a,port=1,app-protocol=http,app-protocol=ws", "given twice"},
+		{"probe of a port that is none of the service", "name=a,port=1,ready=https:22/x", `the service has no TCP port "22"`},
+		{"tcp probe of UDP", "name=a,port=1/udp,ready=tcp", "ready=tcp needs a TCP port"},
+		{"http probe of UDP by name", "name=a,port=x:1/udp,port=y:2,ready=http:x/", `the service has no TCP port "x"`},
+		{"https without a path", "name=a,port=1,ready=https", "must be one of tcp[:PORT]"},
 		{"label without value", "name=a,port=1,label=a", "label=KEY=VALUE"},
 	}
 	for _, tt := range tests {
@@ -199,6 +220,7 @@ func FuzzSpec(f *testing.F) {
 	for _, seed := range []string{
 		"jupyter:8888", "a:80:8888;b:1", "env", "env,ready=none", "name=a,port=x:1:2,ns=b,label=k=v,host=all,ready=http:/x",
 		"name=a,port=1,type=internal,app=x", "a:1;;", "\x00", "name=a,ready-timeout=1h,port=9", "=,=;:", "name=a,port=1,label=a.b/c=d",
+		"name=a,port=x:1:2/udp,port=2,app-protocol=x:a/b,ready=https:2/y", "a:1/udp", "env,app-protocol=http",
 	} {
 		f.Add(seed)
 	}
