@@ -283,12 +283,16 @@ test("get_status: a failure is told, in the words that scripts look for", functi
 	end
 end)
 
-test("real_size: success, without the library", function()
-	fake.load(script, 2605, { 0, {} })
-	local code, text = returned(slurm_bb_real_size("77", "1000", "100", INFO))
-	equal(code, 0)
-	equal(text, nil)
-	equal(fake.calls, 0, "calls")
+-- As _start_stage_in reads it by strtol(): up to 23.11 the empty text of a reply without one
+-- is an error in slurmctld's log, and a number above the request changes the job's size.
+test("real_size: a number that changes nothing, without the library", function()
+	for _, version in ipairs(VERSIONS) do
+		fake.load(script, version, { 0, {} })
+		local code, text = returned(slurm_bb_real_size("77", "1000", "100", INFO))
+		equal(code, 0)
+		equal(text, "0", "size for " .. version)
+		equal(fake.calls, 0, "calls")
+	end
 end)
 
 test("pools: no file gives the pool without an end, an empty one gives none", function()
