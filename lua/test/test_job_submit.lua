@@ -151,6 +151,18 @@ check.test("a refusal is told to the user, and once to the log, in one line", fu
 	check.equal(submit({ spank_job_env = register("a:22") }), -1, "where Slurm has not the error")
 end)
 
+-- Slurm pushes a uid as a C double; Lua 5.3 and 5.4 write such a number as 1001.0.
+check.test("a uid is written as an integer, whatever number Slurm makes of it", function()
+	load()
+	answer = { 2, { MESSAGE = "no" } }
+	refused({ user_id = 1001 / 1, spank_job_env = register("a:22") }, "no")
+	refused({ user_id = 4294967293 / 1, spank_job_env = register("a:22") }, "no")
+	check.contains(logged[1], "refused a job of uid 1001, submitted by uid 1001: no")
+	check.contains(logged[2], "refused a job of uid 4294967293, submitted by uid 4294967293: no")
+	check.equal(slurm_job_submit(job({ spank_job_env = register("a:22") }), {}, nil), 2002)
+	check.contains(logged[3], "submitted by uid unknown: no")
+end)
+
 check.test("what cannot be judged is accepted, and logged once", function()
 	for _, case in ipairs({
 		{ { 0, { MESSAGE = "checked on the node only: /etc/x: line 2" } },
