@@ -242,6 +242,10 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"OtherTimeout that no Teardown meets", func(s *site) { s.edit("burst_buffer.conf", "Directive", "OtherTimeout=5\nDirective") }, "burst buffer timeouts", Warning, "OtherTimeout is 5s", "raise OtherTimeout"},
 		{"no state_dir", func(s *site) { s.remove("state") }, "state_dir", Failed, "no such file", "install -d"},
 		{"state_dir that others write", func(s *site) { s.chmod("state", 0o777) }, "state_dir", Failed, "writable by others", "chmod 0700"},
+		{"state_dir of somebody else than a SlurmUser given as a number", func(s *site) {
+			s.edit("slurm.conf", "SlurmUser=root", "SlurmUser=65534")
+		}, "state_dir", Failed, "owned by uid 0, so the hooks, which run as 65534, cannot write", "chown 65534"},
+		{"a SlurmUser that nobody knows", func(s *site) { s.edit("slurm.conf", "SlurmUser=root", "SlurmUser=nosuch") }, "state_dir", Failed, "SlurmUser nosuch does not exist on this host", "create the account"},
 		{"state_dir of somebody else", func(s *site) { s.chown("state") }, "state_dir", Failed, "owned by uid 4711", "chown root"},
 		{"no line in plugstack.conf", func(s *site) { s.write("plugstack.conf", "# none\n", 0o644) }, "plugstack.conf", Failed, "does not name slurmk8s_spank.so", "add a line"},
 		{"no plugstack.conf", func(s *site) { s.remove("plugstack.conf") }, "plugstack.conf", Failed, "plugstack.conf: no such file", "add a line"},

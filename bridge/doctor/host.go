@@ -1,8 +1,8 @@
 package doctor
 
 import (
+	"context"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/slurm"
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -94,13 +95,9 @@ func (h *host) seconds(key string) (d time.Duration, there bool) {
 
 // slurmUID is SlurmUser's, for root, who may read what belongs to them.
 func (h *host) slurmUID() []uint32 {
-	account, err := user.Lookup(h.slurm.SlurmUser)
+	account, err := users.AccountOf(context.Background(), h.slurm.SlurmUser)
 	if err != nil {
 		return nil
 	}
-	uid, err := strconv.ParseUint(account.Uid, 10, 32)
-	if err != nil {
-		return nil
-	}
-	return []uint32{uint32(uid)}
+	return []uint32{account.UID}
 }

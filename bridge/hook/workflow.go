@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"slices"
 	"strconv"
 	"syscall"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
@@ -172,7 +172,7 @@ func getStatus(ctx context.Context, c *call) error {
 	if c.request[wire.KeyUID] != "" {
 		asker = int64(c.job.UID)
 	}
-	text, err := d.Status(ctx, c.job, asker, c.privileged(asker))
+	text, err := d.Status(ctx, c.job, asker, c.privileged(ctx, asker))
 	if ctx.Err() != nil {
 		breaker.Trip()
 	}
@@ -181,15 +181,15 @@ func getStatus(ctx context.Context, c *call) error {
 }
 
 // privileged: root, SlurmUser (which hooks run as) and the configured operators.
-func (c *call) privileged(asker int64) bool {
+func (c *call) privileged(ctx context.Context, asker int64) bool {
 	if asker == 0 || asker == int64(os.Geteuid()) {
 		return true
 	}
-	if len(c.cfg.Workflows.Operators) == 0 {
+	if asker == workflow.NoUID || len(c.cfg.Workflows.Operators) == 0 {
 		return false
 	}
-	u, err := user.LookupId(strconv.FormatInt(asker, 10))
-	return err == nil && slices.Contains(c.cfg.Workflows.Operators, u.Username)
+	name, err := users.Name(ctx, uint32(asker))
+	return err == nil && slices.Contains(c.cfg.Workflows.Operators, name)
 }
 
 // jobDriver is driver for the hooks that work on an existing job.

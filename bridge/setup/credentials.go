@@ -2,13 +2,10 @@ package setup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +14,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/hostfile"
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/packaging/manifests"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -90,7 +88,7 @@ func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
 		config, token = filepath.Join(dir, "slurmk8s.kubeconfig"), filepath.Join(dir, "controller.token")
 	} else {
 		var err error
-		if of, err = slurmUser(o.Config); err != nil {
+		if of, err = slurmUser(ctx, o.Config); err != nil {
 			return err
 		}
 		if change, err := keepDir(o.Config.StateDir, of); err != nil {
@@ -251,24 +249,20 @@ func kubeconfig(server string, ca []byte, namespace string, auth *clientcmdapi.A
 }
 
 // slurmUser is whose the controller's files are; only root can make them so.
-func slurmUser(cfg *slurmconf.Config) (*hostfile.Owner, error) {
+func slurmUser(ctx context.Context, cfg *slurmconf.Config) (*hostfile.Owner, error) {
 	conf, err := slurmconf.ReadSlurmConf(cfg.SlurmConf)
 	if err != nil {
 		return nil, err
 	}
-	account, err := user.Lookup(conf.SlurmUser)
+	account, err := users.AccountOf(ctx, conf.SlurmUser)
 	if err != nil {
 		return nil, fmt.Errorf("SlurmUser of %s: %w: if this host is not the controller, give --output DIR --remote", cfg.SlurmConf, err)
 	}
-	uid, uidErr := strconv.Atoi(account.Uid)
-	gid, gidErr := strconv.Atoi(account.Gid)
-	if err := errors.Join(uidErr, gidErr); err != nil {
-		return nil, err
+	of := &hostfile.Owner{UID: int(account.UID), GID: int(account.GID)}
+	if euid := os.Geteuid(); euid != 0 && euid != of.UID {
+		return nil, fmt.Errorf("only root or %s can write the controller's credential here: run setup as root, or give --output DIR --remote", account.Name)
 	}
-	if euid := os.Geteuid(); euid != 0 && euid != uid {
-		return nil, fmt.Errorf("only root or %s can write the controller's credential here: run setup as root, or give --output DIR --remote", conf.SlurmUser)
-	}
-	return &hostfile.Owner{UID: uid, GID: gid}, nil
+	return of, nil
 }
 
 // keepDir makes a directory for SlurmUser alone.

@@ -5,6 +5,7 @@ package users
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"os/user"
@@ -24,9 +25,39 @@ func Name(ctx context.Context, uid uint32) (string, error) {
 		return "", err
 	}
 	if entry == nil {
-		return "", fmt.Errorf("uid %d has no name on this node", uid)
+		return "", fmt.Errorf("uid %d has no name on this host", uid)
 	}
 	return entry[0], nil
+}
+
+// Account is a user of the host's name service.
+type Account struct {
+	Name     string
+	UID, GID uint32
+}
+
+// AccountOf returns a user by name or, as slurm.conf allows for SlurmUser, by uid.
+func AccountOf(ctx context.Context, nameOrUID string) (*Account, error) {
+	if u, err := user.Lookup(nameOrUID); err == nil {
+		return account(u.Username, u.Uid, u.Gid)
+	}
+	entry, err := lookup(ctx, "passwd", nameOrUID)
+	if err != nil {
+		return nil, err
+	}
+	if entry == nil {
+		return nil, fmt.Errorf("user %s does not exist on this host (getent passwd %s)", nameOrUID, nameOrUID)
+	}
+	return account(entry[0], entry[2], entry[3])
+}
+
+func account(name, uid, gid string) (*Account, error) {
+	u, uidErr := strconv.ParseUint(uid, 10, 32)
+	g, gidErr := strconv.ParseUint(gid, 10, 32)
+	if err := errors.Join(uidErr, gidErr); err != nil {
+		return nil, fmt.Errorf("user %s: %w", name, err)
+	}
+	return &Account{Name: name, UID: uint32(u), GID: uint32(g)}, nil
 }
 
 const lookupTimeout = 3 * time.Second

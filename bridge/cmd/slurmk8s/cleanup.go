@@ -47,7 +47,7 @@ func (o *removal) cleanup(ctx context.Context, id uint32) int {
 	}
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "cleanup", "job": id})
-	client, err := operatorClient(cfg, "cleanup", log)
+	client, err := operatorClient(ctx, cfg, "cleanup", log)
 	if err != nil {
 		return failed(err)
 	}

@@ -7,9 +7,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -22,6 +20,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -86,7 +85,7 @@ func (o *removal) reconcile(ctx context.Context) int {
 		cancel()
 	}
 	open := func(kubeconfig string) (*kube.Client, error) {
-		return kube.For(cfg, kubeconfig, "reconcile", log, kube.Trusting(slurmUser(cfg)...))
+		return kube.For(cfg, kubeconfig, "reconcile", log, kube.Trusting(slurmUser(ctx, cfg)...))
 	}
 	sources, controller, errs := reconcile.Here(all.Used(cfg), duty.Host{Config: cfg, Node: o.node, Log: log}, onlyNode, open)
 	dir := cfg.Services.RunDir
@@ -173,7 +172,7 @@ func report(results []reconcile.Result, dryRun, told bool, log *logrus.Entry) in
 }
 
 // slurmUser lets root, at a prompt, use the credential that belongs to SlurmUser.
-func slurmUser(cfg *slurmconf.Config) []uint32 {
+func slurmUser(ctx context.Context, cfg *slurmconf.Config) []uint32 {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -181,13 +180,9 @@ func slurmUser(cfg *slurmconf.Config) []uint32 {
 	if err != nil {
 		return nil
 	}
-	account, err := user.Lookup(conf.SlurmUser)
+	account, err := users.AccountOf(ctx, conf.SlurmUser)
 	if err != nil {
 		return nil
 	}
-	uid, err := strconv.ParseUint(account.Uid, 10, 32)
-	if err != nil {
-		return nil
-	}
-	return []uint32{uint32(uid)}
+	return []uint32{account.UID}
 }

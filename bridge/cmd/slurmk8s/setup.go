@@ -147,13 +147,13 @@ func (f *setupFlags) run(ctx context.Context) error {
 }
 
 func renewOwn(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) error {
-	client, err := operatorClient(cfg, "setup", log)
+	client, err := operatorClient(ctx, cfg, "setup", log)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	until, renewed, err := setup.RenewOwn(ctx, cfg, client, time.Now(), slurmUser(cfg)...)
+	until, renewed, err := setup.RenewOwn(ctx, cfg, client, time.Now(), slurmUser(ctx, cfg)...)
 	switch {
 	case err != nil:
 		return err
@@ -170,11 +170,11 @@ func renewOwn(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) err
 // renewInPassing is what reconcile does for the controller's token. That it fails is
 // told in the log while the old token still works; afterwards everything says so.
 func renewInPassing(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) {
-	client, err := operatorClient(cfg, "reconcile", log)
+	client, err := operatorClient(ctx, cfg, "reconcile", log)
 	if err != nil {
 		return // a node, or reconcile itself says it
 	}
-	until, renewed, err := setup.RenewOwn(ctx, cfg, client, time.Now(), slurmUser(cfg)...)
+	until, renewed, err := setup.RenewOwn(ctx, cfg, client, time.Now(), slurmUser(ctx, cfg)...)
 	if err != nil {
 		log.Warn(err)
 	} else if renewed {

@@ -73,7 +73,7 @@ func runStatus(ctx context.Context, config string, asJSON bool, id uint32) int {
 
 func look(ctx context.Context, cfg *slurmconf.Config, id uint32) (*status.Report, error) {
 	commands := slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}
-	client, err := operatorClient(cfg, "status", quiet())
+	client, err := operatorClient(ctx, cfg, "status", quiet())
 	if errors.Is(err, fs.ErrPermission) {
 		who, err := user.Current()
 		if err != nil {
@@ -88,6 +88,6 @@ func look(ctx context.Context, cfg *slurmconf.Config, id uint32) (*status.Report
 }
 
 // operatorClient is the controller's access, for a person who waits.
-func operatorClient(cfg *slurmconf.Config, command string, log *logrus.Entry) (*kube.Client, error) {
-	return kube.For(cfg, cfg.Kubernetes.Kubeconfig, command, log, kube.Trusting(slurmUser(cfg)...), kube.Hasty)
+func operatorClient(ctx context.Context, cfg *slurmconf.Config, command string, log *logrus.Entry) (*kube.Client, error) {
+	return kube.For(cfg, cfg.Kubernetes.Kubeconfig, command, log, kube.Trusting(slurmUser(ctx, cfg)...), kube.Hasty)
 }
