@@ -82,7 +82,7 @@ users = ["*"]
 namespaces = ["user-{user}"]
 [[services.allow]]
 users = ["alice"]
-groups = ["physics"]
+groups = ["domain users", "CORP\\team one"]
 accounts = ["p1"]
 namespaces = ["a", "b-*"]
 names = ["{user}-*"]
@@ -142,7 +142,7 @@ min_age = "17s"
 			Allow: []ServiceRule{
 				{Users: []string{"*"}, Namespaces: []string{"user-{user}"}, Names: []string{"*"},
 					Ports: []string{"1024-65535"}, Expose: []string{"clusterip", "headless"}, MaxServices: 8},
-				{Users: []string{"alice"}, Groups: []string{"physics"}, Accounts: []string{"p1"},
+				{Users: []string{"alice"}, Groups: []string{"domain users", `CORP\team one`}, Accounts: []string{"p1"},
 					Namespaces: []string{"a", "b-*"}, Names: []string{"{user}-*"},
 					Ports: []string{"80", "8000-8999"}, Expose: []string{"loadbalancer"}, MaxServices: 3},
 			},
@@ -239,6 +239,8 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 			`2: services.allow[1].max_services: want a number, such as max_services = 8; found the string "8"`},
 		{"one table for the list of rules", "[services.allow]\nusers=['a']",
 			`1: services.allow: want a list of tables, each begun by a line [[services.allow]]; found a table`},
+		{"a group that begins with a blank", "[[services.allow]]\ngroups=[' domain users']\nnamespaces=['a']", `2: services.allow[1].groups: " domain users" cannot be a name in groups`},
+		{"a list of groups in one text", "[[services.allow]]\ngroups=['domain users,wheel']\nnamespaces=['a']", `2: services.allow[1].groups: "domain users,wheel" cannot be a name in groups`},
 		{"rule for nobody", "[[services.allow]]\nnamespaces=['a']", `2: services.allow[1]: applies to nobody: give users, groups or accounts`},
 		{"rule without namespaces", "[[services.allow]]\nusers=['a']", `2: services.allow[1].namespaces: not set`},
 		{"inline rules", "services.allow = [{users=['a'], namespaces=['A']}]", `1: services.allow[1].namespaces: "A" cannot match`},

@@ -230,9 +230,10 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 	for _, list := range []struct {
 		key   string
 		names []string
-	}{{"users", r.Users}, {"groups", r.Groups}, {"accounts", r.Accounts}} {
+		is    func(string) bool
+	}{{"users", r.Users, isUserName}, {"groups", r.Groups, isGroupName}, {"accounts", r.Accounts, isUserName}} {
 		for _, name := range list.names {
-			if !isUserName(name) && (list.key != "users" || name != "*") {
+			if !list.is(name) && (list.key != "users" || name != "*") {
 				return wrong(list.key, "%s cannot be a name in %s", quoted(name), list.key)
 			}
 		}

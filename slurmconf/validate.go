@@ -156,6 +156,11 @@ func (d *document) invalid(key, format string, args ...any) error {
 	return d.errorAt(toml.Key(strings.Split(key, ".")), key, nil, format, args...)
 }
 
+// isGroupName is as isUserName; directories also have groups such as "domain users".
+func isGroupName(s string) bool {
+	return strings.TrimSpace(s) == s && isUserName(strings.ReplaceAll(s, " ", "_"))
+}
+
 // isUserName is not stricter than the sites' directories are ("a.b@site", `DOM\a`),
 // but a blank or a list in one text is a mistake.
 func isUserName(s string) bool {
