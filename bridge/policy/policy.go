@@ -10,6 +10,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -123,7 +124,7 @@ func (p *Policy) defaultNamespace(asked string) string {
 	}
 	for _, rule := range p.rules {
 		for _, pattern := range rule.Namespaces {
-			if name, ok := p.expand(pattern); ok && !strings.Contains(name, "*") {
+			if name := p.expand(pattern); !strings.Contains(name, "*") {
 				return name
 			}
 		}
@@ -184,37 +185,33 @@ func inRanges(ranges []string, port uint16) bool {
 	})
 }
 
-// expand puts the user's name into a pattern. A name that no Kubernetes name can
-// hold matches nothing: it must not become a pattern itself.
-func (p *Policy) expand(pattern string) (string, bool) {
-	if !strings.Contains(pattern, "{user}") {
-		return pattern, true
-	}
-	if service.CheckNamespace(p.user) != nil {
-		return "", false
-	}
-	return strings.ReplaceAll(pattern, "{user}", p.user), true
+// expand puts the user's label into a pattern. It is a DNS label, whatever the user's
+// name is: a name with a "*" does not become a pattern itself.
+func (p *Policy) expand(pattern string) string {
+	label, _ := users.Label(p.user)
+	return strings.ReplaceAll(pattern, "{user}", label)
 }
 
 func (p *Policy) matchAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
-		expanded, ok := p.expand(pattern)
-		if !ok {
-			return false
-		}
-		matched, err := path.Match(expanded, name)
+		matched, err := path.Match(p.expand(pattern), name)
 		return err == nil && matched
 	})
 }
 
+// expandAll lists patterns for a message. It says why another word than the user's name
+// stands in them.
 func (p *Policy) expandAll(patterns []string) string {
-	var names []string
-	for _, pattern := range patterns {
-		if name, ok := p.expand(pattern); ok {
-			names = append(names, name)
-		}
+	names := make([]string, len(patterns))
+	for i, pattern := range patterns {
+		names[i] = p.expand(pattern)
 	}
-	return strings.Join(names, ", ")
+	text := strings.Join(names, ", ")
+	label, because := users.Label(p.user)
+	if because != "" && slices.ContainsFunc(patterns, func(s string) bool { return strings.Contains(s, "{user}") }) {
+		text += fmt.Sprintf(" (%s stands for %s: %s)", label, p.user, because)
+	}
+	return text
 }
 
 func (p *Policy) list(of func(slurmconf.ServiceRule) []string) string {

@@ -32,6 +32,9 @@ func TestAdmit(t *testing.T) {
 	open := rule(func(r *slurmconf.ServiceRule) {
 		r.Users, r.Namespaces, r.Names = []string{"*"}, []string{"user-{user}", "shared-*"}, []string{"{user}-*", "{user}"}
 	})
+	own := rule(func(r *slurmconf.ServiceRule) {
+		r.Users, r.Namespaces = []string{"*"}, []string{"user-{user}"}
+	})
 	edge := rule(func(r *slurmconf.ServiceRule) {
 		r.Users, r.Namespaces, r.Ports, r.Expose = []string{"alice"}, []string{"edge"}, []string{"80", "10000-11000"}, []string{"loadbalancer", "internal"}
 	})
@@ -51,7 +54,11 @@ func TestAdmit(t *testing.T) {
 		{"kube-system", "alice", "name=a,port=8888,ns=kube-system", "", nil, []slurmconf.ServiceRule{alice}, "namespace kube-system: user alice may use physics"},
 		{"another user's name", "alice", "name=bob-a,port=8888,ns=shared-x", "", nil, []slurmconf.ServiceRule{open},
 			"user alice may use the names alice-*, alice in namespace shared-x"},
-		{"a star in the user's name is no pattern", "a*", "name=abc,port=8888,ns=shared-x", "", nil, []slurmconf.ServiceRule{open}, "user a* may use the names  in"},
+		{"a star in the user's name is no pattern", "a*", "name=abc,port=8888,ns=shared-x", "", nil, []slurmconf.ServiceRule{open}, "user a* may use the names a-a4a87d31-*"},
+		{"a user of a directory, by default", "j.doe", "j-doe-d50cd4b1:8888", "", nil, []slurmconf.ServiceRule{own}, "user-j-doe-d50cd4b1/j-doe-d50cd4b1"},
+		{"a user of a domain who asks for a namespace", `CORP\jdoe`, "name=jup,port=8888,ns=jdoe", "", nil, []slurmconf.ServiceRule{own},
+			`user CORP\jdoe may use user-corp-jdoe-f00e1404 (corp-jdoe-f00e1404 stands for CORP\jdoe: a Kubernetes name cannot have "C")`},
+		{"a user called as another one's label", "j-doe-d50cd4b1", "name=jup,port=8888,ns=user-j-doe-d50cd4b1", "", nil, []slurmconf.ServiceRule{own}, "may use user-j-doe-d50cd4b1-"},
 		{"a low port of the node", "alice", "a:80:22", "", nil, []slurmconf.ServiceRule{alice}, "user alice may use node ports 1024-65535, not 22"},
 		{"a low port of the Service only", "alice", "a:80:8080", "", nil, []slurmconf.ServiceRule{alice}, "physics/a"},
 		{"kubelet", "alice", "a:80:10250", "", nil, []slurmconf.ServiceRule{alice}, "no job may publish node port 10250"},
