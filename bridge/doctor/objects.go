@@ -169,7 +169,8 @@ func (h *host) library(r *report, path string) {
 	}
 }
 
-var luaName = regexp.MustCompile(`^liblua[-.]?(\d\.\d)?.*\.so`)
+// luaName compiles here and not at the start of each hook.
+func luaName() *regexp.Regexp { return regexp.MustCompile(`^liblua[-.]?(\d\.\d)?.*\.so`) }
 
 // lookLua finds out which Lua Slurm runs, and that our module can be loaded there.
 func lookLua(_ context.Context, h *host, r *report) {
@@ -191,7 +192,7 @@ func lookLua(_ context.Context, h *host, r *report) {
 	needed, _ := o.ImportedLibraries()
 	lua := ""
 	for _, name := range needed {
-		if luaName.MatchString(name) {
+		if luaName().MatchString(name) {
 			lua = name
 		}
 	}
@@ -239,7 +240,7 @@ func find(dirs []string, name string) string {
 }
 
 func luaVersionOf(soname string) string {
-	if m := luaName.FindStringSubmatch(soname); m != nil {
+	if m := luaName().FindStringSubmatch(soname); m != nil {
 		return m[1]
 	}
 	return ""

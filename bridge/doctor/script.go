@@ -17,11 +17,6 @@ type script struct {
 	settings map[string]string
 }
 
-var (
-	scriptVersion = regexp.MustCompile(`(?m)^-- slurmk8s (\S+)$`)
-	scriptSetting = regexp.MustCompile(`(?m)^\s*(\w+) = (?:"([^"]*)"|(\d+)),`)
-)
-
 func readScript(path string) (*script, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -40,10 +35,10 @@ func readScript(path string) (*script, error) {
 		return nil, errNoScript
 	}
 	s := &script{path: path, settings: map[string]string{}}
-	if m := scriptVersion.FindSubmatch(text); m != nil {
+	if m := regexp.MustCompile(`(?m)^-- slurmk8s (\S+)$`).FindSubmatch(text); m != nil {
 		s.version = string(m[1])
 	}
-	for _, m := range scriptSetting.FindAllStringSubmatch(table, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\s*(\w+) = (?:"([^"]*)"|(\d+)),`).FindAllStringSubmatch(table, -1) {
 		s.settings[m[1]] = m[2] + m[3]
 	}
 	return s, nil

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -102,10 +103,15 @@ func envPort(env map[string]string, otherwise string, names ...string) (uint16, 
 }
 
 var (
-	exportLine = regexp.MustCompile(`^\s*export\s+(.*)$`)
+	exportLine = lazily(`^\s*export\s+(.*)$`)
 	// assignment is a literal one: nothing that a shell would expand.
-	assignment = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=("[^"$` + "`" + `\\]*"|'[^']*'|[A-Za-z0-9_./:@%+,-]*)(?:\s+|$)`)
+	assignment = lazily(`^([A-Za-z_][A-Za-z0-9_]*)=("[^"$` + "`" + `\\]*"|'[^']*'|[A-Za-z0-9_./:@%+,-]*)(?:\s+|$)`)
 )
+
+// lazily compiles an expression when it is first used, and not at the start of each hook.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // Exports finds the Variables that a batch script exports by literal lines
 // (`export NAMESPACE=arkouda`); the last one counts. A line that a shell would
@@ -113,12 +119,12 @@ var (
 func Exports(script []byte) map[string]string {
 	env := map[string]string{}
 	for line := range bytes.Lines(script) {
-		m := exportLine.FindStringSubmatch(strings.TrimRight(string(line), "\r\n"))
+		m := exportLine().FindStringSubmatch(strings.TrimRight(string(line), "\r\n"))
 		if m == nil {
 			continue
 		}
 		for rest := m[1]; ; {
-			pair := assignment.FindStringSubmatch(rest)
+			pair := assignment().FindStringSubmatch(rest)
 			if pair == nil {
 				break
 			}

@@ -4,26 +4,21 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 const dnsRule = `at most 63 lower-case letters, digits and "-", a letter or digit first and last`
 
-var (
-	serviceName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`) // DNS-1035
-	label       = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
-	qualified   = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
-)
+const maxLabelBytes = validation.LabelValueMaxLength
 
-const maxLabelBytes = 63
-
-func isLabel(s string) bool { return len(s) <= maxLabelBytes && label.MatchString(s) }
+func isLabel(s string) bool { return len(validation.IsDNS1123Label(s)) == 0 }
 
 // checkName wants a DNS-1035 label, since a Service is a host name.
 func checkName(name string) error {
-	if len(name) > maxLabelBytes || !serviceName.MatchString(name) {
+	if len(validation.IsDNS1035Label(name)) > 0 {
 		return fmt.Errorf("name %s: at most 63 lower-case letters, digits and \"-\", a letter first", quote(name))
 	}
 	return nil
@@ -39,19 +34,13 @@ func CheckNamespace(name string) error {
 
 // isKey tells whether a label or an annotation can have the key, [DOMAIN/]NAME.
 func isKey(key string) bool {
-	domain, name, has := strings.Cut(key, "/")
-	if !has {
-		domain, name = "a", key
-	}
-	if len(name) > maxLabelBytes || !qualified.MatchString(name) || len(domain) > 253 {
-		return false
-	}
+	domain, _, _ := strings.Cut(key, "/")
 	for part := range strings.SplitSeq(domain, ".") {
-		if !isLabel(part) {
+		if len(part) > maxLabelBytes { // no DNS name has one
 			return false
 		}
 	}
-	return true
+	return len(validation.IsQualifiedName(key)) == 0
 }
 
 // isOf tells whether a key is of a domain or of one below it.
@@ -85,7 +74,7 @@ func checkLabelKey(key string) error {
 }
 
 func checkLabelValue(value string) error {
-	if value != "" && (len(value) > maxLabelBytes || !qualified.MatchString(value)) {
+	if len(validation.IsValidLabelValue(value)) > 0 {
 		return fmt.Errorf("%s cannot be the value of a label", quote(value))
 	}
 	return nil
@@ -121,7 +110,7 @@ func dnsNode(node string) string {
 
 // nodeLabel is Slurm's name of a node as the value of a label.
 func nodeLabel(node string) string {
-	if len(node) <= maxLabelBytes && qualified.MatchString(node) {
+	if node != "" && len(validation.IsValidLabelValue(node)) == 0 {
 		return node
 	}
 	return dnsNode(node)[:min(len(dnsNode(node)), maxLabelBytes)]

@@ -26,7 +26,7 @@ const (
 )
 
 // nodeName is a name that a directory and a certificate may have.
-var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var nodeName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`) })
 
 // ControllerToken is the file of the controller's token. It is in state_dir, which
 // is SlurmUser's, so that reconcile can renew it.
@@ -192,7 +192,7 @@ func (o *Options) nodeCredentials(ctx context.Context, p *printer, nodes []strin
 }
 
 func (o *Options) nodeCredential(ctx context.Context, node string) (Change, error) {
-	if !nodeName.MatchString(node) {
+	if !nodeName().MatchString(node) {
 		return "", fmt.Errorf("%q cannot be the name of a node", node)
 	}
 	dir := filepath.Join(o.Output, "nodes", node)

@@ -30,7 +30,7 @@ func (c Commands) Version(ctx context.Context) (Version, error) {
 		return Version{}, err
 	}
 	// "slurm 24.11.5", from Debian "slurm-wlm 22.05.8".
-	m := versionLine.FindStringSubmatch(out)
+	m := regexp.MustCompile(`^slurm\S* (\d+)\.(\d+)\.(\d+)`).FindStringSubmatch(out)
 	if m == nil {
 		return Version{}, fmt.Errorf("scontrol --version: cannot read %q", out)
 	}
@@ -40,5 +40,3 @@ func (c Commands) Version(ctx context.Context) (Version, error) {
 	}
 	return Version{numbers[0], numbers[1], numbers[2]}, nil
 }
-
-var versionLine = regexp.MustCompile(`^slurm\S* (\d+)\.(\d+)\.(\d+)`)
