@@ -7,20 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -33,9 +26,6 @@ const FieldManager = "slurmk8s"
 // for is a page of Workflows. A watch is bounded in sum, since client-go bounds no
 // event: one that has told so much ends, and its reader begins another.
 const maxResponseBytes = 32 << 20
-
-// maxKubeconfigBytes bounds a kubeconfig, which holds a few certificates.
-const maxKubeconfigBytes = 1 << 20
 
 // Options say which API server to reach and how.
 type Options struct {
@@ -78,7 +68,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return clientFor(cfg, o)
+	return ForConfig(cfg, o)
 }
 
 // For makes a client with one of the credentials that the configuration names. purpose
@@ -109,7 +99,8 @@ func As(identity *Identity) func(*Options) {
 	return func(o *Options) { o.As = identity }
 }
 
-func clientFor(cfg *rest.Config, o Options) (*Client, error) {
+// ForConfig makes a client of a configuration that the caller has read and checked.
+func ForConfig(cfg *rest.Config, o Options) (*Client, error) {
 	if o.Log == nil {
 		silent := logrus.New()
 		silent.SetOutput(io.Discard)
@@ -132,148 +123,6 @@ func clientFor(cfg *rest.Config, o Options) (*Client, error) {
 		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
 	}
 	return &Client{Dynamic: dyn, rest: raw, requestTimeout: o.RequestTimeout, hasty: o.Hasty, log: o.Log}, nil
-}
-
-// restConfig turns a kubeconfig into a configuration that takes nothing from
-// the environment, and refuses what would weaken TLS or run a program.
-func restConfig(o Options) (*rest.Config, error) {
-	api, err := readKubeconfig(o.Kubeconfig, o.AlsoTrusted)
-	if err != nil {
-		return nil, err
-	}
-	if err := trustworthy(api, o.AlsoTrusted); err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
-	}
-	cfg, err := clientcmd.NewNonInteractiveClientConfig(*api, api.CurrentContext, nil, nil).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
-	}
-	if file := cfg.BearerTokenFile; file != "" {
-		cfg.BearerToken, cfg.BearerTokenFile = "", ""
-		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return tokenTransport{file, o.AlsoTrusted, next} })
-	}
-	cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
-	cfg.UserAgent = o.UserAgent
-	if o.As != nil {
-		cfg.Impersonate = rest.ImpersonationConfig{UserName: o.As.User, Groups: o.As.Groups,
-			Extra: map[string][]string{ExtraNode: {o.As.Node}}}
-	}
-	cfg.QPS = -1 // a hook sends a handful of requests; the API server has its own priority and fairness
-	cfg.WarningHandler = rest.NoWarnings{}
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return boundedTransport{next} })
-	return cfg, nil
-}
-
-// readKubeconfig reads through one descriptor, so that the file that was checked
-// is the file that is used.
-func readKubeconfig(path string, alsoTrusted []uint32) (*clientcmdapi.Config, error) {
-	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("kubeconfig %q: not an absolute path", path)
-	}
-	data, err := readSecret(path, alsoTrusted)
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig: %w", err)
-	}
-	api, err := clientcmd.Load(data)
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	for _, c := range api.Clusters {
-		c.LocationOfOrigin = path
-	}
-	for _, a := range api.AuthInfos {
-		a.LocationOfOrigin = path
-	}
-	if err := clientcmd.ResolveLocalPaths(api); err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	return api, nil
-}
-
-// trustworthy refuses a kubeconfig that turns verification off, sends credentials in
-// the clear, runs a program, or names a secret that others read. The file of the
-// authority becomes its data: what was checked is what is used.
-func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) error {
-	cluster, user, err := current(api)
-	if err != nil {
-		return err
-	}
-	if err := verifiable(cluster); err != nil {
-		return err
-	}
-	switch {
-	case cluster.ProxyURL != "":
-		return fmt.Errorf("proxy-url is not allowed")
-	case user.Exec != nil || user.AuthProvider != nil:
-		return fmt.Errorf("user %q has a credential plugin, which is not allowed: use tokenFile or a client certificate",
-			api.Contexts[api.CurrentContext].AuthInfo)
-	}
-	for _, secret := range []string{user.TokenFile, user.ClientKey} {
-		if secret == "" {
-			continue
-		}
-		if _, err := readSecret(secret, alsoTrusted); err != nil {
-			return err
-		}
-	}
-	// client-go reads the certificate again when it is renewed; it is looked at here, so
-	// that a FIFO in its place is an error and not a hook that hangs.
-	if user.ClientCertificate != "" {
-		if _, err := readPublic(user.ClientCertificate, alsoTrusted); err != nil {
-			return err
-		}
-	}
-	if cluster.CertificateAuthority == "" || len(cluster.CertificateAuthorityData) > 0 {
-		return nil
-	}
-	cluster.CertificateAuthorityData, err = readPublic(cluster.CertificateAuthority, alsoTrusted)
-	cluster.CertificateAuthority = ""
-	return err
-}
-
-// readPublic reads a file of certificates: no secret, but who chooses the authority,
-// chooses the API server.
-func readPublic(path string, alsoTrusted []uint32) ([]byte, error) {
-	return readChecked(path, func(f *os.File) error {
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is not a regular file", path)
-		}
-		if info.Mode().Perm()&0o022 != 0 {
-			return fmt.Errorf("%s is writable by others (mode %04o): run \"chmod go-w %s\"", path, info.Mode().Perm(), path)
-		}
-		owner, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() && !slices.Contains(alsoTrusted, owner.Uid) {
-			return fmt.Errorf("%s is owned by another user: run \"chown root %s\"", path, path)
-		}
-		return nil
-	})
-}
-
-// readSecret reads a file that nobody else may read.
-func readSecret(path string, alsoTrusted []uint32) ([]byte, error) {
-	return readChecked(path, func(f *os.File) error { return slurmconf.CheckSecretFile(f, alsoTrusted...) })
-}
-
-// readChecked reads a file through the descriptor whose owner and mode were checked.
-// A FIFO in its place must not make a hook wait for a writer.
-func readChecked(path string, check func(*os.File) error) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if err := check(f); err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKubeconfigBytes+1))
-	if err == nil && len(data) > maxKubeconfigBytes {
-		err = fmt.Errorf("%s is larger than %d KiB", path, maxKubeconfigBytes>>10)
-	}
-	return data, err
 }
 
 // tokenTransport reads the token file for each request: client-go would go on

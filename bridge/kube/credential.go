@@ -39,10 +39,7 @@ func ReadCredential(path string, alsoTrusted ...uint32) (*Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := trustworthy(api, alsoTrusted); err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	cluster, user, err := current(api)
+	cluster, user, err := trustworthy(api, alsoTrusted)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}

@@ -57,6 +57,19 @@ func TestAGoodKubeconfigIsTaken(t *testing.T) {
 	require.NoError(t, err)
 }
 
+func TestWhatOtherProgramsKeepInAKubeconfigIsNoError(t *testing.T) {
+	text := replace("  user:\n", "  user:\n    extensions: [{name: x, extension: {a: b}}]\n    as: someone\n    as-groups: [g]\n")(kubeconfig(t))
+	text = replace("  cluster:\n", "  cluster:\n    extensions: [{name: minikube.sigs.k8s.io/cluster, extension: {provider: x}}]\n    tls-server-name: api\n")(text)
+	text += "preferences: {colors: true}\n"
+	cfg, err := restConfig(options(write(t, "kubeconfig", text, 0o600)))
+	require.NoError(t, err)
+	assert.Equal(t, "https://127.0.0.1:6443", cfg.Host)
+	assert.Equal(t, "secret-token", cfg.BearerToken)
+	assert.Equal(t, "api", cfg.ServerName)
+	assert.Equal(t, "someone", cfg.Impersonate.UserName)
+	assert.Equal(t, []string{"g"}, cfg.Impersonate.Groups)
+}
+
 func TestAKubeconfigThatWeakensTLSOrRunsAProgramIsRefused(t *testing.T) {
 	caLine := func(s string) string {
 		_, after, _ := strings.Cut(s, "certificate-authority-data:")
@@ -86,6 +99,8 @@ func TestAKubeconfigThatWeakensTLSOrRunsAProgramIsRefused(t *testing.T) {
 		{"user that is missing", replace("user: u", "user: nobody"), `names user "nobody", which is not defined`},
 		{"not YAML", func(string) string { return "{" }, `kubeconfig /`},
 		{"of another kind", func(string) string { return "apiVersion: v1\nkind: Pod\n" }, `kubeconfig /`},
+		{"user that is defined twice", replace("users:", "users:\n- {name: u, user: {token: other}}"), `"u" is defined twice`},
+		{"certificate without its key", replace("token: secret-token", "client-certificate-data: eHh4"), `has a client certificate and no client-key`},
 		{"empty", func(string) string { return "" }, `current-context`},
 		{"authority that is none", func(s string) string { return strings.Replace(s, caLine(s), "certificate-authority-data: eHh4", 1) }, `kubeconfig /`},
 	}

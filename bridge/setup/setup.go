@@ -13,7 +13,6 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/duty/all"
-	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -26,7 +25,7 @@ const (
 // Options say what to make. Admin may be nil for a dry run.
 type Options struct {
 	Config    *slurmconf.Config
-	Admin     *kube.Administrator
+	Admin     *Administrator
 	Server    string        // the API server's URL in the credentials; "": the administrator's
 	Open      []string      // namespaces for services, besides those of slurmk8s.toml
 	Lifetime  time.Duration // of each credential

@@ -247,7 +247,7 @@ func TestAClusterThatSignsNothingIsNamedOnce(t *testing.T) {
 	w.write("slurm.conf", "ClusterName=alps\nSlurmUser=root\nNodeName=n[1-100] NodeAddr=10.3.0.[1-100]\n", 0o644)
 	cfg, err := slurmconf.Load(w.path("slurmk8s.toml"))
 	require.NoError(t, err)
-	admin, err := kube.NewAdministrator(kube.Options{Kubeconfig: w.server.Kubeconfig(), RequestTimeout: 5 * time.Second})
+	admin, err := setup.NewAdministrator(kube.Options{Kubeconfig: w.server.Kubeconfig(), RequestTimeout: 5 * time.Second})
 	require.NoError(t, err)
 	signing.Store(false)
 	defer signing.Store(true)

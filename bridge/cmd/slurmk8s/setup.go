@@ -126,7 +126,7 @@ func (f *setupFlags) run(ctx context.Context) error {
 		}
 	}
 	if f.kubeconfig != "" {
-		if o.Admin, err = kube.NewAdministrator(kube.Options{
+		if o.Admin, err = setup.NewAdministrator(kube.Options{
 			Kubeconfig:     f.kubeconfig,
 			RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(),
 			UserAgent:      fmt.Sprintf("slurmk8s/%s (cluster %s; setup)", version.Version, cfg.Cluster),
