@@ -27,8 +27,8 @@ static struct option {
 		.spank = { "k8s-register", "SPEC[;SPEC...]",
 			"make the job (with srun: the step) a Kubernetes Service while it "
 			"runs. SPEC: NAME:PORT[:TARGET], or name=NAME,"
-			"port=[PORTNAME:]PORT[:TARGET][,...] with ns=, type=, host=, ready=, "
-			"expose= and others, or env for Arkouda's variables",
+			"port=[PORTNAME:]PORT[:TARGET][/udp][,...] with ns=, type=, host=, ready=, "
+			"expose= and others, or env for Arkouda's variables. In NAME: %a, %A, %j, %u",
 			1, REGISTER, on_option },
 		.field = "K8S_REGISTER", .environment = "k8s_register",
 		.max = 8192, .for_step = true },

@@ -30,6 +30,7 @@
 
 #define SETENV "SETENV_"
 #define NODELIST_MAX 8192
+#define NUMBER_MAX 16
 #define GROUPS_MAX 16384
 
 static struct {
@@ -105,6 +106,26 @@ static void add_groups(spank_t spank, struct fields *fields)
 		fields_add(fields, "GIDS", text);
 }
 
+/* Slurm tells a batch script's slurmstepd, but not that of an srun step. */
+static void add_array(spank_t spank, struct fields *fields, uint32_t step_id)
+{
+	uint32_t array = 0, task = NO_VAL;
+
+	if (step_id != SLURM_BATCH_SCRIPT) {
+		add_job_variable(spank, fields, "ARRAY_JOB_ID", "SLURM_ARRAY_JOB_ID", NUMBER_MAX);
+		add_job_variable(spank, fields, "ARRAY_TASK_ID", "SLURM_ARRAY_TASK_ID", NUMBER_MAX);
+		return;
+	}
+	if (spank_get_item(spank, S_JOB_ARRAY_ID, &array) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_ARRAY_TASK_ID, &task) != ESPANK_SUCCESS)
+		return;
+	if (task == NO_VAL) /* of a job in no array */
+		array = 0;
+	fields_add_number(fields, "ARRAY_JOB_ID", array);
+	if (array)
+		fields_add_number(fields, "ARRAY_TASK_ID", task);
+}
+
 /* What a step asks its program for. */
 struct wishes {
 	bool options;  /* those of --k8s-register and --k8s-import */
@@ -144,6 +165,7 @@ static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
 		fields_add_number(fields, "RESTART_COUNT", restarts);
 	if (step_id == SLURM_BATCH_SCRIPT)
 		add_script(spank, fields);
+	add_array(spank, fields, step_id);
 	if (wishes.workflow)
 		fields_add(fields, "WORKFLOW", "1");
 	if (!wishes.options)

@@ -58,7 +58,8 @@ func jobSubmit(ctx context.Context, c *call) error {
 		}
 		for _, key := range []string{wire.KeyRegister, wire.KeyImport, wire.KeyNodesOption, wire.KeyEvictGrace, wire.KeyEvictTimeout} {
 			for _, value := range values(c.request, key) {
-				if err := c.judgeOptions(wire.Fields{wire.KeyNamespace: namespace, key: value}, rules); err != nil {
+				given := wire.Fields{wire.KeyNamespace: namespace, wire.KeyArray: c.request[wire.KeyArray], key: value}
+				if err := c.judgeOptions(given, rules); err != nil {
 					return err
 				}
 			}

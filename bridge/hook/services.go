@@ -21,7 +21,7 @@ import (
 func check(ctx context.Context, c *call) error { return c.judgeOptions(c.request, c.promptRules(ctx)) }
 
 // judgeOptions judges what is given of the options: the syntax, and with rules whether
-// they allow it.
+// they allow it. KeyArray is given if it is known whether the job is an array.
 func (c *call) judgeOptions(given wire.Fields, rules *policy.Policy) error {
 	namespace := given[wire.KeyNamespace]
 	if namespace != "" {
@@ -35,6 +35,11 @@ func (c *call) judgeOptions(given wire.Fields, rules *policy.Policy) error {
 	if text, ok := given[wire.KeyRegister]; ok {
 		if specs, err = service.ParseEarly(text, given.Env()); err != nil {
 			return err
+		}
+		if array, known := given[wire.KeyArray]; known {
+			if err := service.CheckArray(specs, array); err != nil {
+				return err
+			}
 		}
 	}
 	if text, ok := given[wire.KeyImport]; ok {

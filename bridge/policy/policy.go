@@ -155,7 +155,7 @@ func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, e
 	switch {
 	case !p.matchAny(rule.Namespaces, s.Namespace):
 		return 1, fmt.Errorf("namespace %s", s.Namespace)
-	case !p.matchAny(rule.Names, s.Name):
+	case !p.mayName(rule.Names, s.Name):
 		return 2, fmt.Errorf("user %s may use the names %s in namespace %s", p.user, p.expandAll(rule.Names), s.Namespace)
 	case !slices.Contains(rule.Expose, s.Expose):
 		what := "expose=" + s.Expose
@@ -176,6 +176,19 @@ func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, e
 		}
 	}
 	return 5, nil
+}
+
+// mayName judges a name; at the prompt it may have patterns that nobody knows yet, and
+// what it begins with is judged.
+func (p *Policy) mayName(patterns []string, name string) bool {
+	known, all := service.KnownName(name, p.user)
+	if all {
+		return p.matchAny(patterns, known)
+	}
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		begin, _, _ := strings.Cut(p.expand(pattern), "*")
+		return strings.HasPrefix(begin, known) || strings.HasPrefix(known, begin)
+	})
 }
 
 func inRanges(ranges []string, port uint16) bool {

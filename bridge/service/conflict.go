@@ -18,6 +18,9 @@ type ConflictError struct {
 	// Claim is the job that has it; nil: this cluster's bridge did not make it.
 	Claim *Claim
 	Same  bool // it is another step of the same job
+	// InArray: the one who wants the name is a task of an array, and so may the one be who
+	// has it.
+	InArray bool
 	// Cluster is the other cluster whose bridge made it; empty: none did.
 	Cluster string
 }
@@ -34,7 +37,11 @@ func (e *ConflictError) Error() string {
 	case e.Same:
 		return fmt.Sprintf("%s: step %s of this job registered it with other options", e.Object, e.Claim.Step)
 	}
-	return fmt.Sprintf("%s belongs to job %d, which is running: choose another name or wait until it ends", e.Object, e.Claim.ID)
+	advice := "choose another name or wait until it ends"
+	if e.InArray {
+		advice = "in an array write %a, the task's index, into the name"
+	}
+	return fmt.Sprintf("%s belongs to job %d, which is running: %s", e.Object, e.Claim.ID, advice)
 }
 
 // foreign is the error for an object that is not of this cluster's bridge.
@@ -117,7 +124,7 @@ func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
 		p.shared = true
 		return p, nil
 	}
-	return plan{}, &ConflictError{Object: s.Object(), Claim: &p.holder, Same: same}
+	return plan{}, &ConflictError{Object: s.Object(), Claim: &p.holder, Same: same, InArray: r.InArray && claim.UID == r.Job.UID}
 }
 
 // foreignEndpoints is an error if somebody has Endpoints of the name without a

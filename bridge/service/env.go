@@ -64,7 +64,7 @@ func parseEnv(env map[string]string, options string) ([]Spec, error) {
 		if name == "" {
 			continue
 		}
-		if err := checkName(name); err != nil {
+		if err := checkPattern(name); err != nil {
 			return nil, fmt.Errorf("%s_SERVICE_NAME: %w", kind.prefix, err)
 		}
 		port, err := envPort(env, kind.port, kind.prefix+"_SERVICE_PORT")

@@ -148,7 +148,7 @@ func (d *draft) read(text string) error {
 
 // complete fills in defaults and checks what no single field can tell.
 func (s *Spec) complete() error {
-	if err := checkName(s.Name); err != nil {
+	if err := checkPattern(s.Name); err != nil {
 		return err
 	}
 	if err := s.completePorts(); err != nil {

@@ -29,6 +29,8 @@ type Registrar struct {
 	Step    string // "batch", "interactive" or a number
 	Node    string // in Slurm's words
 	Address netip.Addr
+	// InArray: the job is a task of an array, for the advice when a name is taken.
+	InArray bool
 	// LeaseDuration is how long the job counts as alive without renewal; zero: the
 	// Lease does not run out.
 	LeaseDuration time.Duration

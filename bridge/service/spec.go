@@ -17,7 +17,7 @@ import (
 
 // Spec is one service that a job asks for, a part of --k8s-register.
 type Spec struct {
-	Name      string
+	Name      string // with patterns until Expand
 	Namespace string // empty: --k8s-namespace, else the first of the user's rule
 	App       string // value of the label app of the pods that an internal Service selects
 	Ports     []Port

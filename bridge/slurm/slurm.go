@@ -124,11 +124,36 @@ func (c Commands) Array(ctx context.Context, id uint32) (uint32, error) {
 	if !isTask {
 		return 0, nil
 	}
-	number, err := strconv.ParseUint(array, 10, 32)
+	number, err := ArrayNumber(array)
 	if err != nil {
 		return 0, fmt.Errorf("squeue: cannot read the job id %q", r.display)
 	}
-	return uint32(number), nil
+	return number, nil
+}
+
+// ArrayTask returns the array of a job that has started, and the job's index in it; the
+// array is 0 if the job is in none.
+func (c Commands) ArrayTask(ctx context.Context, id uint32) (array, task uint32, err error) {
+	r, err := c.record(ctx, id)
+	if err != nil {
+		return 0, 0, err
+	}
+	arrayText, taskText, isTask := strings.Cut(r.display, "_")
+	if !isTask {
+		return 0, 0, nil
+	}
+	array, arrayErr := ArrayNumber(arrayText)
+	task, taskErr := ArrayNumber(taskText)
+	if arrayErr != nil || taskErr != nil {
+		return 0, 0, fmt.Errorf("squeue: cannot read the job id %q", r.display)
+	}
+	return array, task, nil
+}
+
+// ArrayNumber reads the id of an array or the index of a task.
+func ArrayNumber(text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	return uint32(n), err
 }
 
 // Cancel cancels a job. Of an array it cancels only the task with this job id:

@@ -64,6 +64,15 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+func TestArrayTask(t *testing.T) {
+	c, _ := fake(t, "123|120_3|c1\n120|120_[4-9%2]|")
+	array, task, err := c.ArrayTask(t.Context(), 123)
+	require.NoError(t, err)
+	assert.Equal(t, []uint32{120, 3}, []uint32{array, task})
+	_, _, err = c.ArrayTask(t.Context(), 120)
+	assert.ErrorContains(t, err, `cannot read the job id "120_[4-9%2]"`)
+}
+
 func TestArray(t *testing.T) {
 	tests := []struct {
 		name, squeue string
@@ -82,12 +91,15 @@ func TestArray(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, _ := fake(t, tt.squeue)
 			array, err := c.Array(t.Context(), tt.id)
+			same, _, taskErr := c.ArrayTask(t.Context(), tt.id)
 			if tt.fails != "" {
 				require.ErrorContains(t, err, tt.fails)
+				require.ErrorContains(t, taskErr, tt.fails)
 				return
 			}
 			require.NoError(t, err)
-			assert.Equal(t, tt.want, array)
+			require.NoError(t, taskErr)
+			assert.Equal(t, []uint32{tt.want, tt.want}, []uint32{array, same})
 		})
 	}
 }

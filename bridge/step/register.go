@@ -87,6 +87,9 @@ func (s *session) registerServices(ctx context.Context, env map[string]string) e
 		return err
 	}
 	if len(s.req.specs) > 0 {
+		if s.req.specs, err = s.named(ctx); err != nil {
+			return err
+		}
 		if s.specs, err = rules.Admit(s.req.specs, s.req.namespace); err != nil {
 			return err
 		}
@@ -117,6 +120,39 @@ func (s *session) registerServices(ctx context.Context, env map[string]string) e
 		return nil
 	}
 	return s.registerMine(ctx, client, mine, rules)
+}
+
+// named are the services with the names that they have in this job.
+func (s *session) named(ctx context.Context) ([]service.Spec, error) {
+	of := service.Instance{Job: s.req.job.ID, User: s.req.job.User}
+	if service.NeedsArray(s.req.specs) {
+		var err error
+		if of.Array, of.Task, err = s.arrayTask(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return service.Expand(s.req.specs, of)
+}
+
+// arrayTask is the job's place in its array; 0 if it is in none. What the step was told
+// saves asking Slurm: a user who tells a step something else gets another name, which is
+// judged as any.
+func (s *session) arrayTask(ctx context.Context) (array, task uint32, err error) {
+	array, arrayErr := slurm.ArrayNumber(s.fields[wire.KeyArrayJob])
+	task, taskErr := slurm.ArrayNumber(s.fields[wire.KeyArrayTask])
+	if arrayErr == nil && (array == 0 || taskErr == nil) {
+		return array, task, nil
+	}
+	if array, task, err = s.slurm().ArrayTask(ctx, s.req.job.ID); err != nil {
+		return 0, 0, fmt.Errorf("the job's place in its array: %w", err)
+	}
+	return array, task, nil
+}
+
+// inArray tells whether the step was told that the job is a task of an array.
+func (s *session) inArray() bool {
+	array, err := slurm.ArrayNumber(s.fields[wire.KeyArrayJob])
+	return err == nil && array != 0
 }
 
 // mine are the services that this node registers: those for all nodes, and on the
@@ -150,7 +186,7 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 		return err
 	}
 	s.registrar = &service.Registrar{
-		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address,
+		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address, InArray: s.inArray(),
 		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Wanted: s.wanted,
 		Events: kube.NewEvents(client, s.req.node), Log: s.log,
 	}

@@ -38,6 +38,9 @@ const (
 	KeyEvictGrace   = "K8S_EVICT_GRACE"   // --k8s-evict-grace
 	KeyEvictTimeout = "K8S_EVICT_TIMEOUT" // --k8s-evict-timeout
 	KeyNodeList     = "NODELIST"          // the job's nodes, a hostlist
+	KeyArray        = "ARRAY"             // --array as sbatch has it, "0-9:2%4"; absent: the job is no array
+	KeyArrayJob     = "ARRAY_JOB_ID"      // the array that the job is a task of; 0: none. In an srun step the
+	KeyArrayTask    = "ARRAY_TASK_ID"     // user's word; absent where nobody says
 	KeyPartition    = "PARTITION"
 	KeyConstraints  = "CONSTRAINTS"
 )

@@ -111,6 +111,8 @@ check.test("the program is told who submits and each option, from each source", 
 		K8S_IMPORT = "x", K8S_NODES = "lend", K8S_EVICT_GRACE = "5", K8S_EVICT_TIMEOUT = "9:fail" })
 	accepted({ account = "", default_account = "p2", spank_job_env = register("a:1") })
 	check.equal(asked[2].ACCOUNT, "p2")
+	accepted({ array_inx = "0-3%1", spank_job_env = register("a:1") })
+	check.equal(asked[3].ARRAY, "0-3%1")
 end)
 
 check.test("values that differ between the sources are all judged", function()

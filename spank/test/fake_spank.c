@@ -101,6 +101,8 @@ spank_err_t spank_get_item(spank_t spank, spank_item_t item, ...)
 	case S_JOB_GID: *va_arg(args, gid_t *) = slurm.gid; break;
 	case S_JOB_STEPID: *va_arg(args, uint32_t *) = slurm.step; break;
 	case S_JOB_NODEID: *va_arg(args, uint32_t *) = slurm.rank; break;
+	case S_JOB_ARRAY_ID: *va_arg(args, uint32_t *) = slurm.array; break;
+	case S_JOB_ARRAY_TASK_ID: *va_arg(args, uint32_t *) = slurm.array_task; break;
 	case S_SLURM_RESTART_COUNT: *va_arg(args, uint32_t *) = slurm.restarts; break;
 	case S_TASK_ID: *va_arg(args, int *) = slurm.task; break;
 	case S_JOB_ARGV:

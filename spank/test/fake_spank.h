@@ -13,7 +13,7 @@
 
 extern struct fake_slurm {
 	spank_context_t context;
-	uint32_t job, step, rank, restarts;
+	uint32_t job, step, rank, restarts, array, array_task;
 	uid_t uid;
 	gid_t gid, *groups;
 	int group_count;

@@ -213,6 +213,36 @@ static void a_numbered_step_says_its_number(void)
 	CHECK(strstr(program_log(), "K8S_IMPORT=db/mysql:3306\n") && !strstr(program_log(), "SCRIPT="));
 }
 
+static void a_batch_script_says_which_task_of_an_array_it_is(void)
+{
+	slurm.array = 20;
+	slurm.array_task = 3;
+	slurm.environment[0] = (char *)"SLURM_ARRAY_TASK_ID=4";
+	start_step(SLURM_BATCH_SCRIPT, "k8s-register", "w-%a:1");
+	end_step();
+	CHECK(strstr(program_log(), "ARRAY_JOB_ID=20\n") && strstr(program_log(), "ARRAY_TASK_ID=3\n"));
+}
+
+static void a_batch_script_in_no_array_says_so(void)
+{
+	slurm.array = 0;
+	slurm.array_task = NO_VAL;
+	slurm.environment[0] = (char *)"SLURM_ARRAY_JOB_ID=19"; /* of the job that submitted it */
+	start_step(SLURM_BATCH_SCRIPT, "k8s-register", "w-%A:1");
+	end_step();
+	CHECK(strstr(program_log(), "ARRAY_JOB_ID=0\n") && !strstr(program_log(), "ARRAY_TASK_ID"));
+}
+
+static void an_srun_step_says_what_srun_says_of_the_array(void)
+{
+	slurm.array_task = NO_VAL;
+	slurm.environment[0] = (char *)"SLURM_ARRAY_JOB_ID=20";
+	slurm.environment[1] = (char *)"SLURM_ARRAY_TASK_ID=3";
+	start_step(0, "k8s-register", "w-%a:1");
+	end_step();
+	CHECK(strstr(program_log(), "ARRAY_JOB_ID=20\n") && strstr(program_log(), "ARRAY_TASK_ID=3\n"));
+}
+
 static void the_interactive_step_says_so(void)
 {
 	start_step(SLURM_INTERACTIVE_STEP, "k8s-register", "a:1");
@@ -277,6 +307,9 @@ int main(int argc, char **argv)
 		{ "stepd: what a job says of itself counts for nothing", what_a_job_says_of_itself_counts_for_nothing },
 		{ "stepd: more groups than can be carried are not told", more_groups_than_can_be_carried_are_not_told },
 		{ "stepd: an srun step says its number and rank", a_numbered_step_says_its_number },
+		{ "stepd: a batch script says which task of an array it is", a_batch_script_says_which_task_of_an_array_it_is },
+		{ "stepd: a batch script in no array says so", a_batch_script_in_no_array_says_so },
+		{ "stepd: an srun step says what srun says of the array", an_srun_step_says_what_srun_says_of_the_array },
 		{ "stepd: the interactive step says so", the_interactive_step_says_so },
 		{ "stepd: env sends Arkouda's variables and no others", env_sends_arkoudas_variables_and_no_others },
 		{ "stepd: the program inherits nothing", the_program_inherits_nothing },
