@@ -5,7 +5,6 @@ package slurmconf
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"time"
 )
@@ -144,21 +143,11 @@ func slurmConfPlaces() []string {
 	return []string{sysconfdir + "/slurm.conf", "/run/slurm/conf/slurm.conf"}
 }
 
-func findSlurmConf() string {
-	places := slurmConfPlaces()
-	for _, path := range places {
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-	}
-	return places[0] // for the message
-}
-
 // Default returns the configuration of an empty slurmk8s.toml. Cluster and
 // Workflows.Directive are still empty: Load takes them from Slurm's files.
 func Default() *Config {
 	return &Config{
-		SlurmConf: findSlurmConf(),
+		SlurmConf: firstThere(slurmConfPlaces()),
 		StateDir:  statedir,
 		Kubernetes: Kubernetes{
 			Kubeconfig:     sysconfdir + "/slurmk8s.kubeconfig",

@@ -1,15 +1,38 @@
 package slurmconf
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 )
 
-// KubeletKubeconfig is the kubelet's own credential, where kubeadm puts it. A host
-// without it is not a Kubernetes node and has nothing to reclaim.
+// KubeletKubeconfig is the kubelet's own credential, where kubeadm puts it. It is the
+// default of nodes.kubeconfig on a host that has none of the usual ones: such a host is
+// not a Kubernetes node, unless a kubelet runs there.
 const KubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
+
+// kubeletKubeconfigs are the usual places of a kubelet's credential.
+var kubeletKubeconfigs = []string{
+	KubeletKubeconfig,
+	"/var/lib/rancher/k3s/agent/kubelet.kubeconfig",
+	"/var/lib/rancher/rke2/agent/kubelet.kubeconfig",
+	"/var/lib/k0s/kubelet.conf",
+	"/var/lib/kubelet/kubeconfig", // OpenShift, EKS, AKS, GKE
+	"/var/snap/microk8s/current/credentials/kubelet.config",
+}
+
+// firstThere is the first of these files that exists; the first one if none does, for a
+// message.
+func firstThere(places []string) string {
+	for _, path := range places {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return places[0]
+}
 
 // NodeSettings configure how a job takes a node from Kubernetes while it runs.
 type NodeSettings struct {
@@ -20,8 +43,8 @@ type NodeSettings struct {
 	// those with one of these constraints, reclaim. Default: none.
 	ReclaimPartitions []string `toml:"reclaim_partitions"`
 	ReclaimFeatures   []string `toml:"reclaim_features"`
-	// Kubeconfig is the absolute path of the credential of compute nodes. Default:
-	// KubeletKubeconfig.
+	// Kubeconfig is the absolute path of the credential of compute nodes. Default: the
+	// first of kubeletKubeconfigs that exists.
 	Kubeconfig string `toml:"kubeconfig"`
 	// NodeName says how a Slurm node is named in Kubernetes: NodeNameSame, or one of the
 	// other NodeName... followed by its value. Default: "same".
@@ -129,7 +152,7 @@ const (
 func defaultNodes() NodeSettings {
 	return NodeSettings{
 		Reclaim:         ReclaimNone,
-		Kubeconfig:      KubeletKubeconfig,
+		Kubeconfig:      firstThere(kubeletKubeconfigs),
 		NodeName:        NodeNameSame,
 		Block:           BlockCordon,
 		Taint:           "slurmk8s.io/reclaimed",

@@ -64,3 +64,27 @@ func TestAConfiglessHostHasItsSlurmConfInRun(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "alps", c.Cluster, "Slurm's usual place comes first")
 }
+
+func TestAKubeletsCredentialIsFoundInItsUsualPlaces(t *testing.T) {
+	before := kubeletKubeconfigs
+	t.Cleanup(func() { kubeletKubeconfigs = before })
+	dir := t.TempDir()
+	kubeletKubeconfigs = nil
+	for _, path := range before {
+		kubeletKubeconfigs = append(kubeletKubeconfigs, dir+path)
+	}
+	found := func(text string) string {
+		config := filepath.Join(dir, "slurmk8s.toml")
+		require.NoError(t, os.WriteFile(config, []byte("cluster = 'alps'\n"+text), 0o644))
+		c, err := Load(config)
+		require.NoError(t, err)
+		return c.Nodes.Kubeconfig
+	}
+	assert.Equal(t, dir+KubeletKubeconfig, found(""), "none is there")
+	for i := len(before) - 1; i >= 0; i-- {
+		require.NoError(t, os.MkdirAll(filepath.Dir(dir+before[i]), 0o755))
+		require.NoError(t, os.WriteFile(dir+before[i], nil, 0o600))
+		assert.Equal(t, dir+before[i], found(""))
+	}
+	assert.Equal(t, "/a/kubelet", found("[nodes]\nkubeconfig = '/a/kubelet'\n"))
+}

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -147,7 +149,11 @@ func lookKubelet(ctx context.Context, h *host, r *report) {
 	}
 	path := h.cfg.Nodes.Kubeconfig
 	if _, err := os.Stat(path); os.IsNotExist(err) && path == slurmconf.KubeletKubeconfig {
-		r.ok("not used: there is no %s, so this host is not a Kubernetes node", path)
+		if seen := node.KubeletHere(); seen != "" {
+			r.fail("set nodes.kubeconfig in slurmk8s.toml to the kubelet's --kubeconfig", "a kubelet runs on this host (%s), but its credential is in none of the usual places: no job reclaims this node", seen)
+			return
+		}
+		r.ok("not used: there is no %s and no kubelet, so this host is not a Kubernetes node", path)
 		return
 	}
 	client := h.access(ctx, r, path, "check the kubelet, which renews its own credential")
@@ -155,6 +161,11 @@ func lookKubelet(ctx context.Context, h *host, r *report) {
 		return
 	}
 	name, err := node.New(client, &h.cfg.Nodes, h.cfg.Cluster, quiet()).Name(ctx, h.o.NodeName)
+	var wrong *node.WrongNodeError
+	if errors.As(err, &wrong) {
+		r.fail(fmt.Sprintf("map node %s to %s by nodes.node_name in slurmk8s.toml, or set nodes.kubeconfig to this node's", wrong.SlurmNode, wrong.Kubelet), "%v", err)
+		return
+	}
 	if err != nil {
 		r.fail("check nodes.node_name in slurmk8s.toml", "%v", err)
 		return

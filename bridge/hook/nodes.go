@@ -55,7 +55,13 @@ func jobProlog(ctx context.Context, c *call) error {
 	}
 	driver, err := c.nodeDriver()
 	if cfg.Kubeconfig == slurmconf.KubeletKubeconfig && errors.Is(err, fs.ErrNotExist) {
-		c.log.Infof("this host has no %s, so it is not a Kubernetes node: nothing to reclaim", cfg.Kubeconfig)
+		if seen := node.KubeletHere(); seen != "" {
+			text := fmt.Sprintf("a kubelet runs on this host (%s), but its credential is in none of the usual places: the job runs next to its pods; set nodes.kubeconfig in slurmk8s.toml", seen)
+			c.log.Warn(text)
+			c.reply[wire.KeyMessage] = wire.Line(text)
+			return nil
+		}
+		c.log.Infof("this host has no %s and no kubelet, so it is not a Kubernetes node: nothing to reclaim", cfg.Kubeconfig)
 		return nil
 	}
 	if err != nil {

@@ -58,6 +58,7 @@ type Client struct {
 	rest           *rest.RESTClient
 	requestTimeout time.Duration
 	hasty          bool
+	kubelet        string
 	away           atomic.Int64 // when the server was last found away, Unix nanoseconds; 0: never
 	log            *logrus.Entry
 }
@@ -122,7 +123,27 @@ func ForConfig(cfg *rest.Config, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
 	}
-	return &Client{Dynamic: dyn, rest: raw, requestTimeout: o.RequestTimeout, hasty: o.Hasty, log: o.Log}, nil
+	return &Client{Dynamic: dyn, rest: raw, requestTimeout: o.RequestTimeout, hasty: o.Hasty, log: o.Log, kubelet: kubeletOf(cfg, o.AlsoTrusted)}, nil
+}
+
+// Kubelet is the name of the node whose kubelet's certificate the client has; "" for any
+// other credential.
+func (c *Client) Kubelet() string { return c.kubelet }
+
+func kubeletOf(cfg *rest.Config, alsoTrusted []uint32) string {
+	text := cfg.CertData
+	if len(text) == 0 && cfg.CertFile != "" {
+		text, _ = readPublic(cfg.CertFile, alsoTrusted)
+	}
+	var certificate Credential
+	if len(text) == 0 || certificate.readCertificate(text) != nil {
+		return ""
+	}
+	name, ok := strings.CutPrefix(certificate.User, "system:node:")
+	if !ok {
+		return ""
+	}
+	return name
 }
 
 // tokenTransport reads the token file for each request: client-go would go on

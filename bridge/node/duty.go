@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -65,7 +66,10 @@ func (Duty) ListHere(ctx context.Context, h duty.Host) ([]duty.Object, error) {
 	driver, runDir := driverOf(h), h.Config.Services.RunDir
 	local := ClaimFilesIn(runDir)
 	held, err := driver.ClaimsOn(ctx, h.Node)
-	if err != nil {
+	var wrong *WrongNodeError
+	if errors.As(err, &wrong) { // the files are to be seen all the same
+		h.Log.Warn(err)
+	} else if err != nil {
 		return nil, err
 	}
 	noted, err := local.Jobs()

@@ -8,18 +8,34 @@ import (
 	"strings"
 	"syscall"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
+// WrongNodeError is a node_name that contradicts the kubelet's credential, which can
+// change one node only.
+type WrongNodeError struct{ SlurmNode, Name, Rule, Kubelet string }
+
+func (e *WrongNodeError) Error() string {
+	return fmt.Sprintf("nodes.node_name = %q says that Slurm's node %s is Kubernetes's node %s, but nodes.kubeconfig is the credential of node %s: correct node_name",
+		e.Rule, e.SlurmNode, e.Name, e.Kubelet)
+}
+
 // Name returns the Kubernetes name of a Slurm node; "" if by the configuration it is not
-// a Kubernetes node.
+// a Kubernetes node. With a kubelet's credential any other node than its own is a
+// *WrongNodeError.
 func (b *Driver) Name(ctx context.Context, slurmNode string) (string, error) {
+	name, err := b.mappedName(ctx, slurmNode)
+	if own := b.Kube.Kubelet(); err == nil && name != "" && own != "" && name != own {
+		return "", &WrongNodeError{SlurmNode: slurmNode, Name: name, Rule: b.Cfg.NodeName, Kubelet: own}
+	}
+	return name, err
+}
+
+// mappedName is what nodes.node_name makes of a name.
+func (b *Driver) mappedName(ctx context.Context, slurmNode string) (string, error) {
 	rule := b.Cfg.NodeName
 	if suffix, ok := strings.CutPrefix(rule, slurmconf.NodeNameSuffix); ok {
 		return strings.ToLower(slurmNode) + suffix, nil
@@ -101,24 +117,10 @@ func (b *Driver) labelled(ctx context.Context, key, slurmNode string) (string, e
 	return found[0].GetName(), nil
 }
 
-var selfReviews = schema.GroupVersionResource{Group: "authentication.k8s.io", Version: "v1", Resource: "selfsubjectreviews"}
-
-const kubeletUser = "system:node:"
-
 func (b *Driver) ownName(ctx context.Context, key, slurmNode string) (string, error) {
-	var answer *unstructured.Unstructured
-	review := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}}
-	err := b.Kube.Do(ctx, "look up the user of the credential", func(ctx context.Context) (err error) {
-		answer, err = b.Kube.Dynamic.Resource(selfReviews).Create(ctx, review, metav1.CreateOptions{})
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	user, _, _ := unstructured.NestedString(answer.Object, "status", "userInfo", "username")
-	own, isKubelet := strings.CutPrefix(user, kubeletUser)
-	if !isKubelet {
-		return "", fmt.Errorf("%s may not list nodes, which node_name = %q needs: give it that right", user, b.Cfg.NodeName)
+	own := b.Kube.Kubelet()
+	if own == "" {
+		return "", fmt.Errorf("the credential of nodes.kubeconfig may not list nodes, which node_name = %q needs: give it that right", b.Cfg.NodeName)
 	}
 	node, err := b.nodes().Get(ctx, own)
 	if err != nil || node == nil || node.GetLabels()[key] != slurmNode {

@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
 // Take makes a node ready for a job, as a prolog does on the node itself. After an error
@@ -18,6 +21,9 @@ func (b *Driver) Take(ctx context.Context, local ClaimFiles, slurmNode string, h
 		return Outcome{}, err
 	}
 	known, err := b.Claim(closing, name, h)
+	if kube.Is(err, kube.Denied) { // and will be: nothing was changed, nothing is to be given back
+		return Outcome{}, errors.Join(err, local.Remove(h.JobID))
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -41,6 +47,11 @@ func (b *Driver) GiveBack(ctx context.Context, local ClaimFiles, job, restarts u
 	held, err := local.Get(job)
 	if err != nil || held == nil || held.Restarts > restarts {
 		return err
+	}
+	if own := b.Kube.Kubelet(); own != "" && own != held.Node {
+		// Of another node_name: this credential never changed that node, and never will.
+		b.Log.Warnf("note of job %d: node %s is not this one, %s: forgotten", job, held.Node, own)
+		return local.Remove(job)
 	}
 	if err := b.startUnits(ctx, local, job, held.Node); err != nil {
 		return err

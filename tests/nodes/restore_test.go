@@ -3,6 +3,8 @@ package nodes
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -174,6 +176,18 @@ func TestANodeThatKubernetesDoesNotKnow(t *testing.T) {
 	t.Run("without the kubelet's credential", func(t *testing.T) {
 		h := w.newHost(`kubeconfig = "/etc/kubernetes/kubelet.conf"`)
 		assert.Equal(t, "0 ", h.prolog(12))
+		assert.Empty(t, h.asked())
+	})
+	t.Run("with a kubelet whose credential is in an unknown place", func(t *testing.T) {
+		program := filepath.Join(t.TempDir(), "k3s-agent")
+		sleep, err := os.ReadFile("/bin/sleep")
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(program, sleep, 0o755))
+		agent := exec.Command(program, "600")
+		require.NoError(t, agent.Start())
+		defer func() { _ = agent.Process.Kill(); _ = agent.Wait() }()
+		h := w.newHost(`kubeconfig = "/etc/kubernetes/kubelet.conf"`)
+		assert.Regexp(t, `^0 MESSAGE=a kubelet runs on this host \(process \d+ \(.*\)\), but its credential is in none of the usual places`, h.prolog(12))
 		assert.Empty(t, h.asked())
 	})
 	t.Run("gone during the job", func(t *testing.T) {

@@ -183,7 +183,7 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 			require.NoError(t, err)
 			p.replace("slurmk8s.toml", between(p.read("slurmk8s.toml"), "reclaim = \"all\"\nkubeconfig = \"", "\""), other)
 			p.write("slurmk8s.toml", p.read("slurmk8s.toml"), 0o644)
-		}, "kubelet credential", doctor.Failed, "is not allowed to modify node", "nodes.kubeconfig"},
+		}, "kubelet credential", doctor.Failed, `nodes.node_name = "same" says that Slurm's node c1 is Kubernetes's node c1, but nodes.kubeconfig is the credential of node c9`, "map node c1 to c9"},
 		{"a controller that may not take nodes", func(p *site) {
 			p.write("prolog.sh", "#!/bin/sh\nexec /usr/bin/slurmk8s prolog-slurmctld\n", 0o755)
 			p.write("slurm.conf", p.read("slurm.conf")+"PrologSlurmctld="+p.path("prolog.sh")+"\n", 0o644)
