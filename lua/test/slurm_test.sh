@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# slurm_test.sh RELEASE...: job_submit.lua in a real slurmctld of bookworm (22.05), trixie
-# (24.11) or forky (26.05), in a container of its own, which runs the program that this tree
+# slurm_test.sh SLURM...: job_submit.lua in a real slurmctld of bookworm (22.05), trixie
+# (24.11) or forky (26.05), or of a directory with a Slurm that was built for it (see
+# tests/cluster/slurm-image.sh), in a container of its own, which runs the program that this tree
 # makes. The clients have not our SPANK plugin, as slurmrestd's have not. Output: one line a behaviour, then "N passed, M failed".
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,12 +14,12 @@ fail() { echo "line ${BASH_LINENO[0]}: $*"; exit 1; }
 
 up() {
 	local image version
-	image=$("$top/tests/cluster/slurm-image.sh" "$release" | tail -n1)
+	image=$("$top/tests/cluster/slurm-image.sh" "$slurm" | tail -n1)
 	version=$(docker run --rm --entrypoint slurmctld "$image" -V | awk '{ print $2 }' | awk -F. '{ printf "%d,%d,%d", $1, $2, $3 }')
 	mkdir -p "$out"
 	gcc -O2 -Wall -Wextra -Werror -shared -fPIC "-DFOR_SLURM=SLURM_VERSION_NUM($version)" -o "$out/forge.so" "$here/forge.c"
-	make -s -C "$top" build/bin/slurmk8s build/lib/slurmk8s_lua.so build/etc/job_submit.lua
-	cp "$top/build/bin/slurmk8s" "$top/build/lib/slurmk8s_lua.so" "$top/build/etc/job_submit.lua" "$out/"
+	make -s -C "$top" build/bin/slurmk8s build/lib/slurmk8s_lua.so build/etc/job_submit.lua build/etc/burst_buffer.lua
+	cp "$top/build/bin/slurmk8s" "$top/build/lib/slurmk8s_lua.so" "$top"/build/etc/{job_submit,burst_buffer}.lua "$out/"
 	policy_of 8000-8999 >"$out/slurmk8s.toml"
 	down
 	docker run --detach --init --hostname localhost --name "$container" --volume "$here:/test:ro" --volume "$out:/build:ro" \
@@ -36,7 +37,7 @@ down() { docker rm --force --volumes "$container" >/dev/null 2>&1 || true; }
 
 # policy_of PORTS: a slurmk8s.toml for alice.
 policy_of() {
-	printf '[[services.allow]]\nusers = ["alice"]\nnamespaces = ["physics"]\nports = ["%s"]\n' "$1"
+	printf '[workflows]\nsubmit = "local"\n[[services.allow]]\nusers = ["alice"]\nnamespaces = ["physics"]\nports = ["%s"]\n' "$1"
 }
 set_policy() { "$@" | docker exec --interactive "$container" sh -c 'cat >/etc/slurm/slurmk8s.toml'; }
 
@@ -138,6 +139,45 @@ a_sites_own_script_calls_it() {
 	accepts batch alice "FORGE=${option}k8s_register=a:8888"
 }
 
+# script USER TEXT: submits TEXT as a job's script; the job waits.
+script() {
+	printf '#!/bin/bash\n%s\n' "$2" | docker exec --interactive --user "$1" --workdir /tmp "$container" sbatch --hold --parsable 2>&1
+}
+# directive_of TEXT: what Slurm makes of a script's directives.
+directive_of() {
+	local job
+	job=$(script alice "$1") || fail "refused: $job"
+	in_slurm scontrol show job -o "$job" | sed -n 's/.* BurstBuffer=\(.*\) BurstBufferState=.*/\1/p'
+}
+
+a_capacity_without_a_pool_that_slurm_knows_is_accepted() {
+	local seen
+	for line in 'type=xfs capacity=200GB:name=s1' 'capacity=7TiB:pool=sm_pool name=x' 'capacity=7TiB:name=x pool=wlm_pool'; do
+		seen=$(directive_of "#DW jobdw ${line/:/ }")
+		if [[ $seen != "#DW jobdw "*pool=dws* || $seen == *_pool* ]]; then fail "$line: $seen"; fi
+	done
+	seen=$(directive_of $'#DW create_persistent type=lustre \\\n#DW capacity=10GiB name=p\ndate')
+	[ "$seen" = '#DW create_persistent type=lustre capacity=10GiB pool=dws name=p' ] || fail "continued: $seen"
+	# The program gets to judge what salloc was given: without a pool, Slurm alone would.
+	refuses 'no space after "#DW"' as alice '' salloc --no-shell --bb='#DWjobdw capacity=1GB'
+}
+
+a_line_that_is_not_read_is_told_at_the_prompt() {
+	local told
+	for line in '# DW jobdw type=xfs name=x' '#BB create_persistent name=x' $'cat <<END\n#DW jobdw name=x\nEND'; do
+		told=$(script alice "$line") || fail "refused: $told"
+		grep -q 'slurmk8s: line [23]: ".*" is not read: write #DW' <<<"$told" || fail "$line: $told"
+	done
+	told=$(script alice '# DW and other words') || fail "refused: $told"
+	[[ $told =~ ^[0-9]+$ ]] || fail "told: $told"
+}
+
+a_job_that_would_miss_its_storage_is_refused() {
+	refuses 'slurmk8s: line 2: "#dw jobdw type=xfs" is not read: write #DW' script alice '#dw jobdw type=xfs'
+	refuses 'line 3: "#DW jobdw type=xfs" is not read: write #DW above the first command, which is in line 2' \
+		script alice $'date\n#DW jobdw type=xfs'
+}
+
 # The last one: jobs are judged again only after half a minute.
 a_program_that_hangs_costs_one_deadline() {
 	docker exec --interactive "$container" sh -c 'cat >/opt/slurmk8s/bin/new && chmod 755 /opt/slurmk8s/bin/new &&
@@ -156,17 +196,20 @@ a_program_that_hangs_costs_one_deadline() {
 
 slurmctld_is_well() {
 	[ "$(in_slurm pgrep -c slurmctld)" -ge 1 ] || fail 'slurmctld is gone'
-	! in_slurm grep -E 'error: .*lua' /var/log/slurm/slurmctld.log || fail 'of job_submit.lua'
+	! in_slurm grep -E 'error: .*job_submit' /var/log/slurm/slurmctld.log || fail 'of job_submit.lua'
 }
 
-for release in "$@"; do
+for slurm in "$@"; do
+	release=$(basename "$slurm")
 	container=submit-$release
 	out=$top/build/test/lua/$release
 	trap down EXIT
 	up
 	for behaviour in a_job_without_options_is_accepted options_in_the_environment_are_judged a_forged_spank_job_env_is_judged \
 		a_refusal_is_in_the_log a_changed_policy_counts_at_once a_policy_that_cannot_be_known_refuses_nothing \
-		jobs_can_be_changed a_sites_own_script_calls_it a_program_that_hangs_costs_one_deadline slurmctld_is_well; do
+		a_capacity_without_a_pool_that_slurm_knows_is_accepted a_line_that_is_not_read_is_told_at_the_prompt \
+		a_job_that_would_miss_its_storage_is_refused jobs_can_be_changed a_sites_own_script_calls_it \
+		a_program_that_hangs_costs_one_deadline slurmctld_is_well; do
 		if reason=$("$behaviour" 2>&1); then
 			passed=$((passed + 1))
 			echo "ok - $release: ${behaviour//_/ }"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # slurmctld.sh: runs in the container of slurm_test.sh, as its only process: munge, and
-# slurmctld with job_submit.lua. No node is there: a job that is accepted is pending.
+# slurmctld with job_submit.lua and burst_buffer.lua. No node is there: a job that is accepted is pending.
 set -euo pipefail
 
 install -d -m 700 -o munge -g munge /etc/munge /var/lib/munge /var/log/munge
@@ -13,7 +13,7 @@ setpriv --reuid munge --regid munge --clear-groups munged --force
 install -d -m 755 -o slurm -g slurm /var/log/slurm /run/slurm /var/spool/slurm
 install -d -m 755 /etc/slurm
 case $(slurmctld -V) in
-*" 22."*) ;;
+*" 22."* | *" 23."*) ;; # know no CgroupPlugin=disabled
 *) echo CgroupPlugin=disabled >/etc/slurm/cgroup.conf ;;
 esac
 cat >/etc/slurm/slurm.conf <<'END'
@@ -28,13 +28,16 @@ SlurmctldPidFile=/run/slurm/slurmctld.pid
 SlurmctldLogFile=/var/log/slurm/slurmctld.log
 PlugStackConfig=/etc/slurm/plugstack.conf
 JobSubmitPlugins=lua
+BurstBufferType=burst_buffer/lua
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 NodeName=localhost CPUs=4 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES State=UP
 END
 echo 'required /build/forge.so' >/etc/slurm/plugstack.conf
-cp /build/job_submit.lua /build/slurmk8s.toml /etc/slurm/
+cp /build/job_submit.lua /build/burst_buffer.lua /build/slurmk8s.toml /etc/slurm/
+echo Directive=DW >/etc/slurm/burst_buffer.conf
+install -d -m 700 -o slurm -g slurm /var/spool/slurmk8s
 install -D /build/slurmk8s /opt/slurmk8s/bin/slurmk8s
 install -D /build/slurmk8s_lua.so /opt/slurmk8s/lib/slurmk8s_lua.so
 exec setpriv --reuid slurm --regid slurm --init-groups slurmctld -D

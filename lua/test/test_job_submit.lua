@@ -1,7 +1,7 @@
--- test_job_submit.lua TESTS SCRIPT LUA: job_submit.lua as slurmctld runs it, against
+-- test_job_submit.lua TESTS SCRIPT STATE_DIR LUA: job_submit.lua as slurmctld runs it, against
 -- stand-ins for Slurm and for the C module. How options are judged is the program's:
 -- bridge/hook/job_submit_test.go.
-local tests, script, lua = ...
+local tests, script, state, lua = ...
 local check = dofile(tests .. "/check.lua")
 check.prefix = lua .. ": job_submit: "
 
@@ -16,7 +16,8 @@ local function load(more)
 	told, logged, asked = {}, {}, {}
 	now, takes, answer = 0, 5, { 0, {} }
 	slurm_job_submit, slurm_job_modify = nil, nil
-	local fields = { SUCCESS = 0, ERROR = -1, ESLURM_ACCESS_DENIED = 2002 }
+	local fields = { SUCCESS = 0, ERROR = -1, ESLURM_ACCESS_DENIED = 2002,
+		ESLURM_INVALID_BURST_BUFFER_REQUEST = 2074 }
 	fields.log_user = function(format, ...) told[#told + 1] = string.format(format, ...) end
 	fields.log_info = function(format, ...) logged[#logged + 1] = string.format(format, ...) end
 	for key, value in pairs(more or {}) do
@@ -74,9 +75,9 @@ local function accepted(fields)
 	check.equal(#told, 0, "lines to the user")
 end
 
-local function refused(fields, part)
+local function refused(fields, part, code)
 	told = {}
-	check.equal(submit(fields), 2002, "return value")
+	check.equal(submit(fields), code or 2002, "return value")
 	check.equal(#told, 1, "lines to the user")
 	check.contains(told[1], part)
 	check.equal(told[1]:find("%c"), nil, "control characters in " .. told[1])
@@ -234,6 +235,146 @@ check.test("a site's own job_submit.lua keeps its functions and calls check()", 
 	answer = { 2, { MESSAGE = "no" } }
 	check.equal(module.check(job({ spank_job_env = register("a:22") }), 1001), 2002)
 	check.equal(asked[1].CONFIG, "/etc/other.toml")
+end)
+
+-- The script of a job after its submission, and the lines that its user was told.
+local function script_of(text, field)
+	told = {}
+	local desc = job({ [field or "script"] = text })
+	check.equal(slurm_job_submit(desc, {}, 1001), 0, told[1] or "return value")
+	return desc[field or "script"]
+end
+
+local function pools_are(text)
+	os.remove(state .. "/pools.json")
+	if text then
+		check.write(state .. "/pools.json", text)
+	end
+end
+
+check.test("a directive with a capacity gets a pool that Slurm knows", function()
+	load()
+	pools_are(nil)
+	for _, case in ipairs({
+		{ "#DW jobdw type=xfs capacity=200GB name=s1", "#DW jobdw type=xfs capacity=200GB pool=dws name=s1" },
+		{ "#DW jobdw type=xfs name=s1 capacity=1.5TB", "#DW jobdw type=xfs name=s1 capacity=1.5TB pool=dws" },
+		{ "#DW jobdw capacity=7TiB pool=sm_pool name=x", "#DW jobdw capacity=7TiB pool=dws name=x" },
+		{ "#DW jobdw capacity=7TiB name=x pool=wlm_pool", "#DW jobdw capacity=7TiB name=x pool=dws" },
+		{ "#DW jobdw capacity=7TiB pool= name=x", "#DW jobdw capacity=7TiB pool=dws name=x" },
+		-- For Slurm the name of a pool ends at a space.
+		{ "#DW jobdw capacity=7TiB pool=dws\tname=x", "#DW jobdw capacity=7TiB pool=dws \tname=x" },
+		{ "#DW jobdw capacity=7TiB\tname=x", "#DW jobdw capacity=7TiB pool=dws \tname=x" },
+		{ "#DW jobdw capacity=7TiB\r", "#DW jobdw capacity=7TiB pool=dws \r" },
+		-- Continued lines are one directive.
+		{ "#DW jobdw \\\n#DW capacity=5GB \\\n#DW name=x", "#DW jobdw \\\n#DW capacity=5GB pool=dws \\\n#DW name=x" },
+		{ "#DW jobdw capacity=5GB\\\n\n#DW name=x pool=y", "#DW jobdw capacity=5GB\\\n\n#DW name=x pool=dws" },
+		{ "#DW jobdw capacity=5GB\\\n#DW name=x", "#DW jobdw capacity=5GB pool=dws\\\n#DW name=x" },
+		{ "#DW create_persistent capacity=1GB name=p\n# c\n\n#DW jobdw capacity=2GB pool=x name=s",
+			"#DW create_persistent capacity=1GB pool=dws name=p\n# c\n\n#DW jobdw capacity=2GB pool=dws name=s" },
+	}) do
+		check.equal(script_of("#!/bin/sh\n" .. case[1] .. "\ndate\n"), "#!/bin/sh\n" .. case[2] .. "\ndate\n")
+		check.equal(#told, 0, told[1] or "lines to the user")
+		check.equal(script_of(case[1]), case[2], "without an end of line")
+		check.equal(script_of(case[1], "burst_buffer"), case[2], "--bb")
+	end
+	check.equal(#asked, 0, "calls")
+end)
+
+check.test("a script that Slurm takes as it is stays as it is", function()
+	load()
+	pools_are(nil)
+	for _, text in ipairs({ "#DW jobdw capacity=7TiB pool=dws name=x", "#DW jobdw type=xfs name=x", "#DW swap 10GB",
+		"#DW jobdw capacity=7TiB mypool=x", "#dw is not used here", "# DW is not used, nor is", "#BB is nothing\n",
+		"#SBATCH -n 1", "", "\n\n" }) do
+		local desc = setmetatable({}, {
+			__index = function(_, key) return key == "script" and "#!/bin/sh\n" .. text or nil end,
+			__newindex = function(_, key) error("set " .. key) end,
+		})
+		told = {}
+		check.equal(slurm_job_submit(desc, {}, 1001), 0, text)
+		check.equal(#told, 0, told[1] or "lines to the user")
+	end
+	check.equal(#logged, 0, logged[1] or "lines in the log")
+end)
+
+check.test("a site's own pools are those of its pools.json", function()
+	load()
+	local one, several = '{"pools":[{"id":"lustre","quantity":1}]}', '{"pools":[{"id" : "flash"}, {"id":"disk"}]}'
+	for _, case in ipairs({
+		{ one, "#DW jobdw capacity=1GB", "#DW jobdw capacity=1GB pool=lustre" },
+		{ one, "#DW jobdw capacity=1GB pool=lustre", "#DW jobdw capacity=1GB pool=lustre" },
+		{ several, "#DW jobdw capacity=1GB pool=disk", "#DW jobdw capacity=1GB pool=disk" },
+		{ '[{"id":"a"},{"id":"dws"}]', "#DW jobdw capacity=1GB pool=b", "#DW jobdw capacity=1GB pool=dws" },
+		{ "", "#DW jobdw capacity=1GB", "#DW jobdw capacity=1GB" },
+	}) do
+		pools_are(case[1])
+		check.equal(script_of(case[2]), case[3])
+	end
+	pools_are(several)
+	local advice = ": write pool= and one of flash, disk"
+	refused({ script = "#!/bin/sh\n#DW jobdw capacity=1GB" }, "line 2: capacity= needs a pool" .. advice, 2074)
+	refused({ script = "#DW jobdw pool=sm capacity=1GB" }, "line 1: there is no pool sm" .. advice, 2074)
+	pools_are(nil)
+end)
+
+local ABOVE = "write #DW above the first command, which is in line 2"
+
+check.test("a line that looks like a directive and is none is told", function()
+	load()
+	pools_are(nil)
+	for _, case in ipairs({
+		{ "# DW jobdw type=xfs", 'line 2: "# DW jobdw type=xfs" is not read: write #DW' },
+		{ "#\tdw persistentdw name=p", 'line 2: "# dw persistentdw name=p" is not read: write #DW' },
+		{ "#BB create_persistent name=p", 'line 2: "#BB create_persistent name=p" is not read: write #DW' },
+		{ "date\n\n  #DW jobdw name=x", 'line 4: "  #DW jobdw name=x" is not read: ' .. ABOVE },
+		{ "date\n#dw stage_in", 'line 3: "#dw stage_in" is not read: ' .. ABOVE },
+		-- What is written to another script is not this one's.
+		{ "cat >x <<END\n#DW jobdw name=x\nEND", 'line 3: "#DW jobdw name=x" is not read: ' .. ABOVE },
+	}) do
+		local text = "#!/bin/sh\n" .. case[1]
+		check.equal(script_of(text), text)
+		check.equal(#told, 1, "lines to the user")
+		check.equal(told[1], "slurmk8s: " .. case[2])
+	end
+	script_of("#!/bin/sh\n" .. ("# DW jobdw\n"):rep(100))
+	check.equal(#told, 5, "lines to the user")
+end)
+
+check.test("a job whose storage is surely meant but would be missing is refused", function()
+	load()
+	for _, case in ipairs({
+		{ "#dw jobdw type=xfs", 'line 2: "#dw jobdw type=xfs" is not read: write #DW' },
+		{ "#Dw copy_in source=x", 'line 2: "#Dw copy_in source=x" is not read: write #DW' },
+		{ "date\n#DW jobdw name=x", 'line 3: "#DW jobdw name=x" is not read: ' .. ABOVE },
+		{ "set -e\n# x\n#DW  create_persistent\r", 'line 4: "#DW  create_persistent " is not read: write #DW above' },
+	}) do
+		refused({ script = "#!/bin/sh\n" .. case[1] }, case[2], 2074)
+	end
+	load({ ESLURM_INVALID_BURST_BUFFER_REQUEST = false })
+	refused({ script = "#dw jobdw" }, "line 1", -1)
+end)
+
+check.test("a site's own word for directives counts", function()
+	load()
+	local module = dofile(script)
+	module.directive = "BB_LUA2"
+	slurm_job_submit = module.check and function(desc, _, uid) return module.check(desc, uid) end
+	check.equal(script_of("#BB_LUA2 jobdw capacity=1GB"), "#BB_LUA2 jobdw capacity=1GB pool=dws")
+	script_of("#DW jobdw capacity=1GB")
+	check.equal(told[1], 'slurmk8s: line 1: "#DW jobdw capacity=1GB" is not read: write #BB_LUA2')
+	refused({ script = "#bb_lua2 jobdw" }, "write #BB_LUA2", 2074)
+	module.directive = ""
+	check.equal(script_of("#!/bin/sh\n#dw jobdw\n#DW jobdw capacity=1GB"), "#!/bin/sh\n#dw jobdw\n#DW jobdw capacity=1GB")
+end)
+
+-- slurmctld stands still meanwhile.
+check.test("how much of a script is looked at is bounded", function()
+	load()
+	local text = "#DW jobdw capacity=1GB\n" .. ("#\n"):rep(2000000)
+	check.equal(script_of(text), text)
+	check.contains(logged[1], "a job's directives are left as they are: more than 5000 lines of comments")
+	script_of("date\n" .. ("#dw x\n"):rep(600000) .. "#DW jobdw")
+	check.equal(#told, 0, "lines to the user")
 end)
 
 -- slurmctld stands still meanwhile.
