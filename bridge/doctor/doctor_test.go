@@ -60,7 +60,7 @@ NodeName=c1 NodeAddr=10.1.0.1
 	}
 	s.o = Options{
 		ConfigPath: s.path("slurmk8s.toml"), Roles: []Role{Controller, Node}, NodeName: "c1",
-		Paths: Paths{PluginDirs: []string{s.dir}, LibraryDirs: []string{s.dir}, TimerWants: []string{s.path("*.wants")}, CronFiles: []string{s.path("cron.d/*")}},
+		Paths: Paths{PluginDirs: []string{s.path("usual")}, LibraryDirs: []string{s.dir}, TimerWants: []string{s.path("*.wants")}, CronFiles: []string{s.path("cron.d/*")}},
 	}
 	return s
 }
@@ -98,7 +98,12 @@ func (s *site) chown(name string) {
 	require.NoError(s.t, os.Chown(s.path(name), 4711, 4711))
 }
 
-func (s *site) slurm(answer string) { s.write("scontrol", "#!/bin/sh\necho '"+answer+"'\n", 0o755) }
+func (s *site) slurm(answer string) { s.scontrol(answer, "echo PluginDir = "+s.dir) }
+
+// scontrol answers with a version, or runs a command for its configuration.
+func (s *site) scontrol(version, config string) {
+	s.write("scontrol", "#!/bin/sh\n[ \"$1\" = show ] || { echo '"+version+"'; exit; }\n"+config+"\n", 0o755)
+}
 
 // script is the shipped burst_buffer.lua, installed here.
 func (s *site) script() string {
@@ -228,6 +233,14 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"burst_buffer.lua with another state_dir", func(s *site) { s.edit("burst_buffer.lua", s.path("state"), "/var/other") }, "burst_buffer.lua", Failed, `"/var/other"`, "set state_dir"},
 		{"no program", func(s *site) { s.remove("slurmk8s") }, "burst_buffer.lua", Failed, "slurmk8s: no such file", "set program"},
 		{"Slurm without burst_buffer/lua", func(s *site) { s.remove("burst_buffer_lua.so") }, "Lua", Failed, "no burst_buffer_lua.so", "slurm-wlm-basic-plugins"},
+		{"a PluginDir of slurm.conf without burst_buffer/lua", func(s *site) {
+			s.scontrol("slurm 24.11.5", "exit 1")
+			s.edit("slurm.conf", "SlurmUser", "PluginDir="+s.path("old")+":"+s.path("older")+"\nSlurmUser")
+		}, "Lua", Failed, "no burst_buffer_lua.so in ", "slurm-wlm-basic-plugins"},
+		{"a slurmctld that does not say where its plugins are", func(s *site) { s.scontrol("slurm 24.11.5", "exit 1") },
+			"Lua", Warning, "cannot tell which Lua Slurm uses: no burst_buffer_lua.so in", "while slurmctld runs"},
+		{"an answer without PluginDir", func(s *site) { s.scontrol("slurm 24.11.5", "echo PrologFlags = Alloc") },
+			"Lua", Warning, "cannot tell which Lua Slurm uses", "while slurmctld runs"},
 		{"no liblua", func(s *site) { s.remove("liblua5.1.so.0") }, "Lua", Failed, "needs liblua5.1.so.0", "install the package"},
 		{"liblua.so of another version", func(s *site) { s.write("liblua.so", string(compiled(s.t)["liblua.so"]), 0o644) }, "Lua", Warning, "liblua.so is Lua 5.4", "development package"},
 		{"no Lua module", func(s *site) { s.remove("slurmk8s_lua.so") }, "Lua", Failed, "slurmk8s_lua.so: no such file", ""},

@@ -173,14 +173,19 @@ func (h *host) library(r *report, path string) {
 func luaName() *regexp.Regexp { return regexp.MustCompile(`^liblua[-.]?(\d\.\d)?.*\.so`) }
 
 // lookLua finds out which Lua Slurm runs, and that our module can be loaded there.
-func lookLua(_ context.Context, h *host, r *report) {
+func lookLua(ctx context.Context, h *host, r *report) {
 	if !h.workflows() {
 		return
 	}
-	dirs := append(strings.Split(h.values["plugindir"], ":"), h.o.Paths.PluginDirs...)
-	plugin := find(dirs, "burst_buffer_lua.so")
+	const name = "burst_buffer_lua.so"
+	dirs, sure := h.pluginDirs(ctx)
+	plugin := find(dirs, name)
+	if plugin == "" && !sure {
+		r.warn("run doctor again while slurmctld runs: it knows its PluginDir", "cannot tell which Lua Slurm uses: no %s in %s", name, strings.Join(dirs, ", "))
+		return
+	}
 	if plugin == "" {
-		r.fail("install it (Debian: slurm-wlm-basic-plugins), or build Slurm with Lua's headers there", "Slurm has no burst_buffer_lua.so in %s", strings.Join(slices.DeleteFunc(dirs, func(d string) bool { return d == "" }), ", "))
+		r.fail("install it (Debian: slurm-wlm-basic-plugins), or build Slurm with Lua's headers there", "Slurm has no %s in %s", name, strings.Join(dirs, ", "))
 		return
 	}
 	o, err := openObject(plugin)
@@ -224,6 +229,19 @@ func lookLua(_ context.Context, h *host, r *report) {
 		lua = "the liblua that is installed"
 	}
 	r.good("%s uses %s; %s supports Lua 5.1 to 5.4", plugin, lua, module)
+}
+
+// pluginDirs are the directories of Slurm's plugins, and whether Slurm itself says so. The
+// default is compiled into Slurm, so that only slurmctld knows it.
+func (h *host) pluginDirs(ctx context.Context) (dirs []string, sure bool) {
+	set := h.values["plugindir"]
+	if settings, err := h.commands.Config(ctx); err == nil && settings["PluginDir"] != "" {
+		set = settings["PluginDir"]
+	}
+	if set != "" {
+		return strings.Split(set, ":"), true
+	}
+	return h.o.Paths.PluginDirs, false
 }
 
 // find is the first file of that name in directories, which may be patterns.

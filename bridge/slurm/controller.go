@@ -27,25 +27,38 @@ func (c Controller) Passed(id uint32) bool { return c.SameOrigin(id) && id < c.N
 // Without one it is always true: MaxJobId is below 1<<26.
 func (c Controller) SameOrigin(id uint32) bool { return id>>26 == c.NextJob>>26 }
 
+// Config returns what "scontrol show config" prints: the settings that slurmctld runs with,
+// those that slurm.conf leaves to Slurm among them.
+func (c Commands) Config(ctx context.Context) (map[string]string, error) {
+	out, err := c.run(ctx, "scontrol", "show", "config")
+	if err != nil {
+		return nil, err
+	}
+	settings := map[string]string{}
+	for line := range strings.Lines(out) {
+		if name, value, ok := strings.Cut(line, "="); ok {
+			settings[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		}
+	}
+	return settings, nil
+}
+
 // Controller asks slurmctld by "scontrol show config".
 func (c Commands) Controller(ctx context.Context) (Controller, error) {
-	out, err := c.run(ctx, "scontrol", "show", "config")
+	settings, err := c.Config(ctx)
 	if err != nil {
 		return Controller{}, err
 	}
 	number := func(key string, bits int) (uint64, error) {
-		for line := range strings.Lines(out) {
-			name, value, _ := strings.Cut(line, "=")
-			if strings.TrimSpace(name) != key {
-				continue
-			}
-			n, err := strconv.ParseUint(strings.TrimSpace(value), 10, bits)
-			if err != nil || n == 0 {
-				return 0, fmt.Errorf("scontrol show config: cannot read %q", strings.TrimSpace(line))
-			}
-			return n, nil
+		text, there := settings[key]
+		if !there {
+			return 0, fmt.Errorf("scontrol show config: no %s in the answer", key)
 		}
-		return 0, fmt.Errorf("scontrol show config: no %s in the answer", key)
+		n, err := strconv.ParseUint(text, 10, bits)
+		if err != nil || n == 0 {
+			return 0, fmt.Errorf("scontrol show config: cannot read %q", key+" = "+text)
+		}
+		return n, nil
 	}
 	seconds, err := number("BOOT_TIME", 62) // SLURM_TIME_FORMAT=%s
 	if err != nil {
