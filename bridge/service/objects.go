@@ -89,6 +89,7 @@ func (m maker) service(s Spec, owner map[string]any) *unstructured.Unstructured 
 	case slurmconf.ExposeInternal:
 		spec["selector"] = map[string]any{"app": s.App}
 	}
+	m.family(s, spec)
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec,
 	}}
@@ -147,20 +148,16 @@ func (m maker) slice(s Spec, owner map[string]any, c Condition) *unstructured.Un
 			"ready": c == Ready, "serving": c != NotReady, "terminating": c == Terminating,
 		},
 	}
-	if s.Expose == slurmconf.ExposeHeadless {
+	if s.Headless() {
 		labels[labelHeadless] = ""
 		if name := hostName(m.node); name != "" {
 			endpoint["hostname"] = name // DNS: <node>.<service>.<namespace>.svc
 		}
 	}
 	metadata["labels"] = labels
-	family := "IPv4"
-	if m.address.Is6() {
-		family = "IPv6"
-	}
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
-		"addressType": family,
+		"addressType": familyOf(m.address),
 		"endpoints":   []any{endpoint},
 		"ports":       endpointPorts(s.Ports),
 	}}

@@ -164,7 +164,7 @@ func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error 
 	wanted := r.maker().service(reg.Spec, reg.owner)
 	if p.found == nil {
 		made, err := r.users().create(ctx, Services, wanted)
-		return reg.claimed(made, 0, err)
+		return reg.claimed(made, 0, r.maker().byFamily(reg.Spec, err))
 	}
 	if p.found.GetDeletionTimestamp() != nil {
 		return &kube.RequestError{What: "create " + reg.Object(), Tries: 1, Err: deleting(reg.Object())}
@@ -180,7 +180,7 @@ func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error 
 		leftBy = p.holder.ID
 		r.Log.Infof("%s: job %d left it behind: taking it over", reg.Object(), leftBy)
 	}
-	if kindOf(p.found) == kindOf(wanted) {
+	if kindOf(p.found) == kindOf(wanted) && sameFamilies(p.found, wanted) {
 		made, err := r.users().update(ctx, Services, adopt(p.found, wanted))
 		return reg.claimed(made, leftBy, err)
 	}
@@ -188,7 +188,7 @@ func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error 
 		return err
 	}
 	made, err := r.users().create(ctx, Services, wanted)
-	return reg.claimed(made, leftBy, err)
+	return reg.claimed(made, leftBy, r.maker().byFamily(reg.Spec, err))
 }
 
 // share leaves the service to another step of the job.

@@ -101,6 +101,9 @@ func (s Spec) Probed() []Port {
 // Internal tells whether the Service selects pods and has no endpoint of ours.
 func (s Spec) Internal() bool { return s.Expose == slurmconf.ExposeInternal }
 
+// Headless tells whether the Service has no cluster IP.
+func (s Spec) Headless() bool { return s.Expose == slurmconf.ExposeHeadless }
+
 // Object names the Service, "service NAMESPACE/NAME".
 func (s Spec) Object() string { return "service " + s.Namespace + "/" + s.Name }
 

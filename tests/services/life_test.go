@@ -75,6 +75,8 @@ func TestEveryKindIsTakenByKubernetes(t *testing.T) {
 		"a:1", "name=a,port=web:80:8080,port=9090", "name=a,port=1,expose=headless", "name=a,port=1,host=all",
 		"name=a,port=1,expose=nodeport", "name=a,port=1,expose=loadbalancer", "name=a,port=1,endpoints=both",
 		"name=a,port=80,type=internal,app=web", "name=a,port=1,label=example.org/x=y", "a:1;b:2",
+		"a:1/udp", "name=a,port=dns:53:5353/udp,port=dns-tcp:53:5353,expose=nodeport", "name=a,port=1/udp,endpoints=both",
+		"name=a,port=80,app-protocol=kubernetes.io/h2c,ready=https:80/x,label=app.kubernetes.io/name=x",
 	} {
 		t.Run(text, func(t *testing.T) {
 			w := newWorld(t)

@@ -64,7 +64,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	s := server(t)
+	return newWorldOf(t, server(t))
+}
+
+func newWorldOf(t *testing.T, s *apiserver.Server) *world {
+	t.Helper()
 	config := s.Config()
 	config.WarningHandler = rest.NoWarnings{} // about Endpoints, which some tests want
 	admin, err := dynamic.NewForConfig(config)
