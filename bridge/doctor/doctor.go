@@ -85,6 +85,7 @@ var checks = []check{
 	{"Slurm version", nil, lookSlurmVersion},
 	{"burst_buffer.conf", []Role{Controller}, lookBurstBufferConf},
 	{"burst_buffer.lua", []Role{Controller}, lookScript},
+	{"job_submit.lua", []Role{Controller}, lookJobSubmit},
 	{"Lua", []Role{Controller}, lookLua},
 	{"burst buffer timeouts", []Role{Controller}, lookBurstBufferTimeouts},
 	{"state_dir", []Role{Controller}, lookStateDir},

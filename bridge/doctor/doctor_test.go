@@ -37,6 +37,7 @@ func newSite(t *testing.T) *site {
 	s.write("slurm.conf", `ClusterName=alps
 SlurmUser=root
 BurstBufferType=burst_buffer/lua
+JobSubmitPlugins=partition,lua
 PrologFlags=Alloc,DeferBatch
 PrologEpilogTimeout=1100
 BatchStartTimeout=1200
@@ -45,7 +46,8 @@ HealthCheckInterval=60
 NodeName=c1 NodeAddr=10.1.0.1
 `, 0o644)
 	s.write("burst_buffer.conf", "Directive=DW\nFlags=TeardownFailure\n", 0o644)
-	s.write("burst_buffer.lua", s.script(), 0o644)
+	s.write("burst_buffer.lua", s.script("burst_buffer.lua"), 0o644)
+	s.write("job_submit.lua", s.script("job_submit.lua"), 0o644)
 	s.write("plugstack.conf", "optional "+s.path("slurmk8s_nodes_spank.so")+" nodes=on prolog_timeout_ms=1010000 config="+s.path("slurmk8s.toml")+" library="+s.path("libslurmk8s.so")+"\n", 0o644)
 	s.write("slurmk8s.toml", fmt.Sprintf("slurm_conf = %q\nslurm_bin_dir = %q\nstate_dir = %q\n[nodes]\nreclaim = \"all\"\n"+
 		"[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\"jobs\"]\n", s.path("slurm.conf"), s.dir, s.path("state")), 0o644)
@@ -105,16 +107,16 @@ func (s *site) scontrol(version, config string) {
 	s.write("scontrol", "#!/bin/sh\n[ \"$1\" = show ] || { echo '"+version+"'; exit; }\n"+config+"\n", 0o755)
 }
 
-// script is the shipped burst_buffer.lua, installed here.
-func (s *site) script() string {
-	text, err := os.ReadFile("../../lua/burst_buffer.lua.in")
+// script is a shipped script, installed here.
+func (s *site) script(name string) string {
+	text, err := os.ReadFile("../../lua/" + name + ".in")
 	require.NoError(s.t, err)
 	return strings.NewReplacer("@SYSCONFDIR@", s.dir, "@STATEDIR@", s.path("state"), "@BINDIR@", s.dir, "@LIBDIR@", s.dir, "@VERSION@", version.Version).Replace(string(text))
 }
 
 // sitesOwnScript makes burst_buffer.lua a site's own that runs slurmk8s's.
 func (s *site) sitesOwnScript() {
-	s.write("ours.lua", s.script(), 0o644)
+	s.write("ours.lua", s.script("burst_buffer.lua"), 0o644)
 	s.write("burst_buffer.lua", "-- dofile(\"/elsewhere.lua\") was before\ndofile(\""+s.path("ours.lua")+"\")\n", 0o644)
 }
 
@@ -232,6 +234,20 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"burst_buffer.lua with another configuration", func(s *site) { s.edit("burst_buffer.lua", s.path("slurmk8s.toml"), "/etc/other.toml") }, "burst_buffer.lua", Failed, `"/etc/other.toml"`, "set config"},
 		{"burst_buffer.lua with another state_dir", func(s *site) { s.edit("burst_buffer.lua", s.path("state"), "/var/other") }, "burst_buffer.lua", Failed, `"/var/other"`, "set state_dir"},
 		{"no program", func(s *site) { s.remove("slurmk8s") }, "burst_buffer.lua", Failed, "slurmk8s: no such file", "set program"},
+		{"no JobSubmitPlugins", func(s *site) { s.edit("slurm.conf", "JobSubmitPlugins=partition,lua\n", "") },
+			"job_submit.lua", Warning, "JobSubmitPlugins has no lua: Slurm refuses", "set JobSubmitPlugins=lua"},
+		{"other plugins alone", func(s *site) { s.edit("slurm.conf", "partition,lua", "all_partitions,luau") },
+			"job_submit.lua", Warning, "JobSubmitPlugins has no lua", "link slurmk8s's job_submit.lua"},
+		{"no job_submit.lua", func(s *site) { s.remove("job_submit.lua") }, "job_submit.lua", Warning, "no such file", "link slurmk8s's job_submit.lua"},
+		{"a site's own job_submit.lua without ours", func(s *site) { s.write("job_submit.lua", "function slurm_job_submit() end\n", 0o644) },
+			"job_submit.lua", Warning, "is not slurmk8s's job_submit.lua", "call its check()"},
+		{"job_submit.lua of another version", func(s *site) { s.edit("job_submit.lua", "-- slurmk8s "+version.Version, "-- slurmk8s 0.0.1") },
+			"job_submit.lua", Failed, "is of version 0.0.1", ""},
+		{"job_submit.lua with another directive", func(s *site) {
+			s.write("submit.lua", s.script("job_submit.lua"), 0o644)
+			s.write("job_submit.lua", "local slurmk8s = dofile(\""+s.path("submit.lua")+"\")\nslurmk8s.directive = \"BB_LUA\"\n", 0o644)
+		}, "job_submit.lua", Warning, `is "BB_LUA", but workflows.directive of slurmk8s.toml is "DW"`, `slurmk8s.directive = "DW"`},
+		{"job_submit.lua that others write", func(s *site) { s.chmod("job_submit.lua", 0o666) }, "job_submit.lua", Failed, "writable by others", "chmod go-w"},
 		{"Slurm without burst_buffer/lua", func(s *site) { s.remove("burst_buffer_lua.so") }, "Lua", Failed, "no burst_buffer_lua.so", "slurm-wlm-basic-plugins"},
 		{"a PluginDir of slurm.conf without burst_buffer/lua", func(s *site) {
 			s.scontrol("slurm 24.11.5", "exit 1")

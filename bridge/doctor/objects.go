@@ -107,7 +107,7 @@ func lookPlugin(_ context.Context, h *host, r *report) {
 // lookLibrary checks each libslurmk8s.so that is configured on this host.
 func lookLibrary(_ context.Context, h *host, r *report) {
 	var paths []string
-	if s, err := readScript(h.script()); err == nil && h.is([]Role{Controller}) {
+	if s, err := readScript(h.script(), burstBufferTable); err == nil && h.is([]Role{Controller}) {
 		paths = append(paths, s.settings["library"])
 	}
 	if h.plugin != nil {
@@ -208,7 +208,7 @@ func lookLua(ctx context.Context, h *host, r *report) {
 	if stray := find(h.o.Paths.LibraryDirs, "liblua.so"); stray != "" && lua != "" && luaVersion(stray) != "" && luaVersion(stray) != luaVersionOf(lua) {
 		r.warn("remove the development package that owns it", "%s is Lua %s, but %s is built with %s: slurmctld loads both", stray, luaVersion(stray), plugin, lua)
 	}
-	s, err := readScript(h.script())
+	s, err := readScript(h.script(), burstBufferTable)
 	if err != nil {
 		return // lookScript says it
 	}

@@ -4,41 +4,52 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 
 	"slurmk8s.io/slurmk8s/bridge/version"
 )
 
-// script is burst_buffer.lua, as far as it is read without running it.
+// script is burst_buffer.lua or job_submit.lua, as far as it is read without running it.
 type script struct {
 	path     string
 	version  string
 	settings map[string]string
 }
 
-func readScript(path string) (*script, error) {
+// How the settings begin in slurmk8s's own scripts.
+const (
+	burstBufferTable = "local SETTINGS = {"
+	jobSubmitTable   = "local slurmk8s = {"
+)
+
+// readScript reads slurmk8s's script with that table, at path or run by a site's own there.
+func readScript(path, table string) (*script, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	_, table, ok := strings.Cut(string(text), "local SETTINGS = {")
-	table, _, closed := strings.Cut(table, "\n}")
+	_, values, ok := strings.Cut(string(text), table)
+	values, _, closed := strings.Cut(values, "\n}")
 	if ours := runByDofile(string(text)); !ok && ours != "" && ours != path {
-		s, err := readScript(ours)
+		s, err := readScript(ours, table)
 		if err != nil {
 			return nil, fmt.Errorf("it runs %s: %w", ours, cause(err))
+		}
+		for _, m := range regexp.MustCompile(`(?m)^\s*slurmk8s\.(\w+) = "([^"]*)"`).FindAllStringSubmatch(string(text), -1) {
+			s.settings[m[1]] = m[2]
 		}
 		return s, nil
 	}
 	if !ok || !closed {
-		return nil, errNoScript
+		return nil, fmt.Errorf("is not slurmk8s's %s", filepath.Base(path))
 	}
 	s := &script{path: path, settings: map[string]string{}}
 	if m := regexp.MustCompile(`(?m)^-- slurmk8s (\S+)$`).FindSubmatch(text); m != nil {
 		s.version = string(m[1])
 	}
-	for _, m := range regexp.MustCompile(`(?m)^\s*(\w+) = (?:"([^"]*)"|(\d+)),`).FindAllStringSubmatch(table, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\s*(\w+) = (?:"([^"]*)"|(\d+)),`).FindAllStringSubmatch(values, -1) {
 		s.settings[m[1]] = m[2] + m[3]
 	}
 	return s, nil
@@ -67,7 +78,7 @@ func lookScript(_ context.Context, h *host, r *report) {
 	if !h.trusted(r, path, again) {
 		return
 	}
-	s, err := readScript(path)
+	s, err := readScript(path, burstBufferTable)
 	if err != nil {
 		r.fail(again, "%s: %v", path, cause(err))
 		return

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -189,5 +188,3 @@ func timeoutText(key string, limit time.Duration, there bool) string {
 	}
 	return key + " " + limit.String()
 }
-
-var errNoScript = errors.New("is not slurmk8s's burst_buffer.lua")

@@ -87,7 +87,7 @@ use)
 	cp /usr/share/slurmk8s/burst_buffer.conf /etc/slurm/
 	;;
 unuse)
-	sed -i /^BurstBufferType=/d /etc/slurm/slurm.conf
-	rm /etc/slurm/burst_buffer.conf
+	sed -i '/^BurstBufferType=/d; /^JobSubmitPlugins=/d' /etc/slurm/slurm.conf
+	rm /etc/slurm/burst_buffer.conf /etc/slurm/job_submit.lua
 	;;
 esac

@@ -189,6 +189,7 @@ sets_up() {
 	docker exec --workdir /root "$container" sh -c "$(documented 'slurmk8s setup .*--write-slurm-conf' | head -n 1) --overwrite"
 	root sh -c "install -m 0600 /root/slurmk8s/nodes/$node/* /etc/slurm/"
 	root sh -c 'if command -v systemctl; then systemctl enable slurmk8s-reconcile.timer; else echo "* * * * * slurm slurmk8s reconcile" >/etc/cron.d/slurmk8s; fi'
+	root sh -c 'ln -s /usr/share/slurmk8s/job_submit.lua /etc/slurm/job_submit.lua && echo JobSubmitPlugins=lua >>/etc/slurm/slurm.conf'
 	root /test/host.sh restart
 	# Of warnings there is one only, of a defect of Slurm 22.05.
 	said=$(root slurmk8s doctor) || [[ $slurm = 22.05 && $said = *"doctor: 0 failed, 1 warnings"* ]] || fail "$said"
