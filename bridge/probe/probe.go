@@ -1,10 +1,11 @@
-// Package probe finds out whether a service answers, for a step of a job and for
-// registrations outside Slurm alike.
+// Package probe finds out whether the job answers for a service, and not somebody else on
+// its node; for a step of a job and for registrations outside Slurm alike.
 package probe
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"syscall"
 	"time"
@@ -30,6 +31,8 @@ const failures = 3
 // not at loopback.
 type Prober struct {
 	Address netip.Addr
+	// UID is the user whose sockets count: another one's never make a service ready.
+	UID uint32
 	// Timeout is ready-timeout where a service names none.
 	Timeout time.Duration
 	// Interval is how often a service is asked that was ready; 0: never again.
@@ -42,8 +45,8 @@ type Prober struct {
 // Answer is the result of probing a service.
 type Answer struct {
 	Ready bool
-	Late  error         // why it did not answer in its time; nil: Ready counts
-	After time.Duration // that time
+	Late  error         // why it does not answer; nil: Ready counts
+	After time.Duration // the time that it had; 0: it is a *TakenError, told at once
 }
 
 // Watch reports when a service starts to answer, when it stops, and when it takes too
@@ -51,8 +54,8 @@ type Answer struct {
 func (p *Prober) Watch(ctx context.Context, s service.Spec, tell func(Answer)) {
 	for p.Await(ctx, s, tell) {
 		tell(Answer{Ready: true})
-		if p.Interval == 0 || s.Ready.Kind == service.ReadyFile || s.Ready.Kind == service.ReadyNone {
-			return // a file says that the service has begun, and need not stay
+		if p.Interval == 0 {
+			return
 		}
 		if !p.untilSilent(ctx, s) {
 			return
@@ -70,12 +73,14 @@ func (p *Prober) untilSilent(ctx context.Context, s service.Spec) bool {
 			return false
 		case <-time.After(p.Interval):
 		}
-		err := p.probe(ctx, s)
+		err := p.probeAgain(ctx, s)
 		if err == nil {
 			failed = 0
 			continue
 		}
-		if failed++; failed == failures && ctx.Err() == nil {
+		failed++
+		var taken *TakenError
+		if (failed == failures || errors.As(err, &taken)) && ctx.Err() == nil {
 			p.Log.Warnf("%s: no longer answers, failed %d times: %v", s.Object(), failed, err)
 			return true
 		}
@@ -83,14 +88,15 @@ func (p *Prober) untilSilent(ctx context.Context, s service.Spec) bool {
 }
 
 // Await returns true when the service answers, false when ctx ends first. If it takes too
-// long, Await reports that once and continues.
+// long, Await reports that once and continues; so too, without delay, if another user has
+// its port.
 func (p *Prober) Await(ctx context.Context, s service.Spec, tell func(Answer)) bool {
 	timeout := s.ReadyTimeout
 	if timeout == 0 {
 		timeout = p.Timeout
 	}
 	late := time.Now().Add(timeout)
-	warned := false
+	warned, warnedOfTaken := false, false
 	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
 		asking, cancel := ctx, context.CancelFunc(func() {})
 		if s.Ready.Kind == service.ReadyFile && !warned { // which else is asked for ever, by one process
@@ -103,6 +109,11 @@ func (p *Prober) Await(ctx context.Context, s service.Spec, tell func(Answer)) b
 		}
 		if ctx.Err() != nil {
 			return false
+		}
+		if taken := (*TakenError)(nil); errors.As(err, &taken) && !warnedOfTaken {
+			p.Log.Warnf("%s: not ready: %v", s.Object(), err)
+			tell(Answer{Late: err})
+			warnedOfTaken = true
 		}
 		if time.Now().After(late) {
 			if !warned {
@@ -120,22 +131,47 @@ func (p *Prober) Await(ctx context.Context, s service.Spec, tell func(Answer)) b
 	}
 }
 
+// probe asks as the user wishes. Whoever may answer at a port, nobody else may have it.
 func (p *Prober) probe(ctx context.Context, s service.Spec) error {
-	at := func(port service.Port) netip.AddrPort { return netip.AddrPortFrom(p.Address, port.Target) }
+	if s.Internal() {
+		return nil
+	}
+	for _, port := range s.Ports {
+		if err := p.taken(port); err != nil {
+			return err
+		}
+	}
 	switch s.Ready.Kind {
 	case service.ReadyNone:
 		return nil
 	case service.ReadyFile:
 		return p.File(ctx, s.Ready.Path)
-	case service.ReadyHTTP, service.ReadyHTTPS:
-		return askHTTP(ctx, s.Ready.Kind, at(s.Probed()[0]), s.Ready.Path)
 	}
 	for _, port := range s.Probed() {
-		if err := askTCP(ctx, at(port)); err != nil {
+		if err := p.listens(port); err != nil {
 			return err
+		}
+		at := netip.AddrPortFrom(p.Address, port.Target)
+		var err error
+		if s.Ready.Kind == service.ReadyTCP {
+			err = askTCP(ctx, at)
+		} else {
+			err = askHTTP(ctx, s.Ready.Kind, at, s.Ready.Path)
+		}
+		if err != nil {
+			return fmt.Errorf("port %d: %w", port.Target, err)
 		}
 	}
 	return nil
+}
+
+// probeAgain asks a service that was ready. A file says that it has begun, and need not
+// stay.
+func (p *Prober) probeAgain(ctx context.Context, s service.Spec) error {
+	if s.Ready.Kind == service.ReadyFile {
+		s.Ready.Kind = service.ReadyNone
+	}
+	return p.probe(ctx, s)
 }
 
 // AwaitFile returns when the file can be opened. Call it as the owner of the file.

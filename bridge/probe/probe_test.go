@@ -42,10 +42,10 @@ func TestProbesThePortThatTheUserNames(t *testing.T) {
 		ready service.Probe
 		fails string
 	}{
-		{"every TCP port", plain.Listener, service.Probe{Kind: service.ReadyTCP}, "connection refused"},
+		{"every TCP port", plain.Listener, service.Probe{Kind: service.ReadyTCP}, "nothing listens on port "},
 		{"tcp of one port by name", plain.Listener, service.Probe{Kind: service.ReadyTCP, Port: "admin"}, ""},
-		{"tcp of one port by number", plain.Listener, service.Probe{Kind: service.ReadyTCP, Port: "80"}, "connection refused"},
-		{"http of the first port", plain.Listener, service.Probe{Kind: service.ReadyHTTP, Path: "/ok"}, "connection refused"},
+		{"tcp of one port by number", plain.Listener, service.Probe{Kind: service.ReadyTCP, Port: "80"}, "nothing listens on port "},
+		{"http of the first port", plain.Listener, service.Probe{Kind: service.ReadyHTTP, Path: "/ok"}, "nothing listens on port "},
 		{"http of another port", plain.Listener, service.Probe{Kind: service.ReadyHTTP, Port: "81", Path: "/ok"}, ""},
 		{"http with a status of failure", plain.Listener, service.Probe{Kind: service.ReadyHTTP, Port: "admin", Path: "/no"}, "503"},
 		{"https with a certificate that nobody signed", tls.Listener, service.Probe{Kind: service.ReadyHTTPS, Port: "admin", Path: "/ok"}, ""},

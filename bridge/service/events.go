@@ -48,9 +48,14 @@ func (r *Registrar) Announce(regs []*Registration) {
 	}
 }
 
-// Late tells that a service has not answered in its time. It is still asked.
+// Late tells why a service is not ready, if timeout is not 0 after that time. It is still
+// asked.
 func (r *Registrar) Late(reg *Registration, timeout time.Duration, cause error) {
-	r.tell(reg, kube.EventWarning, eventNotReady, "not ready on node %s after %s: %v", r.Node, timeout, cause)
+	after := ""
+	if timeout > 0 {
+		after = fmt.Sprintf(" after %s", timeout)
+	}
+	r.tell(reg, kube.EventWarning, eventNotReady, "not ready on node %s%s: %v", r.Node, after, cause)
 }
 
 // became tells of a change that is published.

@@ -66,7 +66,7 @@ func (s *session) attend(ctx context.Context, changes chan<- change, attended ma
 		}
 	}
 	prober := &probe.Prober{
-		Address: s.registrar.Address, Timeout: s.cfg.Services.ReadyTimeout.Std(), Interval: s.cfg.Services.ReadyInterval.Std(),
+		Address: s.registrar.Address, UID: s.req.job.UID, Timeout: s.cfg.Services.ReadyTimeout.Std(), Interval: s.cfg.Services.ReadyInterval.Std(),
 		File: s.openFile, Log: s.log,
 	}
 	for _, reg := range s.regs {

@@ -59,7 +59,7 @@ func TestAServiceTellsItsStory(t *testing.T) {
 	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=name=a,port=%d,ready-timeout=1s", port)))
 	assert.Contains(t, s.reply(), "CODE=0")
 	registered := "Normal Registered: by Slurm job 12 of cluster alps on node c1 (user ID 0)"
-	late := fmt.Sprintf("Warning NotReady: not ready on node c1 after 1s: dial tcp %s:%d: connect: connection refused", n.address, port)
+	late := fmt.Sprintf("Warning NotReady: not ready on node c1 after 1s: nothing listens on port %d", port)
 	ready := fmt.Sprintf("Normal Ready: it answers at %s (node c1)", n.address)
 	silent := fmt.Sprintf("Warning NotReady: it no longer answers at %s (node c1): no traffic until it does", n.address)
 	w.tells("a", registered)

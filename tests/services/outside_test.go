@@ -111,7 +111,7 @@ func TestARegistrationOutsideSlurmIsReadyWhenItAnswersAsItSays(t *testing.T) {
 		answer            func()
 	}{
 		{"all ports", fmt.Sprintf("name=ports,port=web:80:%d,port=metrics:9090:%d,ready-timeout=1s", web, metrics),
-			fmt.Sprintf("dial tcp %s:%d: connect: connection refused", b.env["HOST_ADDRESS"], metrics), func() { listenMetrics() }},
+			fmt.Sprintf("nothing listens on port %d", metrics), func() { listenMetrics() }},
 		{"a file", "name=file,port=80,ready-timeout=1s,ready=file:" + file,
 			"open " + file + ": no such file or directory", func() { b.write("ready", nil) }},
 		{"at once", "name=none,port=80,ready=none", "", func() {}},

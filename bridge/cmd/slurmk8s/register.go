@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -139,13 +140,13 @@ func outsideSpecs(text, namespace string) ([]service.Spec, error) {
 func outsideReady(ctx context.Context, r *service.Registrar, reg *service.Registration) error {
 	limit, cancel := context.WithCancel(ctx)
 	defer cancel()
-	prober := &probe.Prober{Address: r.Address, Timeout: time.Minute, File: probe.AwaitFile, Log: r.Log}
+	prober := &probe.Prober{Address: r.Address, UID: r.Job.UID, Timeout: time.Minute, File: probe.AwaitFile, Log: r.Log}
 	var late probe.Answer
 	if prober.Await(limit, reg.Spec, func(a probe.Answer) { late = a; cancel() }) {
 		return r.Ready(ctx, reg)
 	}
-	if late.Late == nil {
-		return fmt.Errorf("%s is registered but not ready: %w", reg.Object(), ctx.Err())
+	if late.After == 0 {
+		return fmt.Errorf("%s is registered but not ready: %w", reg.Object(), cmp.Or(late.Late, ctx.Err()))
 	}
 	return fmt.Errorf("%s is registered but not ready after %s: %w", reg.Object(), late.After, late.Late)
 }
