@@ -88,6 +88,7 @@ namespaces = ["a", "b-*"]
 names = ["{user}-*"]
 ports = ["80", "8000-8999"]
 expose = ["loadbalancer"]
+annotations = ["prometheus.io/*", "team"]
 max_services = 3
 
 [nodes]
@@ -141,10 +142,10 @@ min_age = "17s"
 			Impersonate: "slurm:{user}", ImpersonateGroups: []string{"slurm"},
 			Allow: []ServiceRule{
 				{Users: []string{"*"}, Namespaces: []string{"user-{user}"}, Names: []string{"*"},
-					Ports: []string{"1024-65535"}, Expose: []string{"clusterip", "headless"}, MaxServices: 8},
+					Ports: []string{"1024-65535"}, Expose: []string{"clusterip", "headless"}, Annotations: []string{}, MaxServices: 8},
 				{Users: []string{"alice"}, Groups: []string{"domain users", `CORP\team one`}, Accounts: []string{"p1"},
 					Namespaces: []string{"a", "b-*"}, Names: []string{"{user}-*"},
-					Ports: []string{"80", "8000-8999"}, Expose: []string{"loadbalancer"}, MaxServices: 3},
+					Ports: []string{"80", "8000-8999"}, Expose: []string{"loadbalancer"}, Annotations: []string{"prometheus.io/*", "team"}, MaxServices: 3},
 			},
 		},
 		Nodes: NodeSettings{
@@ -248,6 +249,7 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"port 0", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\nports=['0-9']", `4: services.allow[1].ports: "0-9" is neither a port`},
 		{"ports backwards", "services.forbidden_ports=['9-8']", `1: services.forbidden_ports: "9-8" is neither a port`},
 		{"unknown kind", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\nexpose=['externalip']", `4: services.allow[1].expose: "externalip" must be one of`},
+		{"annotations of every domain", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\nannotations=['a/b/c']", `4: services.allow[1].annotations: "a/b/c" cannot match the key of an annotation`},
 		{"too many services", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\nmax_services=1001", `4: services.allow[1].max_services: 1001 is out of range`},
 		{"address by the user's word", "services.address='10.0.0.1'", `1: services.address: "10.0.0.1" must be one of node, interface:NAME, subnet:CIDR`},
 		{"subnet that is none", "services.address='subnet:10.0.0.1'", `1: services.address: "10.0.0.1" is not a subnet`},

@@ -88,6 +88,9 @@ type ServiceRule struct {
 	// Expose are the kinds of a Service, ExposeClusterIP and so on. Default:
 	// clusterip and headless.
 	Expose []string `toml:"expose"`
+	// Annotations that a service may have, keys or patterns such as "prometheus.io/*".
+	// Default: none, since controllers act on them.
+	Annotations []string `toml:"annotations"`
 	// MaxServices is how many services one job may have, 1 to 1000. Default: 8.
 	MaxServices int `toml:"max_services"`
 }
@@ -126,6 +129,7 @@ func defaultServiceRule() ServiceRule {
 		Names:       []string{"*"},
 		Ports:       []string{"1024-65535"},
 		Expose:      []string{ExposeClusterIP, ExposeHeadless},
+		Annotations: []string{},
 		MaxServices: 8,
 	}
 }
@@ -250,6 +254,11 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 				return wrong(list.key, "%s cannot match a Kubernetes name: write lower-case letters, digits, \"-\", "+
 					"\"*\" and \"{user}\"", quoted(pattern))
 			}
+		}
+	}
+	for _, pattern := range r.Annotations {
+		if !isAnnotationPattern(pattern) {
+			return wrong("annotations", "%s cannot match the key of an annotation, such as prometheus.io/* or example.org/name", quoted(pattern))
 		}
 	}
 	for _, text := range r.Ports {

@@ -44,6 +44,9 @@ func isNamePattern(s string) bool {
 	return s != "" && isOf(s, lowerCase+digits+"*-", 63)
 }
 
+// isAnnotationPattern allows "*" in the key of an annotation, NAME or DOMAIN/NAME.
+func isAnnotationPattern(s string) bool { return isLabelKey(strings.ReplaceAll(s, "*", "x")) }
+
 // isLabelValue is what Kubernetes takes for the value of a label or taint, but not none.
 func isLabelValue(s string) bool { return isEnclosed(s, alphanumeric, "-_.", 63) }
 

@@ -4,6 +4,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -164,6 +165,11 @@ func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, e
 		}
 		return 3, fmt.Errorf("user %s may not use %s in namespace %s, only %s", p.user, what, s.Namespace, strings.Join(rule.Expose, ", "))
 	}
+	for _, key := range slices.Sorted(maps.Keys(s.Annotations)) {
+		if !p.matchAny(rule.Annotations, key) {
+			return 4, p.mayNotAnnotate(rule, key, s.Namespace)
+		}
+	}
 	if s.Internal() {
 		return 5, nil // its ports are those of pods
 	}
@@ -176,6 +182,13 @@ func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, e
 		}
 	}
 	return 5, nil
+}
+
+func (p *Policy) mayNotAnnotate(rule slurmconf.ServiceRule, key, namespace string) error {
+	if len(rule.Annotations) == 0 {
+		return fmt.Errorf("user %s may not annotate services in namespace %s (annotations of [[services.allow]])", p.user, namespace)
+	}
+	return fmt.Errorf("user %s may use the annotations %s in namespace %s, not %s", p.user, p.expandAll(rule.Annotations), namespace, key)
 }
 
 // mayName judges a name; at the prompt it may have patterns that nobody knows yet, and

@@ -38,6 +38,8 @@ func TestAdmit(t *testing.T) {
 	edge := rule(func(r *slurmconf.ServiceRule) {
 		r.Users, r.Namespaces, r.Ports, r.Expose = []string{"alice"}, []string{"edge"}, []string{"80", "10000-11000"}, []string{"loadbalancer", "internal"}
 	})
+	scraped := alice
+	scraped.Annotations = []string{"prometheus.io/*"}
 	tests := []struct {
 		name, user, text, namespace string
 		others                      []string
@@ -69,6 +71,11 @@ func TestAdmit(t *testing.T) {
 		{"load balancer in one namespace", "alice", "name=a,port=80,ns=edge,expose=loadbalancer", "", nil, []slurmconf.ServiceRule{alice, edge}, "edge/a"},
 		{"internal has no port of a node", "alice", "name=a,port=1,ns=edge,type=internal,app=x", "", nil, []slurmconf.ServiceRule{edge}, "edge/a"},
 		{"internal that no rule has", "alice", "name=a,port=1,type=internal,app=x", "", nil, []slurmconf.ServiceRule{alice}, "may not use type=internal"},
+		{"an annotation that no rule has", "alice", "name=a,port=8888,annotation=prometheus.io/scrape=true", "", nil, []slurmconf.ServiceRule{alice}, "user alice may not annotate services in namespace physics"},
+		{"an annotation by a pattern", "alice", "name=a,port=8888,annotation=prometheus.io/scrape=true", "", nil, []slurmconf.ServiceRule{scraped}, "physics/a"},
+		{"another annotation", "alice", "name=a,port=8888,annotation=prometheus.io/port=1,annotation=metallb.io/ip=10.0.0.1", "", nil, []slurmconf.ServiceRule{scraped},
+			"user alice may use the annotations prometheus.io/* in namespace physics, not metallb.io/ip"},
+		{"annotations of internal services too", "alice", "name=a,port=1,ns=edge,type=internal,app=x,annotation=b=c", "", nil, []slurmconf.ServiceRule{edge}, "may not annotate services"},
 		{"a name that is not known yet may fit", "alice", "name=alice-%j,port=8888,ns=shared-x", "", nil, []slurmconf.ServiceRule{open}, "shared-x/alice-%j"},
 		{"the user's name is known already", "alice", "name=%u-%a,port=8888,ns=shared-x", "", nil, []slurmconf.ServiceRule{open}, "shared-x/%u-%a"},
 		{"a name that can never fit", "alice", "name=bob-%j,port=8888,ns=shared-x", "", nil, []slurmconf.ServiceRule{open}, "user alice may use the names alice-*, alice in"},

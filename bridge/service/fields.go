@@ -72,22 +72,38 @@ var fields = map[string]field{
 		return err
 	}},
 	"label": {repeats: true, set: func(d *draft, v string) error {
-		key, value, ok := strings.Cut(v, "=")
-		if !ok {
-			return fmt.Errorf("write a label as label=KEY=VALUE")
+		key, value, err := note(&d.Labels, "label", v)
+		if err == nil {
+			err = checkLabelKey(key)
 		}
-		if _, twice := d.Labels[key]; twice {
-			return fmt.Errorf("label %s is given twice", quote(key))
+		if err == nil {
+			err = checkLabelValue(value)
 		}
-		if d.Labels == nil {
-			d.Labels = map[string]string{}
-		}
-		d.Labels[key] = value
-		if err := checkLabelKey(key); err != nil {
-			return err
-		}
-		return checkLabelValue(value)
+		return err
 	}},
+	"annotation": {repeats: true, set: func(d *draft, v string) error {
+		key, _, err := note(&d.Annotations, "annotation", v)
+		if err == nil {
+			err = checkAnnotationKey(key)
+		}
+		return err
+	}},
+}
+
+// note adds KEY=VALUE to labels or annotations.
+func note(to *map[string]string, what, text string) (key, value string, err error) {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok {
+		return "", "", fmt.Errorf("write %s=KEY=VALUE", what)
+	}
+	if _, twice := (*to)[key]; twice {
+		return "", "", fmt.Errorf("%s %s is given twice", what, quote(key))
+	}
+	if *to == nil {
+		*to = map[string]string{}
+	}
+	(*to)[key] = value
+	return key, value, nil
 }
 
 func parseLong(text string) ([]Spec, error) {
@@ -154,8 +170,8 @@ func (s *Spec) complete() error {
 	if err := s.completePorts(); err != nil {
 		return err
 	}
-	if len(s.Labels) > maxLabels {
-		return fmt.Errorf("more than %d labels", maxLabels)
+	if len(s.Labels) > maxLabels || len(s.Annotations) > maxLabels {
+		return fmt.Errorf("more than %d labels or annotations", maxLabels)
 	}
 	if s.Internal() {
 		if s.App == "" {

@@ -73,6 +73,20 @@ func checkLabelKey(key string) error {
 	return nil
 }
 
+// checkAnnotationKey refuses what no rule of the administrator's can allow: annotations of
+// the bridge, and of kubectl and other tools that own the objects which they annotate so.
+func checkAnnotationKey(key string) error {
+	if !isKey(key) {
+		return fmt.Errorf("%s cannot be the key of an annotation", quote(key))
+	}
+	for _, domain := range []string{"slurmk8s.io", "kubectl.kubernetes.io"} {
+		if isOf(key, domain) {
+			return fmt.Errorf("users may not set annotations of %s: %s", domain, quote(key))
+		}
+	}
+	return nil
+}
+
 func checkLabelValue(value string) error {
 	if len(validation.IsValidLabelValue(value)) > 0 {
 		return fmt.Errorf("%s cannot be the value of a label", quote(value))

@@ -79,6 +79,9 @@ func (m maker) service(s Spec, owner map[string]any) *unstructured.Unstructured 
 		labels[key] = value
 	}
 	annotations := metadata["annotations"].(map[string]any)
+	for key, value := range s.Annotations {
+		annotations[key] = value
+	}
 	annotations[AnnotationNode] = m.node
 	annotations[AnnotationSpec] = s.String()
 

@@ -221,6 +221,11 @@ func adopt(found, wanted *unstructured.Unstructured) *unstructured.Unstructured 
 	if notes == nil {
 		notes = map[string]string{}
 	}
+	for _, s := range specsOf(notes[AnnotationSpec]) { // the earlier job's own annotations
+		for key := range s.Annotations {
+			delete(notes, key)
+		}
+	}
 	for key, value := range wanted.GetAnnotations() {
 		notes[key] = value
 	}

@@ -28,6 +28,7 @@ type Spec struct {
 	ReadyTimeout time.Duration
 	Endpoints    bool // also the Endpoints object that old clients read
 	Labels       map[string]string
+	Annotations  map[string]string
 }
 
 // Port is a port of a Service. Name is empty only if it is the only one.
@@ -142,6 +143,9 @@ func (s Spec) String() string {
 	for _, key := range slices.Sorted(maps.Keys(s.Labels)) {
 		parts = append(parts, "label="+key+"="+s.Labels[key])
 	}
+	for _, key := range slices.Sorted(maps.Keys(s.Annotations)) {
+		parts = append(parts, "annotation="+key+"="+s.Annotations[key])
+	}
 	return strings.Join(parts, ",")
 }
 
@@ -150,7 +154,7 @@ const (
 	maxTextBytes = 8 << 10
 	maxSpecs     = 64
 	maxPorts     = 32
-	maxLabels    = 16
+	maxLabels    = 16 // and annotations
 	maxPathBytes = 1 << 10
 	maxReady     = 24 * time.Hour
 )
@@ -196,6 +200,12 @@ func parse(text string, env map[string]string, early bool) ([]Spec, error) {
 		}
 	}
 	return specs, nil
+}
+
+// specsOf reads what AnnotationSpec says; nothing if it cannot be read.
+func specsOf(text string) []Spec {
+	specs, _ := Parse(text, nil)
+	return specs
 }
 
 // checkText refuses at once what no part of an option's value has.

@@ -35,6 +35,8 @@ func TestParse(t *testing.T) {
 			"name=n,port=port-80:80:8080,port=port-9000:9000:9000,host=batch,expose=clusterip,ready=http:9000/health"},
 		{"a probe of one port by name", "name=n,port=web:80,port=admin:81,ready=tcp:admin",
 			"name=n,port=web:80:80,port=admin:81:81,host=batch,expose=clusterip,ready=tcp:admin"},
+		{"annotations", "name=n,port=1,annotation=prometheus.io/scrape=true,annotation=note=a=b",
+			"name=n,port=1:1,host=batch,expose=clusterip,ready=tcp,annotation=note=a=b,annotation=prometheus.io/scrape=true"},
 		{"both", "name=n,port=1,endpoints=both,ready=none", "name=n,port=1:1,host=batch,expose=clusterip,ready=none,endpoints=both"},
 		{"file", "name=n,port=1,ready=file:/home/u/ready", "name=n,port=1:1,host=batch,expose=clusterip,ready=file:/home/u/ready"},
 		{"dask: a name without target", "name=d,port=dask-scheduler:8786,port=dask-webui:80:8787",
@@ -83,7 +85,7 @@ func TestParseRefuses(t *testing.T) {
 		{"10 KB", strings.Repeat("a:1;", 2500), "longer than 8 KiB"},
 		{"many services", strings.Repeat("a:1;", 65) + "a:1", "more than 64 services"},
 		{"twice", "a:1;a:2", "the service a is given twice"},
-		{"unknown field", "name=a,port=1,ip=10.0.0.1", `unknown field "ip", known are app, app-protocol,`},
+		{"unknown field", "name=a,port=1,ip=10.0.0.1", `unknown field "ip", known are annotation, app, app-protocol,`},
 		{"the user's address", "name=a,port=1,address=127.0.0.1", `unknown field "address"`},
 		{"externalIPs", "name=a,port=1,externalIPs=1.2.3.4", `unknown field "externalIPs"`},
 		{"options on the short form", "a:1,ns=b", "options need the long form"},
@@ -123,6 +125,11 @@ func TestParseRefuses(t *testing.T) {
 		{"tcp probe of UDP", "name=a,port=1/udp,ready=tcp", "ready=tcp needs a TCP port"},
 		{"http probe of UDP by name", "name=a,port=x:1/udp,port=y:2,ready=http:x/", `the service has no TCP port "x"`},
 		{"https without a path", "name=a,port=1,ready=https", "must be one of tcp[:PORT]"},
+		{"annotation of the bridge", "name=a,port=1,annotation=slurmk8s.io/spec=x", "users may not set annotations of slurmk8s.io"},
+		{"annotation of kubectl", "name=a,port=1,annotation=kubectl.kubernetes.io/last-applied-configuration=x", "users may not set annotations of kubectl.kubernetes.io"},
+		{"annotation with two slashes", "name=a,port=1,annotation=a/b/c=x", "cannot be the key of an annotation"},
+		{"annotation without value", "name=a,port=1,annotation=a", "annotation=KEY=VALUE"},
+		{"annotation twice", "name=a,port=1,annotation=a=1,annotation=a=2", `annotation "a" is given twice`},
 		{"label without value", "name=a,port=1,label=a", "label=KEY=VALUE"},
 	}
 	for _, tt := range tests {
@@ -219,7 +226,7 @@ func TestNamesOfNodes(t *testing.T) {
 func FuzzSpec(f *testing.F) {
 	for _, seed := range []string{
 		"jupyter:8888", "a:80:8888;b:1", "env", "env,ready=none", "name=a,port=x:1:2,ns=b,label=k=v,host=all,ready=http:/x",
-		"name=a,port=1,type=internal,app=x", "a:1;;", "\x00", "name=a,ready-timeout=1h,port=9", "=,=;:", "name=a,port=1,label=a.b/c=d",
+		"name=a,port=1,type=internal,app=x", "a:1;;", "\x00", "name=a,ready-timeout=1h,port=9", "=,=;:", "name=a,port=1,label=a.b/c=d,annotation=a/b= x=y",
 		"name=a,port=x:1:2/udp,port=2,app-protocol=x:a/b,ready=https:2/y", "a:1/udp", "env,app-protocol=http",
 	} {
 		f.Add(seed)
