@@ -18,6 +18,8 @@ type Credential struct {
 	// User is the common name of the certificate or the subject of the token; ""
 	// for a token that is no JWT.
 	User string
+	// TLSServerName is the name in the API server's certificate; "": that of Server.
+	TLSServerName string
 	// AccountUID is the UID of the ServiceAccount of a token.
 	AccountUID string
 	// TokenFile is the file of the token; "" for a certificate and a token in the
@@ -43,7 +45,7 @@ func ReadCredential(path string, alsoTrusted ...uint32) (*Credential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	c := &Credential{Server: cluster.Server, CA: cluster.CertificateAuthorityData, TokenFile: user.TokenFile}
+	c := &Credential{Server: cluster.Server, TLSServerName: cluster.TLSServerName, CA: cluster.CertificateAuthorityData, TokenFile: user.TokenFile}
 	switch {
 	case user.TokenFile != "":
 		token, err := readSecret(user.TokenFile, alsoTrusted)
@@ -120,6 +122,6 @@ func (c *Credential) readCertificate(text []byte) error {
 }
 
 // SameServer reports whether the credential is for this API server.
-func (c *Credential) SameServer(server string, ca []byte) bool {
-	return c.Server == server && bytes.Equal(bytes.TrimSpace(c.CA), bytes.TrimSpace(ca))
+func (c *Credential) SameServer(server, tlsServerName string, ca []byte) bool {
+	return c.Server == server && c.TLSServerName == tlsServerName && bytes.Equal(bytes.TrimSpace(c.CA), bytes.TrimSpace(ca))
 }

@@ -28,11 +28,7 @@ type nodeAddresses struct {
 const anyNode = "any"
 
 // addresses finds those of all nodes of slurm.conf; given ones win.
-func addresses(ctx context.Context, cfg *slurmconf.Config, given map[string]string) ([]nodeAddresses, error) {
-	nodes, err := slurmconf.Nodes(cfg.SlurmConf)
-	if err != nil {
-		return nil, fmt.Errorf("nodes of Slurm: %w", err)
-	}
+func addresses(ctx context.Context, nodes []slurmconf.Node, given map[string]string) ([]nodeAddresses, error) {
 	found := make([]nodeAddresses, 0, len(nodes)+len(given))
 	known := map[string]bool{}
 	for _, n := range nodes {

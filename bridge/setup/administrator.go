@@ -17,6 +17,9 @@ type Administrator struct {
 	*kube.Client
 	Server string // the API server's URL
 	CA     []byte // the certificates of its authority, PEM
+	// TLSServerName is the name in the API server's certificate; "": that of its URL.
+	TLSServerName string
+	Proxied       bool // the person reaches it by proxy-url, which hooks do not use
 }
 
 // NewAdministrator reads a person's own kubeconfig. Unlike with kube.New, it may run a
@@ -55,5 +58,5 @@ func NewAdministrator(o kube.Options) (*Administrator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Administrator{Client: client, Server: cluster.Server, CA: ca}, nil
+	return &Administrator{Client: client, Server: cluster.Server, CA: ca, TLSServerName: cluster.TLSServerName, Proxied: cluster.ProxyURL != ""}, nil
 }

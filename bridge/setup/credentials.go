@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,6 +38,9 @@ func ControllerToken(cfg *slurmconf.Config) string {
 // Renew renews all credentials that are due and nothing else.
 func Renew(ctx context.Context, o Options) error {
 	p := &printer{out: o.Out}
+	if err := o.settleServer(ctx, p); err != nil {
+		return err
+	}
 	if err := o.credentials(ctx, p); err != nil {
 		return err
 	}
@@ -70,11 +74,36 @@ func (o *Options) credentials(ctx context.Context, p *printer) error {
 	return o.nodeCredentials(ctx, p, unique(nodes))
 }
 
-func (o *Options) server() string {
+// settleServer decides on the API server's URL in the credentials. That of an earlier
+// --server is kept as long as the cluster's authority is the same.
+func (o *Options) settleServer(ctx context.Context, p *printer) error {
 	if o.Server != "" {
-		return o.Server
+		return nil
 	}
-	return o.Admin.Server
+	path := o.Config.Kubernetes.Kubeconfig
+	if o.Remote {
+		path = o.stagedKubeconfig()
+	}
+	var trusted []uint32
+	if of, err := slurmUser(ctx, o.Config); err == nil {
+		trusted = []uint32{uint32(of.UID)}
+	}
+	had, err := kube.ReadCredential(path, trusted...)
+	switch {
+	case err == nil && had.SameServer(had.Server, had.TLSServerName, o.Admin.CA) && had.Server != o.Admin.Server:
+		o.Server = had.Server
+		p.note("the credentials keep %s of an earlier --server; give --server to change it", had.Server)
+	case o.Admin.Proxied:
+		return errors.New("the administrator's kubeconfig has proxy-url, and slurmk8s uses no proxy: give --server URL, by which Slurm's hosts reach the API server themselves")
+	default:
+		o.Server = o.Admin.Server
+	}
+	return nil
+}
+
+// stagedKubeconfig is the controller's, with Remote.
+func (o *Options) stagedKubeconfig() string {
+	return filepath.Join(o.Output, "controller", "slurmk8s.kubeconfig")
 }
 
 func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
@@ -85,7 +114,7 @@ func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		config, token = filepath.Join(dir, "slurmk8s.kubeconfig"), filepath.Join(dir, "controller.token")
+		config, token = o.stagedKubeconfig(), filepath.Join(dir, "controller.token")
 	} else {
 		var err error
 		if of, err = slurmUser(ctx, o.Config); err != nil {
@@ -98,7 +127,7 @@ func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
 		}
 	}
 	// The kubeconfig names the token where it will be, not where it may be staged.
-	text, err := kubeconfig(o.server(), o.Admin.CA, o.Config.Workflows.Namespace, &clientcmdapi.AuthInfo{TokenFile: ControllerToken(o.Config)})
+	text, err := o.kubeconfig(o.Config.Workflows.Namespace, &clientcmdapi.AuthInfo{TokenFile: ControllerToken(o.Config)})
 	if err != nil {
 		return err
 	}
@@ -200,8 +229,10 @@ func (o *Options) nodeCredential(ctx context.Context, node string) (Change, erro
 		return "", err
 	}
 	path := filepath.Join(dir, nodeKubeconfig)
-	if o.NodeCredential == Token {
-		text, err := kubeconfig(o.server(), o.Admin.CA, "", &clientcmdapi.AuthInfo{TokenFile: nodeToken})
+	had, err := kube.ReadCredential(path)
+	there := err == nil
+	if o.NodeCredential == Token || o.NodeCredential == "" && there && had.TokenFile != "" {
+		text, err := o.kubeconfig("", &clientcmdapi.AuthInfo{TokenFile: nodeToken})
 		if err != nil {
 			return "", err
 		}
@@ -218,16 +249,14 @@ func (o *Options) nodeCredential(ctx context.Context, node string) (Change, erro
 		}
 		return change, err
 	}
-	had, err := kube.ReadCredential(path)
-	there := err == nil
-	if there && had.SameServer(o.server(), o.Admin.CA) && had.User == nodeUserPrefix+node && !had.Due(time.Now()) {
+	if there && had.SameServer(o.Server, o.Admin.TLSServerName, o.Admin.CA) && had.User == nodeUserPrefix+node && !had.Due(time.Now()) {
 		return Unchanged, nil
 	}
 	certificate, key, err := o.newCertificate(ctx, node)
 	if err != nil {
 		return "", err
 	}
-	text, err := kubeconfig(o.server(), o.Admin.CA, "", &clientcmdapi.AuthInfo{ClientCertificateData: certificate, ClientKeyData: key})
+	text, err := o.kubeconfig("", &clientcmdapi.AuthInfo{ClientCertificateData: certificate, ClientKeyData: key})
 	if err != nil {
 		return "", err
 	}
@@ -238,10 +267,10 @@ func (o *Options) nodeCredential(ctx context.Context, node string) (Change, erro
 	return change, writeFile(path, text, 0o600, nil)
 }
 
-func kubeconfig(server string, ca []byte, namespace string, auth *clientcmdapi.AuthInfo) ([]byte, error) {
+func (o *Options) kubeconfig(namespace string, auth *clientcmdapi.AuthInfo) ([]byte, error) {
 	const name = "slurmk8s"
 	file := clientcmdapi.NewConfig()
-	file.Clusters[name] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
+	file.Clusters[name] = &clientcmdapi.Cluster{Server: o.Server, CertificateAuthorityData: o.Admin.CA, TLSServerName: o.Admin.TLSServerName}
 	file.AuthInfos[name] = auth
 	file.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name, Namespace: namespace}
 	file.CurrentContext = name

@@ -21,6 +21,7 @@ type Plan struct {
 	Patterns  bool              // reconcile has to look in all namespaces
 	TakeNodes bool              // the controller takes nodes from Kubernetes
 	Addresses map[string]string // what each node may publish
+	Given     []string          // the nodes whose addresses are from --node-addresses
 }
 
 // manager owns the fields that setup writes. The list of nodes is an object of all
@@ -122,6 +123,12 @@ func (p *Plan) setAddresses(u *unstructured.Unstructured) {
 		data[node] = list
 	}
 	u.Object["data"] = data
+	annotations := u.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[givenAnnotation(p.Cluster)] = strings.Join(p.Given, ",")
+	u.SetAnnotations(annotations)
 }
 
 func reconcileEverywhere() *unstructured.Unstructured {

@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,7 +28,7 @@ const (
 type Options struct {
 	Config    *slurmconf.Config
 	Admin     *Administrator
-	Server    string        // the API server's URL in the credentials; "": the administrator's
+	Server    string        // the API server's URL in the credentials; "": as it is, or the administrator's
 	Open      []string      // namespaces for services, besides those of slurmk8s.toml
 	Lifetime  time.Duration // of each credential
 	TakeNodes bool          // the controller takes nodes from Kubernetes (PrologSlurmctld)
@@ -36,8 +38,8 @@ type Options struct {
 	Remote         bool              // the controller's credential goes to Output too
 	Nodes          []string          // make credentials for these only; nil: all of slurm.conf
 	NodeAddresses  map[string]string // instead of slurm.conf's, by node
-	NodeCredential string
-	SigningLimit   time.Duration // how long the cluster may take to sign a certificate; 0: 30s
+	NodeCredential string            // Certificate or Token; "": as it is, or Certificate
+	SigningLimit   time.Duration     // how long the cluster may take to sign a certificate; 0: 30s
 
 	Plugin         string // slurmk8s_spank.so, for its line in plugstack.conf
 	WriteSlurmConf bool   // append the lines that Slurm's files lack
@@ -60,6 +62,9 @@ func (o *Options) open() []string {
 // what is left to do by hand. The error is the first thing that could not be done.
 func Run(ctx context.Context, o Options) error {
 	p := &printer{out: o.Out}
+	if err := o.settleServer(ctx, p); err != nil {
+		return err
+	}
 	plan, err := o.plan(ctx, p)
 	if err != nil {
 		return err
@@ -147,10 +152,23 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 	if o.Config.Services.Impersonate != "" {
 		p.later("- services.impersonate is set: write your users into packaging/manifests/impersonation.yaml and apply it")
 	}
-	found, err := addresses(ctx, o.Config, o.NodeAddresses)
+	nodes, err := slurmconf.Nodes(o.Config.SlurmConf)
+	if err != nil {
+		return nil, fmt.Errorf("nodes of Slurm: %w", err)
+	}
+	var names []string
+	for _, n := range nodes {
+		names = append(names, n.Name)
+	}
+	given, err := o.given(ctx, p, names)
 	if err != nil {
 		return nil, err
 	}
+	found, err := addresses(ctx, nodes, given)
+	if err != nil {
+		return nil, err
+	}
+	plan.Given = slices.Sorted(maps.Keys(given))
 	plan.Addresses = map[string]string{}
 	for _, n := range found {
 		if n.Problem != "" {

@@ -162,6 +162,7 @@ func TestAddressesThatNoPodReachesAreLeftOut(t *testing.T) {
 	assert.Contains(t, out, "node c1: not added to ConfigMap slurm/slurmk8s-nodes: 127.0.0.1 resolves only to 127.0.0.1 here")
 	assert.Contains(t, out, "node c3: not added to ConfigMap slurm/slurmk8s-nodes: no-such-host.invalid cannot be resolved here")
 	assert.Equal(t, map[string]string{"c2": "10.7.0.2,fd00::2"}, w.nodes())
+	w.setup("--node-addresses", "/dev/null")
 }
 
 func TestCredentialsAreRenewedWhenTheyAreDue(t *testing.T) {
@@ -239,6 +240,7 @@ func TestTokensOfNodesAreBoundToThem(t *testing.T) {
 	w.setup("--open", "token-ns", "--output", w.path("out"), "--nodes", "tok1", "--node-credential", "token")
 	assert.Contains(t, w.whoAmI("out/nodes/tok1/slurmk8s-node.kubeconfig"), "system:serviceaccount:slurm:slurmk8s-node")
 	assert.NoDirExists(t, w.path("out/nodes/c1"))
+	assert.Contains(t, w.setup("--open", "token-ns", "--output", w.path("out"), "--nodes", "tok1"), "setup: nothing to change", "the kind is kept")
 }
 
 // TestAClusterThatSignsNothingIsNamedOnce, and not after a wait for each node.
@@ -306,6 +308,7 @@ func TestMistakesOfTheAdministratorAreNamed(t *testing.T) {
 	stranger, err := w.server.UserKubeconfig("stranger")
 	require.NoError(t, err)
 	w.write("insecure", strings.Replace(w.readAny(stranger), "    server:", "    insecure-skip-tls-verify: true\n    server:", 1), 0o600)
+	w.write("proxied", strings.Replace(w.readAny(w.server.Kubeconfig()), "    server:", "    proxy-url: http://proxy.example:3128\n    server:", 1), 0o600)
 	for _, c := range []struct {
 		name   string
 		args   []string
@@ -322,6 +325,7 @@ func TestMistakesOfTheAdministratorAreNamed(t *testing.T) {
 		{"days", append(admin, "--days", "0"), 64, "1 to 3650"},
 		{"remote without output", append(admin, "--remote"), 64, "--remote needs --output"},
 		{"server without TLS", append(admin, "--server", "http://x"), 64, "not a URL such as https://"},
+		{"an administrator's proxy", []string{"--kubeconfig", w.path("proxied")}, 1, "has proxy-url, and slurmk8s uses no proxy: give --server URL"},
 		{"unknown flag", []string{"--opne", "x"}, 64, "-opne"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

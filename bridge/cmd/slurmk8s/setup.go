@@ -58,11 +58,11 @@ Exit status: 0 done, 1 failed; run it again to continue.`,
 	set.StringVar(&f.open, "open", "", "open namespaces `NS,...` to services, in addition to those of [[services.allow]] in slurmk8s.toml")
 	set.StringVar(&f.output, "output", "", "write the credentials of nodes to `DIR`/nodes/NODE/")
 	set.StringVar(&f.nodes, "nodes", "", "write credentials only for nodes `HOSTLIST` (default: all nodes of slurm.conf)")
-	set.StringVar(&f.credential, "node-credential", setup.Certificate, "`KIND` of the nodes' credentials: certificate, for user slurmk8s:node:NODE, or token, bound to the Kubernetes node of the same name")
-	set.StringVar(&f.addresses, "node-addresses", "", "`FILE` with lines \"NODE ADDRESS,...\", used instead of NodeAddr of slurm.conf; an address may be a subnet")
+	set.StringVar(&f.credential, "node-credential", "", "`KIND` of the nodes' credentials: certificate, for user slurmk8s:node:NODE, or token, bound to the Kubernetes node of the same name (default: that of the files in DIR, or certificate)")
+	set.StringVar(&f.addresses, "node-addresses", "", "`FILE` with lines \"NODE ADDRESS,...\", used instead of NodeAddr of slurm.conf; an address may be a subnet. Later runs keep them until another file is given")
 	set.BoolVar(&f.takeNodes, "take-nodes", false, "let the controller reclaim nodes from Kubernetes (slurmk8s prolog-slurmctld), for sites without credentials on nodes")
 	set.BoolVar(&f.remote, "remote", false, "this host is not the controller: write the controller's credential to DIR/controller/")
-	set.StringVar(&f.server, "server", "", "`URL` by which Slurm's hosts reach the API server (default: from the administrator's kubeconfig)")
+	set.StringVar(&f.server, "server", "", "`URL` by which Slurm's hosts reach the API server (default: that of the present credential, or of the administrator's kubeconfig)")
 	set.IntVar(&f.days, "days", 90, "make credentials valid for `N` days, 1 to 3650; the API server may allow less")
 	set.BoolVar(&f.renew, "renew", false, "only renew credentials with less than a third of their lifetime left; without --kubeconfig, only the controller's token, as reconcile does")
 	set.BoolVar(&f.overwrite, "overwrite", false, "overwrite what somebody else changed in objects of slurmk8s")
@@ -77,7 +77,7 @@ func (f *setupFlags) check() string {
 	switch {
 	case f.kubeconfig == "" && !f.dryRun && !f.renew:
 		return "--kubeconfig FILE is required: an administrator's kubeconfig"
-	case f.credential != setup.Certificate && f.credential != setup.Token:
+	case f.credential != "" && f.credential != setup.Certificate && f.credential != setup.Token:
 		return "--node-credential must be certificate or token"
 	case f.days < 1 || f.days > 3650:
 		return "--days must be a number from 1 to 3650"
