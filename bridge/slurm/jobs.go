@@ -34,14 +34,19 @@ var waiting = map[string]bool{
 	"PENDING": true, "REQUEUED": true, "REQUEUE_FED": true, "REQUEUE_HOLD": true, "RESV_DEL_HOLD": true, "SPECIAL_EXIT": true,
 }
 
+// holding are the states of a job that has nodes, or has them no more and prints them still.
+var holding = map[string]bool{
+	"COMPLETING": true, "CONFIGURING": true, "POWER_UP_NODE": true, "RESIZING": true, "RUNNING": true,
+	"SIGNALING": true, "STAGE_OUT": true, "STOPPED": true, "SUSPENDED": true,
+}
+
 // Over reports whether the job will not run any more.
 func (j Job) Over() bool { return over[j.State] }
 
 // Waiting reports whether the job is in the queue.
 func (j Job) Waiting() bool { return waiting[j.State] }
 
-// HoldsNodes reports whether the job has nodes, whatever it does on them. For a state that
-// a later Slurm adds, the nodes that are printed with it decide. STAGE_OUT comes
+// HoldsNodes reports whether the job has nodes, whatever it does on them. STAGE_OUT comes
 // after COMPLETING: Slurm has the nodes back and still prints them.
 func (j Job) HoldsNodes() bool {
 	return !j.Over() && !j.Waiting() && j.State != "STAGE_OUT" && len(j.Nodes) > 0
@@ -133,6 +138,11 @@ func (c Commands) squeue(ctx context.Context, args ...string) (map[uint32]Job, e
 		if err != nil {
 			return nil, err
 		}
+		if len(job.Nodes) > 0 && !job.Over() && !job.Waiting() && !holding[job.State] {
+			if err := c.askForNodes(ctx, &job); err != nil {
+				return nil, err
+			}
+		}
 		// Tasks of an array that wait share the id of the array, which one of them
 		// keeps when it starts.
 		if other, twice := jobs[job.ID]; twice {
@@ -141,6 +151,30 @@ func (c Commands) squeue(ctx context.Context, args ...string) (map[uint32]Job, e
 		jobs[job.ID] = job
 	}
 	return jobs, nil
+}
+
+// askForNodes is for a job in a state that is unknown here. %N prints nodes also for a job that
+// waits and had them before, such as one that is EXPEDITING (25.11). %R prints a reason in
+// parentheses then, and nodes only for a job that has them.
+func (c Commands) askForNodes(ctx context.Context, job *Job) error {
+	number := strconv.FormatUint(uint64(job.ID), 10)
+	out, err := c.run(ctx, "squeue", "--noheader", "--all", "--array", "--states=all", "--format=%A|%R", "--jobs="+number)
+	if unknownJob(err) {
+		job.Nodes = nil // since the question before
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(out) {
+		if id, where, _ := strings.Cut(line, "|"); id == number {
+			if strings.HasPrefix(where, "(") {
+				job.Nodes = nil
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("squeue --jobs=%d: no such job in its answer", job.ID)
 }
 
 func parseJob(line string) (Job, error) {

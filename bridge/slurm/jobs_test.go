@@ -44,9 +44,8 @@ func TestWhatASlurmStateMeans(t *testing.T) {
 		{"1|FAILED|a|c1", true, false, false},
 		{"1|TIMEOUT|a|c1", true, false, false},
 		{"1|NODE_FAIL|a|c1", true, false, false},
-		// States of a later Slurm.
-		{"1|DREAMING|a|c1", false, false, true},
-		{"1|EXPEDITING|a|", false, false, false},
+		{"1|SIGNALING|a|c1", false, false, true},
+		{"1|RESIZING|a|c1", false, false, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {
@@ -91,6 +90,47 @@ func TestJobs(t *testing.T) {
 			assert.Equal(t, tt.want, got)
 		})
 	}
+}
+
+func TestAJobInAnUnknownStateHoldsNodesIfSlurmSaysSo(t *testing.T) {
+	const known = `3|RUNNING|a|c3`
+	for name, c := range map[string]struct {
+		line, answer string
+		holds        bool
+		asked        int
+	}{
+		"waits for a decision":                       {"7|EXPEDITING|a|c1", "7|(Resources)", false, 1},
+		"waits, with a reason in several lines":      {"7|EXPEDITING|a|c1", "7|(no\n7|c1)", false, 1},
+		"is on its nodes":                            {"7|EXPEDITING|a|c1", "7|c1", true, 1},
+		"of a later release, waits":                  {"7|DREAMING|a|c[1-2]", "7|(Dreaming)", false, 1},
+		"of a later release, is on its nodes":        {"7|DREAMING|a|c[1-2]", "7|c[1-2]", true, 1},
+		"a task whose array is printed with it":      {"7|DREAMING|a|c1", "6|(JobArrayTaskLimit)\n7|c1", true, 1},
+		"without nodes, which needs no question":     {"7|EXPEDITING|a|(null)", "7|c1", false, 0},
+		"a state that is known, which needs neither": {"7|COMPLETING|a|c1", "7|(None)", true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := filepath.Join(t.TempDir(), "asked")
+			slurm := answers(t, `case "$*" in
+*%R*) echo x >>`+asked+`; case "$*" in *--jobs=7*) printf '`+c.answer+`\n';; esac;;
+*) printf '`+known+`\n`+c.line+`\n';;
+esac`)
+			jobs, err := slurm.Jobs(t.Context(), nil)
+			require.NoError(t, err)
+			assert.Equal(t, c.holds, jobs[7].HoldsNodes())
+			assert.True(t, jobs[3].HoldsNodes())
+			text, _ := os.ReadFile(asked)
+			assert.Equal(t, c.asked, strings.Count(string(text), "x"), "questions")
+		})
+	}
+	// No answer is no answer here either; a job that is gone holds nothing.
+	first := `case "$*" in *%R*) ;; *) echo '7|DREAMING|a|c1'; exit;; esac;`
+	for _, then := range []string{noAnswer, "echo '8|c1'", "true"} {
+		_, err := answers(t, first+then).Running(t.Context(), 7)
+		require.Error(t, err, then)
+	}
+	running, err := answers(t, first+noSuchJob).Running(t.Context(), 7)
+	require.NoError(t, err)
+	assert.False(t, running)
 }
 
 func TestLookupAsksForTheJobsInQuestionOnly(t *testing.T) {
