@@ -7,10 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // timeout bounds one question.
@@ -53,13 +50,4 @@ func askHTTP(ctx context.Context, scheme string, target netip.AddrPort, path str
 		return fmt.Errorf("GET %s: %s", path, response.Status)
 	}
 	return nil
-}
-
-// openFile wants a file that can be opened.
-func openFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -99,7 +98,7 @@ func (p *Prober) Await(ctx context.Context, s service.Spec, tell func(Answer)) b
 	warned, warnedOfTaken := false, false
 	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
 		asking, cancel := ctx, context.CancelFunc(func() {})
-		if s.Ready.Kind == service.ReadyFile && !warned { // which else is asked for ever, by one process
+		if s.Ready.Kind == service.ReadyFile && !warned { // which else is waited for past that time
 			asking, cancel = context.WithDeadline(ctx, late)
 		}
 		err := p.probe(asking, s)
@@ -172,22 +171,4 @@ func (p *Prober) probeAgain(ctx context.Context, s service.Spec) error {
 		s.Ready.Kind = service.ReadyNone
 	}
 	return p.probe(ctx, s)
-}
-
-// AwaitFile returns when the file can be opened. Call it as the owner of the file.
-func AwaitFile(ctx context.Context, path string) error {
-	for pause := firstPause; ; pause = min(pause*3/2, longPause) {
-		err := openFile(path)
-		if err == nil {
-			return nil
-		}
-		if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENAMETOOLONG) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(pause):
-		}
-	}
 }

@@ -2,12 +2,14 @@ package step
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/probe"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // change is what became known of a service while it lives.
@@ -38,6 +40,7 @@ func (s *session) live(ctx context.Context) {
 				renewal.Reset(0)
 			case c.Late != nil:
 				s.registrar.Late(c.reg, c.After, c.Late)
+				go s.tellUser(notReady(c))
 			default:
 				s.become(ctx, c.reg, c.Ready)
 			}
@@ -53,6 +56,15 @@ func (s *session) live(ctx context.Context) {
 			renewal.Reset(next)
 		}
 	}
+}
+
+// notReady is what the user reads in the job's own output.
+func notReady(c change) string {
+	after := ""
+	if c.After > 0 {
+		after = fmt.Sprintf(" after %s", c.After)
+	}
+	return wire.Line(fmt.Sprintf("slurmk8s: %s is not ready%s: %v", c.reg.Object(), after, c.Late))
 }
 
 // attend probes each service of this step, and waits once for the end of the step on this

@@ -21,6 +21,8 @@ import (
 type Options struct {
 	// Program is the path of slurmk8s, which opens a user's file as the user.
 	Program string
+	// Stepd is the slurmstepd of the step; 0: none, and no task is known.
+	Stepd int
 	// Hardened is Harden's error, for the log.
 	Hardened error
 }

@@ -140,7 +140,8 @@ func outsideSpecs(text, namespace string) ([]service.Spec, error) {
 func outsideReady(ctx context.Context, r *service.Registrar, reg *service.Registration) error {
 	limit, cancel := context.WithCancel(ctx)
 	defer cancel()
-	prober := &probe.Prober{Address: r.Address, UID: r.Job.UID, Timeout: time.Minute, File: probe.AwaitFile, Log: r.Log}
+	file := func(ctx context.Context, path string) error { return probe.AwaitFile(ctx, path) }
+	prober := &probe.Prober{Address: r.Address, UID: r.Job.UID, Timeout: time.Minute, File: file, Log: r.Log}
 	var late probe.Answer
 	if prober.Await(limit, reg.Spec, func(a probe.Answer) { late = a; cancel() }) {
 		return r.Ready(ctx, reg)

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"slurmk8s.io/slurmk8s/bridge/probe"
 	"slurmk8s.io/slurmk8s/bridge/step"
@@ -28,18 +29,39 @@ func runStep() int {
 	}
 	// What could not be hardened is no reason to fail the job.
 	hardened := step.Harden()
-	if !step.Run(context.Background(), os.Stdin, os.Stdout, step.Options{Program: program, Hardened: hardened}) {
+	o := step.Options{Program: program, Stepd: peer(os.Stdin), Hardened: hardened}
+	if !step.Run(context.Background(), os.Stdin, os.Stdout, o) {
 		return exitFailed
 	}
 	return exitOK
 }
 
+// peer is the process that made a socket pair; 0: the file is no socket.
+func peer(file *os.File) int {
+	made, err := unix.GetsockoptUcred(int(file.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0
+	}
+	return int(made.Pid)
+}
+
 // runAwaitFile is what the step program runs as the user: ready=file:PATH.
 func runAwaitFile(ctx context.Context, args []string) int {
-	if len(args) != 1 {
-		return usage("await-file takes one path")
+	if len(args) == 0 {
+		return usage("await-file takes a path and the numbers of tasks")
 	}
-	if err := probe.AwaitFile(ctx, args[0]); err != nil {
+	if err := probe.AwaitFile(ctx, args[0], args[1:]...); err != nil {
+		return failed(err)
+	}
+	return exitOK
+}
+
+// runTellTasks is what the step program runs as the user to write into the job's output.
+func runTellTasks(args []string) int {
+	if len(args) < 2 {
+		return usage("tell-tasks takes a line and the numbers of tasks")
+	}
+	if err := probe.TellTasks(args[0], args[1:]); err != nil {
 		return failed(err)
 	}
 	return exitOK

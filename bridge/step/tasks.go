@@ -1,0 +1,146 @@
+package step
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"slurmk8s.io/slurmk8s/bridge/users"
+)
+
+// lookAgain is how long a process of the user's looks for a file with the tasks that it
+// was given: others begin meanwhile.
+const lookAgain = 10 * time.Second
+
+// openFile waits until the user can open the file where the job's tasks live: they may
+// have a /tmp, or a whole container, of their own.
+func (s *session) openFile(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, lookAgain)
+	defer cancel()
+	args := []string{"await-file", path}
+	if s.options.Stepd != 0 {
+		tasks := s.tasks(s.ofJob)
+		if len(tasks) == 0 {
+			return fmt.Errorf("no task of the job runs that could make %s", path)
+		}
+		args = append(args, tasks...)
+	}
+	if err := s.asUser(ctx, args...); err != nil {
+		return fmt.Errorf("user %s cannot open %s", s.req.job.User, path)
+	}
+	return nil
+}
+
+// tellUser writes a line where the step's errors go, by the first task that has it open.
+func (s *session) tellUser(line string) {
+	tasks := s.tasks(func(pid string) bool { return pid == strconv.Itoa(s.options.Stepd) })
+	if len(tasks) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookAgain)
+	defer cancel()
+	if err := s.asUser(ctx, append([]string{"tell-tasks", line}, tasks...)...); err != nil {
+		s.log.Warnf("tell the user in the job's output: %v", err)
+	}
+}
+
+// asUser runs a command of this program as the job's user, until ctx ends: what a user
+// may open is what the user's own process can, and a file system that hangs does not hang
+// this one.
+func (s *session) asUser(ctx context.Context, args ...string) error {
+	groups := s.req.groups
+	if groups == nil {
+		var err error
+		if groups, err = users.Groups(ctx, s.req.job.User, s.req.gid); err != nil {
+			return err
+		}
+	}
+	cmd := exec.Command(s.options.Program, args...)
+	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.req.job.UID, Gid: s.req.gid, Groups: groups}
+	} else if uint32(os.Geteuid()) != s.req.job.UID {
+		return errors.New("not root, and not the user")
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		_ = cmd.Process.Kill()
+		return ctx.Err()
+	}
+}
+
+// tasks are the processes that some slurmstepds of this node made for the job's user.
+func (s *session) tasks(of func(stepd string) bool) []string {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var tasks []string
+	stepds := map[string]bool{}
+	for _, e := range entries {
+		pid := e.Name()
+		if _, err := strconv.Atoi(pid); err != nil || ownerOf(pid) != s.req.job.UID {
+			continue
+		}
+		parent := parentOf(pid)
+		known, seen := stepds[parent]
+		if !seen {
+			known = of(parent)
+			stepds[parent] = known
+		}
+		if known {
+			tasks = append(tasks, pid)
+		}
+	}
+	return tasks
+}
+
+// ofJob tells whether a process is a slurmstepd of the job: this step's, or one of root's
+// by the title that Slurm (22.05 to 26.05) gives it, "slurmstepd: [12.0]".
+func (s *session) ofJob(pid string) bool {
+	if pid == strconv.Itoa(s.options.Stepd) {
+		return true
+	}
+	title, err := os.ReadFile("/proc/" + pid + "/cmdline")
+	job := fmt.Sprintf("slurmstepd: [%d", s.req.job.ID)
+	return err == nil && ownerOf(pid) == 0 &&
+		(strings.HasPrefix(string(title), job+".") || strings.HasPrefix(string(title), job+"+"))
+}
+
+// ownerOf is the effective user of a process; root's if it is gone, or hides what it is.
+func ownerOf(pid string) uint32 {
+	info, err := os.Stat("/proc/" + pid)
+	if err != nil {
+		return 0
+	}
+	return info.Sys().(*syscall.Stat_t).Uid
+}
+
+// parentOf is "" if the process is gone.
+func parentOf(pid string) string {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return ""
+	}
+	// The name before the last parenthesis may hold anything.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 {
+		return ""
+	}
+	return string(fields[1])
+}
