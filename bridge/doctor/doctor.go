@@ -89,6 +89,7 @@ var checks = []check{
 	{"Lua", []Role{Controller}, lookLua},
 	{"burst buffer timeouts", []Role{Controller}, lookBurstBufferTimeouts},
 	{"state_dir", []Role{Controller}, lookStateDir},
+	{"log", []Role{Controller}, lookLog},
 	{"PrologSlurmctld", []Role{Controller}, lookSlurmctld},
 	{"plugstack.conf", []Role{Node, Login}, lookPlugstack},
 	{"SPANK plugin", []Role{Node, Login}, lookPlugin},

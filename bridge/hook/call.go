@@ -50,7 +50,7 @@ func open(name string, request wire.Fields, metricsDir func(*slurmconf.Config) s
 		return nil, err
 	}
 	of.Cluster = cfg.Cluster
-	logger, sink, err := logging.New(cfg.Log)
+	logger, sink, err := logging.New(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -3,21 +3,27 @@
 package logging
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 // New returns a logger and its file, to be closed after the last line.
-func New(cfg slurmconf.Log) (*logrus.Logger, io.Closer, error) {
+func New(config *slurmconf.Config) (*logrus.Logger, io.Closer, error) {
+	cfg := config.Log
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
 	level, err := logrus.ParseLevel(cfg.Level)
@@ -31,21 +37,29 @@ func New(cfg slurmconf.Log) (*logrus.Logger, io.Closer, error) {
 		return logger, io.NopCloser(nil), nil
 	}
 	// One write a line, appended: the hooks of many jobs share the file.
-	f, err := open(cfg.File)
+	f, err := open(cfg.File, config.SlurmConf)
 	if err != nil { // no job fails for its log
 		logger.AddHook(toJournal{})
 		logger.Errorf("log file: %v: logging to the journal", err)
 		return logger, io.NopCloser(nil), nil
 	}
-	logger.SetOutput(lossy{f})
+	logger.SetOutput(&lossy{file: f})
 	logger.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00"})
 	return logger, f, nil
 }
 
 // open opens a log, or makes it. Who may write in its directory could have put something
 // else there: a FIFO that they read, or a second name of a file of root's.
-func open(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+func open(path, slurmConf string) (*os.File, error) {
+	const mode = os.O_WRONLY | os.O_APPEND | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	f, err := os.OpenFile(path, mode, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if f, err = os.OpenFile(path, mode|os.O_CREATE|os.O_EXCL, 0o640); err == nil {
+			giveToSlurm(f, slurmConf)
+		} else if errors.Is(err, fs.ErrExist) { // another hook made it just now
+			f, err = os.OpenFile(path, mode, 0)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +74,21 @@ func open(path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// giveToSlurm makes a new log SlurmUser's. Root writes to it whoever has it; the hooks of
+// slurmctld could not write to root's.
+func giveToSlurm(f *os.File, slurmConf string) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	slurm, err := slurmconf.ReadSlurmConf(slurmConf)
+	if err != nil {
+		return
+	}
+	if account, err := users.AccountOf(context.Background(), slurm.SlurmUser); err == nil {
+		_ = f.Chown(int(account.UID), int(account.GID))
+	}
 }
 
 // maxLine bounds a line of the log: what Kubernetes answers may be of any length.
@@ -77,11 +106,17 @@ func (bounded) Fire(e *logrus.Entry) error {
 	return nil
 }
 
-// lossy passes over an error: logrus would write it to standard error.
-type lossy struct{ io.Writer }
+// lossy passes over an error, which logrus would write to standard error, but tells the
+// journal of the first one.
+type lossy struct {
+	file *os.File
+	told sync.Once
+}
 
-func (l lossy) Write(p []byte) (int, error) {
-	_, _ = l.Writer.Write(p)
+func (l *lossy) Write(p []byte) (int, error) {
+	if _, err := l.file.Write(p); err != nil {
+		l.told.Do(func() { send(fmt.Sprintf("log file: %v: lines are lost", err), journal.PriErr, map[string]string{}) })
+	}
 	return len(p), nil
 }
 
@@ -92,10 +127,7 @@ type toJournal struct{}
 func (toJournal) Levels() []logrus.Level { return logrus.AllLevels }
 
 func (toJournal) Fire(e *logrus.Entry) error {
-	if !journal.Enabled() {
-		return nil
-	}
-	fields := map[string]string{"SYSLOG_IDENTIFIER": "slurmk8s"}
+	fields := map[string]string{}
 	for key, value := range e.Data {
 		fields["SLURMK8S_"+upper(key)] = fmt.Sprint(value)
 	}
@@ -103,8 +135,16 @@ func (toJournal) Fire(e *logrus.Entry) error {
 	if job := e.Data["job"]; job != nil {
 		message = fmt.Sprintf("job %v: %v: %s", job, e.Data["hook"], e.Message)
 	}
-	_ = journal.Send(wire.OneLine(message), priority(e.Level), fields)
+	send(message, priority(e.Level), fields)
 	return nil
+}
+
+// send writes to the journal, if the host has one.
+func send(message string, priority journal.Priority, fields map[string]string) {
+	if journal.Enabled() {
+		fields["SYSLOG_IDENTIFIER"] = "slurmk8s"
+		_ = journal.Send(wire.OneLine(message), priority, fields)
+	}
 }
 
 func upper(key string) string {

@@ -19,7 +19,7 @@ import (
 func toFile(t *testing.T, level string) (*logrus.Logger, func() string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "log")
-	logger, sink, err := New(slurmconf.Log{Level: level, File: path})
+	logger, sink, err := New(&slurmconf.Config{Log: slurmconf.Log{Level: level, File: path}})
 	require.NoError(t, err)
 	t.Cleanup(func() { sink.Close() })
 	return logger, func() string {
@@ -62,7 +62,7 @@ func TestLevels(t *testing.T) {
 		logger.Debug("d")
 		assert.Equal(t, want, strings.Count(read(), "\n"), level)
 	}
-	_, _, err := New(slurmconf.Log{Level: "loud"})
+	_, _, err := New(&slurmconf.Config{Log: slurmconf.Log{Level: "loud"}})
 	require.ErrorContains(t, err, `log level "loud"`)
 }
 
@@ -71,7 +71,7 @@ func TestTheHooksOfManyJobsShareAFile(t *testing.T) {
 	var writers sync.WaitGroup
 	for range 10 {
 		writers.Go(func() {
-			logger, sink, err := New(slurmconf.Log{Level: "info", File: path})
+			logger, sink, err := New(&slurmconf.Config{Log: slurmconf.Log{Level: "info", File: path}})
 			if !assert.NoError(t, err) {
 				return
 			}
@@ -98,7 +98,7 @@ func TestALogFileThatCannotBeOpenedIsNoReasonToFail(t *testing.T) {
 	link := filepath.Join(dir, "link")
 	require.NoError(t, os.Symlink(target, link))
 	for _, path := range []string{link, dir, "/nonexistent/log"} {
-		logger, sink, err := New(slurmconf.Log{Level: "info", File: path})
+		logger, sink, err := New(&slurmconf.Config{Log: slurmconf.Log{Level: "info", File: path}})
 		require.NoError(t, err)
 		logger.Error("lost or in the journal")
 		require.NoError(t, sink.Close())
@@ -109,7 +109,7 @@ func TestALogFileThatCannotBeOpenedIsNoReasonToFail(t *testing.T) {
 }
 
 func TestTheJournalIsNoReasonToFail(t *testing.T) {
-	logger, sink, err := New(slurmconf.Log{Level: "info"})
+	logger, sink, err := New(&slurmconf.Config{Log: slurmconf.Log{Level: "info"}})
 	require.NoError(t, err)
 	logger.WithField("job", 7).WithField("hook", "x").Error("lost or not, no harm")
 	require.NoError(t, sink.Close())
@@ -120,7 +120,7 @@ func TestTheJournalIsNoReasonToFail(t *testing.T) {
 func TestNothingIsWrittenToStandardOutputOrError(t *testing.T) {
 	if file := os.Getenv("SLURMK8S_TEST_LOG_TO"); file != "" {
 		cfg := slurmconf.Log{Level: "debug", File: strings.TrimPrefix(file, "journal")}
-		logger, sink, err := New(cfg)
+		logger, sink, err := New(&slurmconf.Config{Log: cfg})
 		if err != nil {
 			os.Exit(3)
 		}

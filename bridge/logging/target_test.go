@@ -15,7 +15,7 @@ import (
 
 func logTo(t *testing.T, path, line string) {
 	t.Helper()
-	logger, sink, err := New(slurmconf.Log{Level: "info", File: path})
+	logger, sink, err := New(&slurmconf.Config{Log: slurmconf.Log{Level: "info", File: path}})
 	require.NoError(t, err, "no reason to fail")
 	logger.Error(line)
 	require.NoError(t, sink.Close())
@@ -54,4 +54,27 @@ func TestALineIsBounded(t *testing.T) {
 	assert.Less(t, len(text), 3*maxLine)
 	assert.Contains(t, text, "...")
 	assert.Contains(t, text, "short")
+}
+
+// Setup is the first to log, as root, and then the hooks of slurmctld.
+func TestANewLogOfRootsBelongsToSlurmUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	for text, uid := range map[string]uint32{"SlurmUser=nobody\n": 65534, "SlurmUser=65534\n": 65534, "": 0} {
+		dir := t.TempDir()
+		conf, path := filepath.Join(dir, "slurm.conf"), filepath.Join(dir, "log")
+		require.NoError(t, os.WriteFile(conf, []byte(text), 0o644))
+		for range 2 {
+			logger, sink, err := New(&slurmconf.Config{SlurmConf: conf, Log: slurmconf.Log{Level: "info", File: path}})
+			require.NoError(t, err)
+			logger.Info("a line")
+			require.NoError(t, sink.Close())
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			assert.Equal(t, uid, info.Sys().(*syscall.Stat_t).Uid)
+			require.NoError(t, os.Chown(path, 4711, 0), "an administrator's choice")
+			uid = 4711
+		}
+	}
 }

@@ -35,7 +35,7 @@ func (s *session) open() error {
 		return err
 	}
 	s.records = service.Records(s.cfg.Services.RunDir)
-	logger, sink, err := logging.New(s.cfg.Log)
+	logger, sink, err := logging.New(s.cfg)
 	if err != nil {
 		return err
 	}

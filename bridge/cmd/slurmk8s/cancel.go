@@ -57,7 +57,7 @@ func runCancel(ctx context.Context, config string, afterPID int, id uint32) int 
 	if err != nil {
 		return failed(err)
 	}
-	logger, sink, err := logging.New(cfg.Log)
+	logger, sink, err := logging.New(cfg)
 	if err != nil {
 		return failed(err)
 	}

@@ -41,7 +41,7 @@ func (o *removal) cleanup(ctx context.Context, id uint32) int {
 	if err != nil {
 		return failed(err)
 	}
-	logger, sink, err := logging.New(cfg.Log)
+	logger, sink, err := logging.New(cfg)
 	if err != nil {
 		return failed(err)
 	}

@@ -69,7 +69,7 @@ func (o *removal) reconcile(ctx context.Context) int {
 	if err != nil {
 		return failed(err)
 	}
-	logger, sink, err := logging.New(cfg.Log)
+	logger, sink, err := logging.New(cfg)
 	if err != nil {
 		return failed(err)
 	}

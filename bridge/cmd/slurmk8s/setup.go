@@ -96,7 +96,7 @@ func (f *setupFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	logger, sink, err := logging.New(cfg.Log)
+	logger, sink, err := logging.New(cfg)
 	if err != nil {
 		return err
 	}
