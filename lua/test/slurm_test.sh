@@ -90,6 +90,14 @@ a_forged_spank_job_env_is_judged() {
 	refuses 'node ports 8000-8999, not 22' as alice "FORGE=${option}k8s_register=a:22" salloc --no-shell
 }
 
+an_array_needs_names_that_differ() {
+	local plain="FORGE=${option}k8s_register=worker:8786" indexed="FORGE=${option}k8s_register=worker-%a:8786"
+	refuses 'the tasks of --array=0-3 cannot all have the service worker' batch alice "$plain" --array=0-3
+	refuses 'the job is not in an array' batch alice "$indexed"
+	accepts batch alice "$indexed" --array=0-3
+	accepts batch alice "$plain" --array=0-3%1
+}
+
 a_refusal_is_in_the_log() {
 	refuses 'node ports 8000-8999, not 23' batch alice "FORGE=${option}k8s_register=a:23"
 	[ "$(in_log 'refused a job of uid 1001, submitted by uid 1001: service a: user alice may use node ports 8000-8999, not 23')" = 1 ] || fail "$(in_log 'not 23') times"
@@ -206,7 +214,7 @@ for slurm in "$@"; do
 	trap down EXIT
 	up
 	for behaviour in a_job_without_options_is_accepted options_in_the_environment_are_judged a_forged_spank_job_env_is_judged \
-		a_refusal_is_in_the_log a_changed_policy_counts_at_once a_policy_that_cannot_be_known_refuses_nothing \
+		an_array_needs_names_that_differ a_refusal_is_in_the_log a_changed_policy_counts_at_once a_policy_that_cannot_be_known_refuses_nothing \
 		a_capacity_without_a_pool_that_slurm_knows_is_accepted a_line_that_is_not_read_is_told_at_the_prompt \
 		a_job_that_would_miss_its_storage_is_refused jobs_can_be_changed a_sites_own_script_calls_it \
 		a_program_that_hangs_costs_one_deadline slurmctld_is_well; do

@@ -62,6 +62,24 @@ an_srun_step_is_registered_on_each_node_while_it_runs() {
 	ends "$id" COMPLETED 0:0
 }
 
+# What Slurm tells of an array, to the script and by srun to a step.
+tasks_of_an_array_say_which_they_are() {
+	local id
+	id=$(submit -N1 --array=3,7%1 --k8s-register=web-%a:80 -- 'srun --k8s-register=stepped-%a:81 true; srun --export=NONE --k8s-register=bare-%a:82 /bin/true')
+	eventually logged n1 "step K8S_REGISTER=bare-%a:82" 'step ARRAY_TASK_ID=7'
+	eventually nodes_are_idle
+	# The script and the two steps of both tasks: srun sends SLURM_* whatever --export says.
+	[ "$(n1 grep -c "step ARRAY_JOB_ID=$id\$" /tmp/step_program.log)" = 6 ] || fail "$(n1 grep ARRAY /tmp/step_program.log)"
+	[ "$(n1 grep -c 'step ARRAY_TASK_ID=3$' /tmp/step_program.log)" = 3 ] || fail "$(n1 grep ARRAY /tmp/step_program.log)"
+}
+
+a_script_that_an_array_submits_is_in_no_array() {
+	local id
+	id=$(submit -N1 --array=5 -- 'sbatch -N1 --parsable --output=/tmp/%j.out --k8s-register=web-%j:80 --wrap true')
+	eventually logged n1 'step ARRAY_JOB_ID=0'
+	n1 sh -c '! grep -q "step ARRAY_TASK_ID" /tmp/step_program.log' || fail "of array $id: $(n1 grep ARRAY /tmp/step_program.log)"
+}
+
 srun_in_a_script_inherits_the_option_unchecked() {
 	local id
 	id=$(submit -N1 --k8s-register=jup:8888 -- 'srun true')
@@ -240,6 +258,8 @@ all_behaviours() {
 	behaviour "a job without the option costs nothing" a_job_without_the_option_costs_nothing
 	behaviour "a batch job is registered while it runs" a_batch_job_is_registered_while_it_runs
 	behaviour "an srun step is registered on each node while it runs" an_srun_step_is_registered_on_each_node_while_it_runs
+	behaviour "tasks of an array say which they are" tasks_of_an_array_say_which_they_are
+	behaviour "a script that an array submits is in no array" a_script_that_an_array_submits_is_in_no_array
 	behaviour "srun in a script inherits the option unchecked" srun_in_a_script_inherits_the_option_unchecked
 	behaviour "het jobs register the component that asks" het_jobs_register_the_component_that_asks
 	behaviour "salloc registers with its steps" salloc_registers_with_its_steps
