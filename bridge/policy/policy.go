@@ -152,6 +152,12 @@ func (p *Policy) admit(s service.Spec) error {
 	return job.Refusef("service %s: %v", s.Name, reason)
 }
 
+// MayUse tells whether a service may have a port of the node.
+func (p *Policy) MayUse(s service.Spec, port uint16) bool {
+	s.Ports = []service.Port{{Port: port, Target: port}}
+	return p.admit(s) == nil
+}
+
 func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, err error) {
 	switch {
 	case !p.matchAny(rule.Namespaces, s.Namespace):
@@ -174,6 +180,9 @@ func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, e
 		return 5, nil // its ports are those of pods
 	}
 	for _, port := range s.Ports {
+		if port.Auto && port.Target == 0 {
+			continue // MayUse judges the choice
+		}
 		if inRanges(p.cfg.ForbiddenPorts, port.Target) {
 			return 4, fmt.Errorf("no job may publish node port %d (services.forbidden_ports)", port.Target)
 		}

@@ -106,6 +106,22 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+func TestAPortThatTheBridgeChoosesIsOneThatTheUserMayUse(t *testing.T) {
+	narrow := rule(func(r *slurmconf.ServiceRule) { r.Users, r.Ports = []string{"alice"}, []string{"9000-9010"} })
+	cfg := services(narrow)
+	cfg.ForbiddenPorts = []string{"9005"}
+	p, err := For(t.Context(), cfg, &Subject{User: "alice"})
+	require.NoError(t, err)
+	specs, err := service.Parse("a:80:auto", nil)
+	require.NoError(t, err)
+	specs, err = p.Admit(specs, "")
+	require.NoError(t, err, "before it is chosen")
+	for port, want := range map[uint16]bool{9000: true, 9005: false, 9011: false, 20000: false} {
+		assert.Equal(t, want, p.MayUse(specs[0], port), port)
+	}
+	assert.Zero(t, specs[0].Ports[0].Target)
+}
+
 func TestWhomARuleIsFor(t *testing.T) {
 	asked := 0
 	account := func(context.Context) (string, error) { asked++; return "p1", nil }

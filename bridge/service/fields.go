@@ -180,6 +180,9 @@ func (s *Spec) complete() error {
 		if s.AllNodes || s.Endpoints || s.Ready.Kind != "" && s.Ready.Kind != ReadyNone {
 			return fmt.Errorf("type=internal selects pods: host=, ready= and endpoints= are for type=external")
 		}
+		if s.auto() {
+			return fmt.Errorf("type=internal selects pods: %s is a port of the node", autoTarget)
+		}
 		s.Ready = Probe{Kind: ReadyNone}
 		return nil
 	}
@@ -195,7 +198,14 @@ func (s *Spec) complete() error {
 			s.Expose = slurmconf.ExposeHeadless
 		}
 	}
+	if s.auto() && s.Headless() {
+		return fmt.Errorf("%s needs a cluster IP, since pods use the node's own port of a headless service: write expose=clusterip", autoTarget)
+	}
 	return s.completeProbe()
+}
+
+func (s *Spec) auto() bool {
+	return slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Auto })
 }
 
 // completeProbe wants a port of TCP for what is asked of one. Nobody can tell whether a

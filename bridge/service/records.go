@@ -175,7 +175,7 @@ func (d Records) read(job uint32) ([]Entry, error) {
 // write replaces the record; one without entries is removed. The caller has the lock.
 func (d Records) write(job uint32, entries []Entry) error {
 	if len(entries) == 0 {
-		return hostfile.Remove(d.path(job))
+		return errors.Join(hostfile.Remove(d.path(job)), d.writeChosen(job, nil))
 	}
 	var text strings.Builder
 	for _, e := range entries {

@@ -35,6 +35,7 @@ type Spec struct {
 type Port struct {
 	Name         string
 	Port, Target uint16 // of the Service, of the node
+	Auto         bool   // the bridge chooses Target on the node, and it is 0 until then
 	UDP          bool   // else TCP
 	AppProtocol  string // what clients speak, as "kubernetes.io/h2c"; empty: not told
 }
@@ -48,6 +49,9 @@ func (p Port) protocol() string {
 
 func (p Port) String() string {
 	text := fmt.Sprintf("%d:%d", p.Port, p.Target)
+	if p.Auto {
+		text = fmt.Sprintf("%d:%s", p.Port, autoTarget)
+	}
 	if p.Name != "" {
 		text = p.Name + ":" + text
 	}
@@ -271,6 +275,9 @@ func quoteName(name string) string {
 	return name
 }
 
+// autoTarget is a free port of the node, which the job is told in a variable.
+const autoTarget = "auto"
+
 // parsePort reads [NAME:]PORT[:TARGET][/udp].
 func parsePort(text string) (Port, error) {
 	var p Port
@@ -290,8 +297,12 @@ func parsePort(text string) (Port, error) {
 	if p.Port, err = portNumber(fields[0]); err != nil {
 		return p, err
 	}
-	p.Target = p.Port
-	if len(fields) == 2 {
+	switch {
+	case len(fields) == 1:
+		p.Target = p.Port
+	case fields[1] == autoTarget:
+		p.Auto = true
+	default:
 		p.Target, err = portNumber(fields[1])
 	}
 	return p, err

@@ -99,8 +99,11 @@ func (s *session) registerServices(ctx context.Context, env map[string]string) e
 			return err
 		}
 	}
-	maps.Copy(env, variables(s.specs))
 	mine := s.mine()
+	if err := s.records.ChoosePorts(ctx, s.req.job.ID, mine, rules.MayUse); err != nil {
+		return err
+	}
+	maps.Copy(env, variables(s.specs))
 	if len(mine)+len(s.req.imports) == 0 {
 		return nil
 	}
@@ -264,19 +267,28 @@ func (s *session) wanted(spec service.Spec) bool {
 // or when slurmstepd was killed, nobody waits.
 func limit(fields wire.Fields) time.Duration { return cmp.Or(fields.Granted(), 15*time.Second) }
 
-// variables tell the job under which names pods reach it.
+// variables tell the job under which names pods reach it, and which ports of the node were
+// chosen for it.
 func variables(specs []service.Spec) map[string]string {
 	env := map[string]string{}
 	for _, s := range specs {
-		name := "SLURMK8S_SERVICE_" + service.Variable(s.Name)
+		name := service.Variable(s.Name)
 		for _, p := range s.Ports {
-			if p.Name != "" {
-				env[name+"_"+service.Variable(p.Name)] = fmt.Sprintf("%s:%d", s.Host(), p.Port)
+			if p.Name == "" {
+				continue
+			}
+			name := name + "_" + service.Variable(p.Name)
+			env["SLURMK8S_SERVICE_"+name] = fmt.Sprintf("%s:%d", s.Host(), p.Port)
+			if p.Auto && p.Target != 0 {
+				env["SLURMK8S_PORT_"+name] = fmt.Sprint(p.Target)
 			}
 		}
 	}
 	for _, s := range specs { // after the ports: a service "a-b" comes before the port "b" of "a"
 		env["SLURMK8S_SERVICE_"+service.Variable(s.Name)] = fmt.Sprintf("%s:%d", s.Host(), s.Ports[0].Port)
+		if first := s.Ports[0]; first.Auto && first.Target != 0 {
+			env["SLURMK8S_PORT_"+service.Variable(s.Name)] = fmt.Sprint(first.Target)
+		}
 	}
 	return env
 }

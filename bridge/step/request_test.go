@@ -80,6 +80,16 @@ func TestVariablesComeFromTheScriptOrTheEnvironment(t *testing.T) {
 func TestVariablesOfTheJob(t *testing.T) {
 	specs, err := service.Parse("name=a,port=b-c:1,port=d:2,ns=x;name=a-d,port=9,ns=x", nil)
 	require.NoError(t, err)
+	auto, err := service.Parse("name=j-l,port=8888:auto,ns=x;name=m,port=web:80:auto,port=80:auto/udp,ns=x;name=n,port=1:auto,ns=x", nil)
+	require.NoError(t, err)
+	auto[0].Ports[0].Target, auto[1].Ports[0].Target, auto[1].Ports[1].Target = 20001, 20002, 20003
+	assert.Equal(t, map[string]string{
+		"SLURMK8S_SERVICE_J_L": "j-l.x.svc:8888", "SLURMK8S_PORT_J_L": "20001",
+		"SLURMK8S_SERVICE_M": "m.x.svc:80", "SLURMK8S_PORT_M": "20002",
+		"SLURMK8S_SERVICE_M_WEB": "m.x.svc:80", "SLURMK8S_PORT_M_WEB": "20002",
+		"SLURMK8S_SERVICE_M_UDP_80": "m.x.svc:80", "SLURMK8S_PORT_M_UDP_80": "20003",
+		"SLURMK8S_SERVICE_N": "n.x.svc:1", // this node does not serve it
+	}, variables(auto))
 	assert.Equal(t, map[string]string{
 		"SLURMK8S_SERVICE_A": "a.x.svc:1", "SLURMK8S_SERVICE_A_B_C": "a.x.svc:1", "SLURMK8S_SERVICE_A_D": "a-d.x.svc:9",
 	}, variables(specs))
