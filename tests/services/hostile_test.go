@@ -40,7 +40,7 @@ func TestHostileUsersAreRefused(t *testing.T) {
 		want   string
 	}{
 		{"a user without a rule", []string{"UID=2", "GID=2", "K8S_REGISTER=mine:8888"}, "may not have services"},
-		{"a uid without a name", []string{"UID=4000000000", "K8S_REGISTER=mine:8888"}, "has no name on this node"},
+		{"a uid without a name", []string{"UID=4000000000", "K8S_REGISTER=mine:8888"}, "has no name on this host"},
 		{"another user's namespace", []string{"K8S_REGISTER=name=mine,port=8888,ns=user-bob"}, "namespace user-bob: user daemon may use"},
 		{"kube-system by option", []string{"K8S_REGISTER=mine:8888", "K8S_NAMESPACE=kube-system"}, "namespace kube-system: user daemon may use"},
 		{"a path for a namespace", []string{"K8S_REGISTER=mine:8888", "K8S_NAMESPACE=../kube-system"}, "--k8s-namespace: namespace"},
