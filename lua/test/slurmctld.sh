@@ -12,10 +12,10 @@ setpriv --reuid munge --regid munge --clear-groups munged --force
 
 install -d -m 755 -o slurm -g slurm /var/log/slurm /run/slurm /var/spool/slurm
 install -d -m 755 /etc/slurm
-case $(slurmctld -V) in
-*" 22."* | *" 23."*) ;; # know no CgroupPlugin=disabled
-*) echo CgroupPlugin=disabled >/etc/slurm/cgroup.conf ;;
-esac
+version=$(slurmctld -V | awk '{ print $2 }')
+if [ "$(printf '%s\n' 24.05 "$version" | sort -V | head -n1)" = 24.05 ]; then # no older one knows it
+	echo CgroupPlugin=disabled >/etc/slurm/cgroup.conf
+fi
 cat >/etc/slurm/slurm.conf <<'END'
 ClusterName=submit
 SlurmctldHost=localhost

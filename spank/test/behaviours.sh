@@ -286,7 +286,7 @@ all_behaviours() {
 	behaviour "a job that cleaned up after itself loads nothing" a_job_that_cleaned_up_after_itself_loads_nothing
 	behaviour "a bad epilog drains nothing" a_bad_epilog_drains_nothing
 	behaviour "works with proctrack/pgid" it_works_with_proctrack_pgid
-	[ "$release" = bookworm ] || behaviour "works with contain_spank" it_works_with_contain_spank
+	! since 24.05 || behaviour "works with contain_spank" it_works_with_contain_spank
 	behaviour "requeue registers again" requeue_registers_again
 	behaviour "the time limit deregisters" the_time_limit_deregisters
 }

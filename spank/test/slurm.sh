@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# slurm.sh RELEASE up|down: a Slurm of two nodes for slurm_test.sh, beside and apart from the
-# one of tests/cluster. RELEASE is bookworm (22.05), trixie (24.11) or forky (26.05).
+# slurm.sh SLURM up|down: a Slurm of two nodes for slurm_test.sh, beside and apart from the one of
+# tests/cluster. SLURM is bookworm (22.05), trixie (24.11), forky (26.05), or a directory with a
+# Slurm that was built for it (see tests/cluster/slurm-image.sh); RELEASE is its last part.
 # Containers: spank-RELEASE-n1 (slurmctld and slurmd) and spank-RELEASE-n2 (slurmd).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
-release=$1
+slurm=$1
+release=$(basename "$slurm")
 out=$top/build/test/spank/$release
 
 down() {
@@ -22,7 +24,7 @@ build() {
 
 up() {
 	local image node
-	image=$("$top/tests/cluster/slurm-image.sh" "$release" | tail -n1)
+	image=$("$top/tests/cluster/slurm-image.sh" "$slurm" | tail -n1)
 	down
 	build "$image"
 	docker network create "spank-$release" >/dev/null

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# slurm_test.sh RELEASE...: the plugin in real Slurm (slurm.sh), with step_program as the
+# slurm_test.sh SLURM...: the plugin in real Slurm (slurm.sh), with step_program as the
 # slurmk8s program. Output: one line a behaviour, then "N passed, M failed".
 # ONLY=REGEX: only behaviours with such names. KEEP=1: leave the containers.
 set -euo pipefail
@@ -10,6 +10,9 @@ n1() { docker exec "spank-$release-n1" "$@"; }
 n2() { docker exec "spank-$release-n2" "$@"; }
 alice() { docker exec --user alice --workdir /tmp "spank-$release-n1" "$@"; }
 fail() { echo "line ${BASH_LINENO[0]}: $*"; exit 1; }
+
+# since VERSION: is this Slurm not older?
+since() { [ "$(printf '%s\n' "$1" "$(n1 slurmd -V | awk '{ print $2 }')" | sort -V | head -n1)" = "$1" ]; }
 
 # eventually COMMAND...: waits longer than the busiest machine needs.
 eventually() {
@@ -95,10 +98,11 @@ usual_plugstack() {
 # shellcheck source-path=SCRIPTDIR source=behaviours_ends.sh
 . "$here/behaviours_ends.sh"
 
-for release in "$@"; do
-	"$here/slurm.sh" "$release" up
+for slurm in "$@"; do
+	release=$(basename "$slurm")
+	"$here/slurm.sh" "$slurm" up
 	all_behaviours
-	[ -n "${KEEP:-}" ] || "$here/slurm.sh" "$release" down
+	[ -n "${KEEP:-}" ] || "$here/slurm.sh" "$slurm" down
 done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
