@@ -95,6 +95,7 @@ in_slurmctld() {
 	for version in "${versions[@]}"; do
 		lua=lua$version
 		"$lua" "$tests/test_burst_buffer.lua" "$tests" "$out/burst_buffer.lua" "$state" "$lua" || true
+		"$lua" "$tests/test_releases.lua" "$tests" "$out/burst_buffer.lua" "$state" "$lua" || true
 		"$lua" "$tests/test_job_submit.lua" "$tests" "$out/job_submit.lua" "$state" "$lua" || true
 		"$lua" "$tests/test_exec.lua" "$tests" "$module" "$out/child" "$lua" || true
 		"$lua" "$tests/test_call.lua" "$tests" "$module" "$out/libslurmk8s-test.so" "$lua" || true
