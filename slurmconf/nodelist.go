@@ -8,6 +8,7 @@ import (
 // Node is a node as slurm.conf lists it.
 type Node struct {
 	Name string
+	Host string // NodeHostname, else Name
 	Addr string // host name or address: NodeAddr, else NodeHostname, else Name
 }
 
@@ -30,15 +31,20 @@ func Nodes(slurmConf string) ([]Node, error) {
 			continue // Slurm judges its own file
 		}
 		for i, name := range names {
-			nodes = append(nodes, Node{Name: name, Addr: addressOf(name, i, line, defaults)})
+			nodes = append(nodes, Node{
+				Name: name,
+				Host: hostOf(name, i, line, defaults, "nodehostname"),
+				Addr: hostOf(name, i, line, defaults, "nodeaddr", "nodehostname"),
+			})
 		}
 	}
 	return nodes, p.err
 }
 
-// addressOf is the address of the i-th name of a NodeName line.
-func addressOf(name string, i int, line, defaults map[string]string) string {
-	for _, key := range []string{"nodeaddr", "nodehostname"} {
+// hostOf is what the first of these keys that is set says of the i-th name of a NodeName
+// line; the name itself if none is.
+func hostOf(name string, i int, line, defaults map[string]string, keys ...string) string {
+	for _, key := range keys {
 		list := line[key]
 		if list == "" {
 			list = defaults[key]
@@ -46,9 +52,13 @@ func addressOf(name string, i int, line, defaults map[string]string) string {
 		if _, err := netip.ParseAddr(list); err == nil {
 			return list // no hostlist has the colons of IPv6
 		}
-		// As many as names, in their order.
-		if values, err := ExpandHostlist(list); err == nil && i < len(values) {
+		// As many as names, in their order, or one for all: several slurmd on a host.
+		values, err := ExpandHostlist(list)
+		switch {
+		case err == nil && i < len(values):
 			return values[i]
+		case err == nil && len(values) == 1:
+			return values[0]
 		}
 	}
 	return name

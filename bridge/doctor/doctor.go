@@ -115,6 +115,9 @@ func Run(ctx context.Context, o Options) []Result {
 		r := &report{check: c.name}
 		c.look(ctx, h, r)
 		all = append(all, r.results...)
+		if h.cfgErr != nil {
+			break // its defaults are of another site: what they name is not this cluster's
+		}
 	}
 	return all
 }

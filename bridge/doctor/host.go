@@ -31,12 +31,12 @@ func newHost(o Options) *host {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.NodeName == "" {
-		o.NodeName = slurm.ThisNode()
-	}
 	h := &host{o: o}
 	if h.cfg, h.cfgErr = slurmconf.Load(o.ConfigPath); h.cfgErr != nil {
 		h.cfg = slurmconf.Default()
+	}
+	if h.o.NodeName == "" {
+		h.o.NodeName = slurm.ThisNode(h.cfg.SlurmConf)
 	}
 	h.slurm, _ = slurmconf.ReadSlurmConf(h.cfg.SlurmConf)
 	h.values, h.valuesErr = slurmconf.Values(h.cfg.SlurmConf)

@@ -13,7 +13,8 @@ import (
 
 func lookConfig(_ context.Context, h *host, r *report) {
 	if h.cfgErr != nil {
-		r.fail("fix it; the shipped slurmk8s.toml describes every key", "%v", h.cfgErr)
+		r.fail("fix it; the shipped slurmk8s.toml describes every key. Nothing else was checked", "%v", h.cfgErr)
+		return
 	}
 	if h.valuesErr != nil {
 		r.fail("set slurm_conf in slurmk8s.toml to the path that Slurm uses", "%v", h.valuesErr)

@@ -58,7 +58,7 @@ Exit status: 0 nothing is left, 1 something is left; each line says what and why
 		RunE: func(cmd *cobra.Command, _ []string) error { return end(o.reconcile(cmd.Context())) },
 	}
 	o.flags(cmd, "remove them even if they are too many for one run")
-	cmd.Flags().StringVar(&o.node, "node", "", "do only what concerns this node; `NAME` is its name in Slurm")
+	cmd.Flags().StringVar(&o.node, "node", "", "do only what concerns this node; `NAME` is its NodeName or NodeHostname")
 	cmd.Flags().DurationVar(&o.spread, "spread", 0,
 		"wait up to `TIME`, different on each node, before asking Slurm; for HealthCheckProgram, which Slurm may start on all nodes at once")
 	return cmd
@@ -76,8 +76,10 @@ func (o *removal) reconcile(ctx context.Context) int {
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "reconcile"})
 	onlyNode := o.node != ""
-	if !onlyNode {
-		o.node = slurm.ThisNode()
+	if onlyNode {
+		o.node = slurm.NodeOn(cfg.SlurmConf, o.node)
+	} else {
+		o.node = slurm.ThisNode(cfg.SlurmConf)
 	}
 	if !o.dryRun {
 		limited, cancel := context.WithTimeout(ctx, o.limit)
