@@ -99,8 +99,9 @@ func portOf(t *testing.T, j *job, variable string) string {
 	t.Helper()
 	var value string
 	eventually.True(t, variable, func() bool {
-		_, after, found := strings.Cut(j.output(), variable+"=")
-		value, _, found = strings.Cut(after, "\n")
+		_, after, _ := strings.Cut(j.output(), variable+"=")
+		v, _, found := strings.Cut(after, "\n")
+		value = v
 		return found
 	})
 	require.Regexp(t, `^2\d{4}$`, value)
