@@ -2,7 +2,6 @@ package service
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -13,7 +12,7 @@ import (
 // Patterns in the names of services, as in Slurm's file names: %a, the index of an array's
 // task; %A, the id of the array, or of a job that is in none; %j, the id of the job; %u, its
 // user, as {user} in slurmk8s.toml. A width pads a number with zeros, as in %3a.
-var pattern = regexp.MustCompile(`%([0-9]*)(.?)`)
+var pattern = lazily(`%([0-9]*)(.?)`)
 
 const maxPatternWidth = 10 // Slurm's own
 
@@ -52,8 +51,8 @@ func (i Instance) value(letter string) (text string, number bool, err error) {
 
 func (i Instance) expand(name string) (string, error) {
 	var failed error
-	expanded := pattern.ReplaceAllStringFunc(name, func(part string) string {
-		m := pattern.FindStringSubmatch(part)
+	expanded := pattern().ReplaceAllStringFunc(name, func(part string) string {
+		m := pattern().FindStringSubmatch(part)
 		text, number, err := i.value(m[2])
 		width, _ := strconv.Atoi(m[1])
 		switch {
@@ -111,7 +110,7 @@ func NeedsArray(specs []Spec) bool {
 
 // has tells whether the name has a pattern.
 func (s Spec) has(letter string) bool {
-	for _, m := range pattern.FindAllStringSubmatch(s.Name, -1) {
+	for _, m := range pattern().FindAllStringSubmatch(s.Name, -1) {
 		if m[2] == letter {
 			return true
 		}
