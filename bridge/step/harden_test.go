@@ -27,19 +27,8 @@ func TestAHardenedProcessIsClosedToItsOwnUser(t *testing.T) {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		os.Exit(0)
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to be another user")
-	}
 	const uid = 65534
-	// Where the user may run it.
-	dir, err := os.MkdirTemp("", "slurmk8s-harden-")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))
-	binary := filepath.Join(dir, "test")
-	text, err := os.ReadFile(os.Args[0])
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(binary, text, 0o755))
+	binary := programForAll(t)
 	for how, readable := range map[string]bool{"as it is": true, "hardened": false} {
 		t.Run(how, func(t *testing.T) {
 			as := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
@@ -64,4 +53,21 @@ func TestAHardenedProcessIsClosedToItsOwnUser(t *testing.T) {
 			}
 		})
 	}
+}
+
+// programForAll is this test's program where any user may run it.
+func programForAll(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be another user")
+	}
+	dir, err := os.MkdirTemp("", "slurmk8s-step-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	program := filepath.Join(dir, "slurmk8s")
+	text, err := os.ReadFile(os.Args[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(program, text, 0o755))
+	return program
 }

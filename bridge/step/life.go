@@ -40,7 +40,7 @@ func (s *session) live(ctx context.Context) {
 				renewal.Reset(0)
 			case c.Late != nil:
 				s.registrar.Late(c.reg, c.After, c.Late)
-				go s.tellUser(notReady(c))
+				go s.tellUser(ctx, notReady(c))
 			default:
 				s.become(ctx, c.reg, c.Ready)
 			}

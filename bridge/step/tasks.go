@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/users"
 )
 
@@ -38,11 +39,21 @@ func (s *session) openFile(ctx context.Context, path string) error {
 	return nil
 }
 
-// tellUser writes a line where the step's errors go, by the first task that has it open.
-func (s *session) tellUser(line string) {
-	tasks := s.tasks(func(pid string) bool { return pid == strconv.Itoa(s.options.Stepd) })
-	if len(tasks) == 0 {
+// tellUser writes a line where the step's errors go, by the first task that has it open. It
+// waits for a task until ctx ends: what is wrong may be known before the first one begins.
+func (s *session) tellUser(ctx context.Context, line string) {
+	if s.options.Stepd == 0 {
 		return
+	}
+	var tasks []string
+	for pauses := (kube.Pauses{}); ; {
+		tasks = s.tasks(func(pid string) bool { return pid == strconv.Itoa(s.options.Stepd) })
+		if len(tasks) > 0 {
+			break
+		}
+		if pauses.Wait(ctx) != nil {
+			return
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookAgain)
 	defer cancel()

@@ -42,17 +42,7 @@ const alice = 1001
 // newSession is that of a step of alice's whose slurmstepd is the test.
 func newSession(t *testing.T) *session {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to be another user")
-	}
-	dir, err := os.MkdirTemp("", "slurmk8s-step-") // where the user may run it
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))
-	program := filepath.Join(dir, "slurmk8s")
-	text, err := os.ReadFile(os.Args[0])
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(program, text, 0o755))
+	program := programForAll(t)
 	logger := logrus.New()
 	logger.SetOutput(t.Output())
 	return &session{
@@ -141,7 +131,7 @@ func TestTheUserIsToldInTheJobsOutput(t *testing.T) {
 		defer file.Close()
 		require.NoError(t, file.Chown(alice, alice))
 		task(t, `exec $as "echo before >&2; echo there; read end"`, file)
-		s.tellUser(line)
+		s.tellUser(t.Context(), line)
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		assert.Equal(t, "before\n"+line+"\n", string(text))
@@ -154,7 +144,7 @@ func TestTheUserIsToldInTheJobsOutput(t *testing.T) {
 		require.NoError(t, w.Chown(alice, alice)) // as slurmstepd does
 		task(t, `exec $as "echo there; read end"`, w)
 		w.Close()
-		s.tellUser(line)
+		s.tellUser(t.Context(), line)
 		got := make([]byte, len(line)+1)
 		_, err = io.ReadFull(r, got)
 		require.NoError(t, err)
@@ -167,10 +157,33 @@ func TestTheUserIsToldInTheJobsOutput(t *testing.T) {
 		require.NoError(t, os.Chmod(path, 0o666))
 		task(t, `exec $as "exec 2>&-; echo there; read end"`, nil)
 		task(t, `exec $as "exec 2>>`+path+`; echo there; read end"`, nil)
-		s.tellUser(line)
+		s.tellUser(t.Context(), line)
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		assert.Equal(t, line+"\n", string(text))
+	})
+	t.Run("a task that begins after it is known", func(t *testing.T) {
+		s := newSession(t)
+		path := filepath.Join(filepath.Dir(s.options.Program), "out")
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		require.NoError(t, err)
+		defer file.Close()
+		require.NoError(t, file.Chown(alice, alice))
+		told := make(chan struct{})
+		go func() { s.tellUser(t.Context(), line); close(told) }()
+		task(t, `exec $as "echo there; read end"`, file)
+		<-told
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, line+"\n", string(text))
+	})
+	t.Run("nobody, if the step ends without a task", func(t *testing.T) {
+		s := newSession(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		told := make(chan struct{})
+		go func() { s.tellUser(ctx, line); close(told) }()
+		cancel()
+		<-told
 	})
 	t.Run("not in a file that only root may write", func(t *testing.T) {
 		s := newSession(t)
@@ -178,7 +191,7 @@ func TestTheUserIsToldInTheJobsOutput(t *testing.T) {
 		require.NoError(t, err)
 		defer file.Close()
 		task(t, `exec $as "echo there; read end"`, file)
-		s.tellUser(line)
+		s.tellUser(t.Context(), line)
 		text, err := os.ReadFile(file.Name())
 		require.NoError(t, err)
 		assert.Empty(t, string(text))
