@@ -99,9 +99,9 @@ func portOf(t *testing.T, j *job, variable string) string {
 	t.Helper()
 	var value string
 	eventually.True(t, variable, func() bool {
+		var found bool
 		_, after, _ := strings.Cut(j.output(), variable+"=")
-		v, _, found := strings.Cut(after, "\n")
-		value = v
+		value, _, found = strings.Cut(after, "\n")
 		return found
 	})
 	require.Regexp(t, `^2\d{4}$`, value)
