@@ -1,8 +1,9 @@
 # slurmk8s: `make help` lists what there is to make.
 #
 # Installed layout, below PREFIX: bin/slurmk8s, lib/libslurmk8s.so,
-# lib/slurmk8s_lua.so, share/burst_buffer.lua, share/job_submit.lua and, where Slurm's headers
-# are, lib/slurmk8s_spank.so; and slurmk8s.toml and a link to burst_buffer.lua in SYSCONFDIR.
+# lib/slurmk8s_lua.so, share/burst_buffer.lua, share/job_submit.lua, share/bundles and, where
+# Slurm's headers are, lib/slurmk8s_spank.so; and slurmk8s.toml and a link to burst_buffer.lua in
+# SYSCONFDIR.
 
 PREFIX     ?= /opt/slurmk8s
 BINDIR     ?= $(PREFIX)/bin
@@ -28,7 +29,10 @@ SLURM_INCLUDE ?= /usr/include
 B := build
 MODULE  := slurmk8s.io/slurmk8s
 LDFLAGS := -s -w -buildid= -X $(MODULE)/bridge/version.Version=$(VERSION) \
-	-X $(MODULE)/slurmconf.sysconfdir=$(SYSCONFDIR) -X $(MODULE)/slurmconf.statedir=$(STATEDIR)
+	-X $(MODULE)/slurmconf.sysconfdir=$(SYSCONFDIR) -X $(MODULE)/slurmconf.statedir=$(STATEDIR) \
+	-X $(MODULE)/slurmconf.sharedir=$(SHAREDIR)
+# client-go speaks HTTP/2 by golang.org/x/net: net/http's own copy of it (0.3 MB) is left out.
+TAGS := nethttpomithttp2
 # Not ":=": "make deps" may install the compiler first.
 HARDENED_CFLAGS  = $(shell packaging/hardening.sh cflags $(CC))
 HARDENED_LDFLAGS = $(shell packaging/hardening.sh ldflags $(CC))
@@ -58,11 +62,11 @@ deps:
 
 $(B)/bin/slurmk8s: $(GO_SOURCES) $(SETTINGS)
 	@mkdir -p $(@D)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./bridge/cmd/slurmk8s
+	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $@ ./bridge/cmd/slurmk8s
 
 $(B)/lib/libslurmk8s.so: $(GO_SOURCES) $(wildcard goffi/*.go goffi/*.c goffi/*.h goffi/*.map) packaging/hardening.sh $(SETTINGS)
 	@mkdir -p $(@D) $(B)/include
-	CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(HARDENED_CFLAGS)' $(GO) build -trimpath -buildmode=c-shared \
+	CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(HARDENED_CFLAGS)' $(GO) build -trimpath -tags $(TAGS) -buildmode=c-shared \
 		-ldflags '$(LDFLAGS) -X main.version=$(VERSION) -extldflags "$(HARDENED_LDFLAGS) -Wl,--version-script=$(CURDIR)/goffi/slurmk8s.map"' \
 		-o $@ ./goffi
 	@mv $(B)/lib/libslurmk8s.h $(B)/lib/.cgo.h 2>/dev/null; rm -f $(B)/lib/.cgo.h; cp goffi/slurmk8s.h $(B)/include/
@@ -93,9 +97,12 @@ INSTALLED_SPANK := $(if $(wildcard $(SLURM_INCLUDE)/slurm/spank.h),$(B)/lib/slur
 install: all $(INSTALLED_SPANK)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(SYSCONFDIR)
 	install -m 0755 $(B)/bin/slurmk8s $(DESTDIR)$(BINDIR)/
-	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(INSTALLED_SPANK) $(INSTALLED_SPANK:_spank.so=_nodes_spank.so) $(DESTDIR)$(LIBDIR)/
+	install -m 0644 $(B)/lib/libslurmk8s.so $(B)/lib/slurmk8s_lua.so $(INSTALLED_SPANK) $(INSTALLED_SPANK:_spank.so=_nodes_spank.so) $(INSTALLED_SPANK:_spank.so=_noepilog_spank.so) $(DESTDIR)$(LIBDIR)/
 	@$(if $(INSTALLED_SPANK),,echo "No $(SLURM_INCLUDE)/slurm/spank.h: the SPANK plugin (--k8s-register) was not built")
 	install -m 0644 $(B)/etc/job_submit.lua $(B)/etc/burst_buffer.lua $(DESTDIR)$(SHAREDIR)/
+	for dir in packaging/bundles/*; do \
+		install -d $(DESTDIR)$(SHAREDIR)/bundles/$${dir##*/} && install -m 0644 $$dir/* $(DESTDIR)$(SHAREDIR)/bundles/$${dir##*/}/ || exit; \
+	done
 	@packaging/link-script.sh $(SHAREDIR)/burst_buffer.lua $(DESTDIR)$(SYSCONFDIR)/burst_buffer.lua
 	test -e $(DESTDIR)$(SYSCONFDIR)/slurmk8s.toml || install -m 0644 packaging/slurmk8s.toml $(DESTDIR)$(SYSCONFDIR)/
 	@echo "Next: the state directory, owned by SlurmUser: install -d -o slurm -m 0700 $(STATEDIR)"
@@ -140,10 +147,15 @@ test-c: all
 	lua/test/run.sh
 	spank/test/run.sh
 
-## test-api: the hooks against a real etcd and API server on loopback (KUBERNETES=1.33: another minor)
+## test-api: the hooks against a real etcd and API server on loopback (KUBERNETES=1.33: another minor; DWS=external KUBECONFIG=FILE: an installed DWS)
+ifeq ($(DWS),external)
+test-api:
+	DWS=external KUBECONFIG=$(abspath $(KUBECONFIG)) $(GO_TEST) -count=1 -timeout 60m -v ./tests/api/...
+else
 test-api: all
-	tests/kubernetes/build.sh kube-apiserver
-	$(GO_TEST) -timeout 30m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/... ./tests/nodes/... ./tests/setup/...
+	tests/kubernetes/build.sh kube-apiserver kube-controller-manager
+	$(GO_TEST) -timeout 30m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/... ./tests/bundles/... ./tests/nodes/... ./tests/setup/...
+endif
 
 ## test-faults: every fault at every API request of every hook
 test-faults: all

@@ -96,13 +96,13 @@ stage_pages() {
 		-texts "$all/doc/third-party-licences.txt" ./bridge/cmd/slurmk8s ./goffi
 	cp README.md "$all/doc/slurmk8s-doc/"
 	cp packaging/manifests/*.yaml "$all/doc/slurmk8s-doc/manifests/"
-	[ ! -d docs ] || cp docs/*.md "$all/doc/slurmk8s-doc/"
+	[ ! -d docs ] || cp -r docs/*.md docs/examples "$all/doc/slurmk8s-doc/"
 }
 
 # stage_descriptions: what nfpm reads and packages bring as it is, for this SYSCONFDIR.
 stage_descriptions() {
-	cp -r packaging/{nfpm,scripts,systemd,examples,slurmk8s.toml} "$STAGE/"
-	find "$STAGE"/{nfpm,scripts,systemd,examples,slurmk8s.toml} -type f -exec sed -i "s|/etc/slurm|$SYSCONFDIR|g" {} +
+	cp -r packaging/{nfpm,scripts,systemd,examples,bundles,slurmk8s.toml} "$STAGE/"
+	find "$STAGE"/{nfpm,scripts,systemd,examples,bundles,slurmk8s.toml} -type f -exec sed -i "s|/etc/slurm|$SYSCONFDIR|g" {} +
 	sed -i "s|packaging/|$STAGE/|" "$STAGE"/nfpm/*
 	[ "${SLURM_IS_PACKAGED:-}" != no ] || sed -i '/ # Slurm$/d' "$STAGE"/nfpm/*
 }

@@ -9,15 +9,20 @@ import (
 	"time"
 )
 
-// The directories that this build was made for. The linker sets them (Makefile: SYSCONFDIR
-// and STATEDIR).
+// The directories that this build was made for. The linker sets them (Makefile: SYSCONFDIR,
+// STATEDIR and SHAREDIR).
 var (
 	sysconfdir = "/etc/slurm"
 	statedir   = "/var/spool/slurmk8s"
+	sharedir   = "/usr/share/slurmk8s"
 )
 
 // DefaultPath is where slurmk8s.toml is, unless a hook was told another path.
 var DefaultPath = sysconfdir + "/slurmk8s.toml"
+
+// BundleDirs are the directories that bundles are in, the site's before that of the
+// packages.
+var BundleDirs = []string{sysconfdir + "/slurmk8s.d/bundles", sharedir + "/bundles"}
 
 // Config is slurmk8s.toml. Every key has a default; an empty file is valid.
 // packaging/slurmk8s.toml documents each key for the administrator.
@@ -33,7 +38,7 @@ type Config struct {
 	// scancel. Default: "", the usual places.
 	SlurmBinDir string `toml:"slurm_bin_dir"`
 	// StateDir is the absolute path of the bridge's local state: the breaker,
-	// the files that burst_buffer.lua reads. Default: /var/spool/slurmk8s.
+	// the files that burst_buffer.lua reads, and what hooks keep for each other. Default: /var/spool/slurmk8s.
 	StateDir string `toml:"state_dir"`
 
 	Kubernetes Kubernetes   `toml:"kubernetes"`
@@ -41,6 +46,7 @@ type Config struct {
 	Metrics    Metrics      `toml:"metrics"`
 	Workflows  Workflows    `toml:"workflows"`
 	Services   Services     `toml:"services"`
+	Bundles    Bundles      `toml:"bundles"`
 	Nodes      NodeSettings `toml:"nodes"`
 	Reconcile  Reconcile    `toml:"reconcile"`
 }
@@ -93,6 +99,30 @@ const (
 	OnUnreachableRefuse = "refuse" // the submission fails
 )
 
+// The values of Workflows.Health.
+const (
+	HealthReport = "report" // only slurmk8s storage and doctor show it
+	HealthDrain  = "drain"  // Slurm's nodes are drained, and undrained when all is well
+)
+
+// The values of Workflows.Token.
+const (
+	TokenOff = "off" // the job does not get it
+	TokenJob = "job" // each of the job's nodes reads it with a credential of its own
+)
+
+// The values of Workflows.Placement.
+const (
+	PlacementNodesFirst   = "nodes-first"   // storage of nodes is made when the job has nodes
+	PlacementStorageFirst = "storage-first" // before that, if the job copies data in
+)
+
+// The values of Workflows.ComputeNames, besides the path of a file.
+const (
+	ComputeNamesNode     = "node"     // NodeName
+	ComputeNamesHostname = "hostname" // NodeHostname
+)
+
 // Workflows configures the storage workflows: `#DW` lines and DWS.
 type Workflows struct {
 	// Namespace holds the Workflow objects. Default: "slurm".
@@ -119,8 +149,39 @@ type Workflows struct {
 	// Operators are user names that may see every job's bbstat, besides root,
 	// SlurmUser and the job's owner. Default: none.
 	Operators []string `toml:"operators"`
+	// MaxRequeues is how often a job goes back into the queue because the rabbits of its
+	// nodes have no storage for it, before it is held; 0 to 1000. Default: 2.
+	MaxRequeues int `toml:"max_requeues"`
+	// RabbitFeature is the feature of Slurm's nodes that names their storage server, with
+	// "{rabbit}" for its name. Default: "", there is none.
+	RabbitFeature string `toml:"rabbit_feature"`
+	// Placement says when storage of nodes is made: PlacementNodesFirst, or, with
+	// RabbitFeature, PlacementStorageFirst. Default: "nodes-first".
+	Placement string `toml:"placement"`
+	// ComputeNames says by which names DWS knows Slurm's nodes: ComputeNamesNode,
+	// ComputeNamesHostname, or the absolute path of a file that NamePairs reads. Default:
+	// "node".
+	ComputeNames string `toml:"compute_names"`
+	// Health says what reconcile does with nodes whose storage server, or the link to it, is
+	// not well: HealthReport or HealthDrain. Default: "report".
+	Health string `toml:"health"`
+	// UnmountTimeout is how long the epilog of a node waits for the job's storage to be
+	// unmounted there, before it drains the node; 0s to 24h, and not longer than
+	// epilog_timeout_ms of plugstack.conf. Default: 0s, it does not wait.
+	UnmountTimeout Duration `toml:"unmount_timeout"`
+	// Pool is the pool of Slurm's burst buffer that follows what is free of all storage
+	// servers: reconcile writes pools.json in StateDir. Default: "", none.
+	Pool string `toml:"pool"`
+	// Token says whether a job gets the token that its containers ask for: TokenOff or
+	// TokenJob. Default: "off".
+	Token string `toml:"token"`
 	// Timeouts bound the wait in each state.
 	Timeouts Timeouts `toml:"timeouts"`
+	// Allow are the rules about who may use which directives. Default: none, everybody may use
+	// all that DWS allows.
+	Allow []StorageRule `toml:"allow"`
+	// Presets are names for directives. Default: none.
+	Presets []Preset `toml:"presets"`
 }
 
 // Timeouts bound the wait for each state of a Workflow. Default, each: 0s, as
@@ -161,8 +222,14 @@ func Default() *Config {
 			Breaker:        Duration(30 * time.Second),
 			BusyWait:       Duration(5 * time.Second),
 			TransientGrace: Duration(60 * time.Second),
+			MaxRequeues:    2,
+			Placement:      PlacementNodesFirst,
+			ComputeNames:   ComputeNamesNode,
+			Health:         HealthReport,
+			Token:          TokenOff,
 		},
 		Services:  defaultServices(),
+		Bundles:   defaultBundles(),
 		Nodes:     defaultNodes(),
 		Reconcile: Reconcile{MaxRemovals: 50, MinAge: Duration(time.Minute)},
 	}

@@ -59,6 +59,14 @@ on_unreachable = "refuse"
 breaker = "0s"
 busy_wait = "1m30s"
 transient_grace = "24h"
+max_requeues = 0
+health = "drain"
+compute_names = "hostname"
+unmount_timeout = "18s"
+rabbit_feature = "on-{rabbit}"
+placement = "storage-first"
+pool = "rabbits"
+token = "job"
 operators = ["alice", "bob@site"]
 timeouts.proposal = "1s"
 timeouts.setup = "2s"
@@ -67,6 +75,18 @@ timeouts.pre_run = "4s"
 timeouts.post_run = "5s"
 timeouts.data_out = "6s"
 timeouts.teardown = "576h"
+[[workflows.allow]]
+users = ["*"]
+groups = ["g"]
+accounts = ["p1"]
+directives = ["jobdw"]
+profiles = ["small-*"]
+max = ["xfs=1TiB"]
+[[workflows.allow]]
+groups = ["g"]
+[[workflows.presets]]
+name = "small"
+directives = ["#DW jobdw type=xfs capacity=1GiB name=a"]
 [services]
 kubeconfig = "/a/node"
 address = "subnet:10.0.0.0/8"
@@ -90,6 +110,17 @@ ports = ["80", "8000-8999"]
 expose = ["loadbalancer"]
 annotations = ["prometheus.io/*", "team"]
 max_services = 3
+[bundles]
+dirs = ["/a/bundles"]
+kubeconfig = "/a/maker"
+max_timeout = "18s"
+max_bundles = 2
+[[bundles.allow]]
+users = ["*"]
+groups = ["g"]
+accounts = ["p1"]
+bundles = ["arkouda-*"]
+namespaces = ["a"]
 
 [nodes]
 reclaim = "request"
@@ -119,6 +150,10 @@ units = ["kubelet.service"]
 units_timeout = "16s"
 dbus_socket = "/a/bus"
 parallel = 3
+mirror = "both"
+mirror_max_nodes = "5"
+mirror_after = "19s"
+mirror_conditions = ["KernelDeadlock"]
 [reconcile]
 max_removals = 7
 min_age = "17s"
@@ -131,10 +166,19 @@ min_age = "17s"
 		Log:        Log{Level: "debug", File: "/a/log"},
 		Workflows: Workflows{
 			Namespace: "ns", Directive: "BB_LUA", Submit: "create",
-			OnUnreachable: "refuse", Breaker: 0, BusyWait: s(90), TransientGrace: s(86400),
+			OnUnreachable: "refuse", Breaker: 0, BusyWait: s(90), TransientGrace: s(86400), Health: "drain", ComputeNames: "hostname", UnmountTimeout: s(18), RabbitFeature: "on-{rabbit}", Placement: "storage-first", Pool: "rabbits", Token: "job",
 			Operators: []string{"alice", "bob@site"},
 			Timeouts: Timeouts{Proposal: s(1), Setup: s(2), DataIn: s(3), PreRun: s(4), PostRun: s(5), DataOut: s(6),
 				Teardown: s(2073600)},
+			Allow: []StorageRule{
+				{Users: []string{"*"}, Groups: []string{"g"}, Accounts: []string{"p1"}, Directives: []string{"jobdw"}, Profiles: []string{"small-*"}, Max: []string{"xfs=1TiB"}},
+				{Groups: []string{"g"}, Directives: []string{"jobdw", "persistentdw", "destroy_persistent", "copy_in", "copy_out", "container"}, Profiles: []string{"*"}},
+			},
+			Presets: []Preset{{"small", []string{"#DW jobdw type=xfs capacity=1GiB name=a"}}},
+		},
+		Bundles: Bundles{
+			Dirs: []string{"/a/bundles"}, Kubeconfig: "/a/maker", MaxTimeout: s(18), MaxBundles: 2,
+			Allow: []BundleRule{{Users: []string{"*"}, Groups: []string{"g"}, Accounts: []string{"p1"}, Bundles: []string{"arkouda-*"}, Namespaces: []string{"a"}}},
 		},
 		Services: Services{
 			Kubeconfig: "/a/node", Address: "subnet:10.0.0.0/8", RunDir: "/a/run",
@@ -157,6 +201,7 @@ min_age = "17s"
 			DaemonSets: "evict", Tolerating: "fail", Unmanaged: "evict", EmptyDir: "keep",
 			Settle: 0, APITimeout: s(15), OnError: "proceed",
 			Kubelet: "stop", Units: []string{"kubelet.service"}, UnitsTimeout: s(16), DBusSocket: "/a/bus", Parallel: 3,
+			Mirror: "both", MirrorMaxNodes: "5", MirrorAfter: s(19), MirrorConditions: []string{"KernelDeadlock"},
 		},
 		Reconcile: Reconcile{MaxRemovals: 7, MinAge: s(17)},
 	}, c)
@@ -221,6 +266,7 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"relative path that may be unset", "slurm_bin_dir = 'bin'", `1: slurm_bin_dir: "bin" is not an absolute path`},
 		{"relative log file", "[log]\nfile = 'log'", `2: log.file: "log" is not an absolute path`},
 		{"empty path", "[kubernetes]\nkubeconfig = ''", `2: kubernetes.kubeconfig: "" is not an absolute path`},
+		{"one file for two credentials", "[kubernetes]\nkubeconfig = '/a/k'\n[bundles]\nkubeconfig = '/a//k'", `4: bundles.kubeconfig: "/a//k" is kubernetes.kubeconfig`},
 		{"unknown choice", "[workflows]\nsubmit = 'dryrun'", `2: workflows.submit: "dryrun" must be one of dry-run, create, local`},
 		{"unknown level", "[log]\nlevel = 'warn'", `2: log.level: "warn" must be one of error, warning, info, debug`},
 		{"negative duration", "[workflows.timeouts]\nsetup = '-1s'", `2: workflows.timeouts.setup: -1s is out of range`},
@@ -242,6 +288,15 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 			`1: services.allow: want a list of tables, each begun by a line [[services.allow]]; found a table`},
 		{"a group that begins with a blank", "[[services.allow]]\ngroups=[' domain users']\nnamespaces=['a']", `2: services.allow[1].groups: " domain users" cannot be a name in groups`},
 		{"a list of groups in one text", "[[services.allow]]\ngroups=['domain users,wheel']\nnamespaces=['a']", `2: services.allow[1].groups: "domain users,wheel" cannot be a name in groups`},
+		{"a bundle's rule for nobody", "[bundles]\nmax_bundles=2\n[[bundles.allow]]\nbundles=['a']\nnamespaces=['a']", `4: bundles.allow[1]: applies to nobody`},
+		{"a bundle's rule without bundles", "[[bundles.allow]]\nusers=['*']\nnamespaces=['a']", `2: bundles.allow[1].bundles: not set: a rule must name bundles`},
+		{"a bundle's rule without namespaces", "[[bundles.allow]]\nusers=['*']\nbundles=['*']", `2: bundles.allow[1].namespaces: not set`},
+		{"a bundle that can have no such name", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\n[[bundles.allow]]\nusers=['a']\nnamespaces=['a']\nbundles=['{user}']",
+			`7: bundles.allow[1].bundles: "{user}" cannot match the name of a bundle`},
+		{"an unknown key of a bundle's rule", "[[bundles.allow]]\nuser=['a']", `2: bundles.allow[1].user: unknown key, did you mean "users"?`},
+		{"too many bundles", "bundles.max_bundles=9", `1: bundles.max_bundles: 9 is out of range, 1 to 8`},
+		{"no directory of bundles", "bundles.dirs=[]", `1: bundles.dirs: empty`},
+		{"a relative directory of bundles", "bundles.dirs=['a']", `1: bundles.dirs: "a" is not an absolute path`},
 		{"rule for nobody", "[[services.allow]]\nnamespaces=['a']", `2: services.allow[1]: applies to nobody: give users, groups or accounts`},
 		{"rule without namespaces", "[[services.allow]]\nusers=['a']", `2: services.allow[1].namespaces: not set`},
 		{"inline rules", "services.allow = [{users=['a'], namespaces=['A']}]", `1: services.allow[1].namespaces: "A" cannot match`},
@@ -389,7 +444,7 @@ func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
 	require.NoError(t, err)
 	c := Default()
 	c.Workflows.Operators = []string{}
-	c.Nodes.ReclaimPartitions, c.Nodes.ReclaimFeatures = []string{}, []string{}
+	c.Nodes.ReclaimPartitions, c.Nodes.ReclaimFeatures, c.Nodes.MirrorConditions = []string{}, []string{}, []string{}
 	c.Services.ImpersonateGroups = []string{}
 	want := *c
 	// The one rule of the example has the defaults where there are any.
@@ -397,6 +452,15 @@ func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
 	rule.Users, rule.Groups, rule.Accounts = []string{"alice"}, []string{"physics"}, []string{"p1234"}
 	rule.Namespaces = []string{"physics", "user-{user}"}
 	want.Services.Allow = []ServiceRule{rule}
+	want.Bundles.Allow = []BundleRule{{
+		Users: []string{"alice"}, Groups: []string{"physics"}, Accounts: []string{"p1234"},
+		Bundles: []string{"arkouda-exporter"}, Namespaces: []string{"physics"},
+	}}
+	want.Workflows.Allow = []StorageRule{{
+		Users: []string{"alice"}, Groups: []string{"physics"}, Accounts: []string{"p1234"}, Directives: []string{"jobdw", "create_persistent"},
+		Profiles: []string{"*"}, Max: []string{"xfs=1TiB", "lustre=50TiB", "persistent=100TiB"},
+	}}
+	want.Workflows.Presets = []Preset{{"small", []string{"#DW jobdw type=xfs capacity=100GiB name=scratch"}}}
 	require.NoError(t, d.decode(c))
 	require.NoError(t, d.validate(c))
 	assert.Equal(t, &want, c)

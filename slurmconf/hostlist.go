@@ -8,9 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of ExpandHostlist. Slurm's own largest range is 65,536 hosts.
+// Bounds of ExpandHostlist. Slurm's own largest range is 65,536 hosts; the product of
+// several brackets may be larger, up to what is harmless in a hook's memory.
 const (
-	MaxHosts         = 65536
+	MaxHosts         = 1 << 20
+	maxRangeHosts    = 65536
 	maxHostBytes     = 255
 	maxHostlistBytes = 1 << 20
 )
@@ -18,9 +20,17 @@ const (
 // ExpandHostlist returns the host names of a Slurm hostlist, in its order, with
 // repetitions: "c[1-3,5],login0" is c1 c2 c3 c5 login0. A name may have several
 // brackets and text after them ("r[1-2]n[01-04]-ib", the last one counts fastest);
-// numbers keep the width of the first one of their range. The empty hostlist has
-// no names. The error is one line.
-func ExpandHostlist(hostlist string) ([]string, error) {
+// numbers keep the width of the first one of their range. As in Slurm, names are separated
+// by any number of commas and white space. The empty hostlist has no names. The error is
+// one line.
+func ExpandHostlist(hostlist string) ([]string, error) { return expand(hostlist, "-_.") }
+
+// expandAddresses is ExpandHostlist of what may be IPv6 addresses too, as NodeAddr in
+// slurm.conf: "fd00::[1-2]" is fd00::1 fd00::2.
+func expandAddresses(list string) ([]string, error) { return expand(list, "-_.:") }
+
+// expand is ExpandHostlist; a name may have letters, digits and the marks.
+func expand(hostlist, marks string) ([]string, error) {
 	if hostlist == "" {
 		return nil, nil
 	}
@@ -32,8 +42,8 @@ func ExpandHostlist(hostlist string) ([]string, error) {
 		var item string
 		var more bool
 		var err error
-		if item, rest, more, err = cutHostItem(rest); err == nil {
-			hosts, err = appendHosts(hosts, item)
+		if item, rest, more, err = cutHostItem(rest); err == nil && item != "" {
+			hosts, err = appendHosts(hosts, item, marks)
 		}
 		if err != nil {
 			return nil, errors.New(oneLine(fmt.Sprintf("hostlist %s: %v", quoted(hostlist), err)))
@@ -44,7 +54,7 @@ func ExpandHostlist(hostlist string) ([]string, error) {
 	}
 }
 
-// cutHostItem splits off what is before the first comma outside brackets.
+// cutHostItem splits off what is before the first separator outside brackets.
 func cutHostItem(s string) (item, rest string, more bool, err error) {
 	inBrackets := false
 	for i := range len(s) {
@@ -59,7 +69,7 @@ func cutHostItem(s string) (item, rest string, more bool, err error) {
 				return "", "", false, errors.New(`"]" without "["`)
 			}
 			inBrackets = false
-		case ',':
+		case ',', ' ', '\t', '\n':
 			if !inBrackets {
 				return s[:i], s[i+1:], true, nil
 			}
@@ -73,14 +83,11 @@ func cutHostItem(s string) (item, rest string, more bool, err error) {
 
 // appendHosts expands one item, whose brackets match: each bracket multiplies the
 // names made so far.
-func appendHosts(hosts []string, item string) ([]string, error) {
-	if item == "" {
-		return nil, errors.New("an empty name")
-	}
+func appendHosts(hosts []string, item, marks string) ([]string, error) {
 	names := []string{""}
 	for rest := item; rest != ""; {
 		text, after, hasBrackets := strings.Cut(rest, "[")
-		if err := checkHostText(text); err != nil {
+		if err := checkHostText(text, marks); err != nil {
 			return nil, err
 		}
 		numbers := []string{""}
@@ -115,9 +122,9 @@ var errTooManyHosts = fmt.Errorf("more than %d hosts", MaxHosts)
 
 // checkHostText refuses what no host name has: these names become parts of
 // object names and paths.
-func checkHostText(text string) error {
+func checkHostText(text, marks string) error {
 	for i, r := range text {
-		if !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_.", r)) {
+		if !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune(marks, r)) {
 			_, size := utf8.DecodeRuneInString(text[i:])
 			return fmt.Errorf("%q cannot be in a host name", text[i:i+size])
 		}
@@ -141,7 +148,10 @@ func expandRanges(ranges string) ([]string, error) {
 		if hi < lo {
 			return nil, fmt.Errorf("range %s counts down", quoted(r))
 		}
-		if hi-lo >= MaxHosts || len(numbers)+int(hi-lo) >= MaxHosts {
+		if hi-lo >= maxRangeHosts {
+			return nil, fmt.Errorf("range %s has more than %d hosts", quoted(r), maxRangeHosts)
+		}
+		if len(numbers)+int(hi-lo) >= MaxHosts {
 			return nil, errTooManyHosts
 		}
 		for n := lo; n <= hi; n++ {

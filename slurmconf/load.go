@@ -137,8 +137,8 @@ type document struct {
 
 func parseDocument(path string, data []byte) (*document, error) {
 	d := &document{path: path}
-	if deepest(data) > maxNesting {
-		return nil, &Error{Path: path, Line: 1, Msg: "brackets or dotted keys are nested too deeply"}
+	if err := CheckNesting(data); err != nil {
+		return nil, &Error{Path: path, Line: 1, Msg: err.Error()}
 	}
 	md, err := toml.Decode(string(data), &d.root)
 	d.md, d.tree = md, make(map[string]any, len(d.root))
@@ -163,6 +163,15 @@ func parseDocument(path string, data []byte) (*document, error) {
 // maxNesting bounds how deep brackets and dotted keys nest: the time of the toml
 // package grows with the cube of it, to minutes for a file of the allowed size.
 const maxNesting = 50
+
+// CheckNesting refuses TOML that nests deeper than any of our files, before the toml package
+// spends minutes on it.
+func CheckNesting(data []byte) error {
+	if deepest(data) > maxNesting {
+		return errors.New("brackets or dotted keys are nested too deeply")
+	}
+	return nil
+}
 
 // deepest tells how deep data nests. It knows comments by the "#" at the start of
 // their line only and texts not at all; more than maxNesting dots between two
@@ -259,11 +268,20 @@ func (d *document) decodeKey(field reflect.Value, key toml.Key) error {
 			return d.errorAt(key, key[:i+1].String(), nil, "unknown key%s", suggest(field, key[:i+1]))
 		}
 		field, value = next, table[name]
-		if list, ok := field.Addr().Interface().(*[]ServiceRule); ok {
+		if field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct {
 			if i+1 < len(key) {
 				return nil // was set with its list
 			}
-			return d.decodeRules(list, key, value)
+			switch list := field.Addr().Interface().(type) {
+			case *[]ServiceRule:
+				return decodeRules(d, list, defaultServiceRule, key, value)
+			case *[]BundleRule:
+				return decodeRules(d, list, defaultBundleRule, key, value)
+			case *[]StorageRule:
+				return decodeRules(d, list, defaultStorageRule, key, value)
+			case *[]Preset:
+				return decodeRules(d, list, defaultPreset, key, value)
+			}
 		}
 	}
 	return d.assign(field, key, value)

@@ -1,7 +1,7 @@
 package slurmconf
 
 import (
-	"net/netip"
+	"fmt"
 	"strings"
 )
 
@@ -49,11 +49,8 @@ func hostOf(name string, i int, line, defaults map[string]string, keys ...string
 		if list == "" {
 			list = defaults[key]
 		}
-		if _, err := netip.ParseAddr(list); err == nil {
-			return list // no hostlist has the colons of IPv6
-		}
 		// As many as names, in their order, or one for all: several slurmd on a host.
-		values, err := ExpandHostlist(list)
+		values, err := expandAddresses(list)
 		switch {
 		case err == nil && i < len(values):
 			return values[i]
@@ -62,4 +59,32 @@ func hostOf(name string, i int, line, defaults map[string]string, keys ...string
 		}
 	}
 	return name
+}
+
+// NamePairs reads a file with a pair of names on each line, "NODENAME OTHERNAME"; "#" begins a
+// comment. No name may be in two pairs.
+func NamePairs(path string) ([][2]string, error) {
+	data, err := readRegular(path, maxConfigBytes)
+	if err != nil {
+		return nil, err
+	}
+	var pairs [][2]string
+	first, second := map[string]bool{}, map[string]bool{}
+	number := 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		text, _, _ := strings.Cut(line, "#")
+		words := strings.Fields(text)
+		switch {
+		case len(words) == 0:
+			continue
+		case len(words) != 2:
+			return nil, fmt.Errorf("%s:%d: want two names, found %d", path, number, len(words))
+		case first[words[0]] || second[words[1]]:
+			return nil, fmt.Errorf("%s:%d: %s %s: one of the names is given twice", path, number, words[0], words[1])
+		}
+		first[words[0]], second[words[1]] = true, true
+		pairs = append(pairs, [2]string{words[0], words[1]})
+	}
+	return pairs, nil
 }

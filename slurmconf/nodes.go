@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -93,6 +94,40 @@ type NodeSettings struct {
 	DBusSocket string `toml:"dbus_socket"`
 	// Parallel bounds how many requests run at once.
 	Parallel int `toml:"parallel"`
+	// Mirror says which side learns from the other that a node takes no new work:
+	// MirrorOff, MirrorToKubernetes, MirrorToSlurm or MirrorBoth. Default: "off".
+	Mirror string `toml:"mirror"`
+	// MirrorMaxNodes bounds how many nodes one run closes on a side: a number, or a share
+	// of the nodes that both sides have ("20%"). See MirrorLimit.
+	MirrorMaxNodes string `toml:"mirror_max_nodes"`
+	// MirrorAfter is how long a condition of a Node must have lasted before it drains the
+	// Slurm node, and how long it must be over before that is undone.
+	MirrorAfter Duration `toml:"mirror_after"`
+	// MirrorConditions are types of Node conditions that drain the Slurm node while they
+	// are True, beside those of the kubelet. Default: none.
+	MirrorConditions []string `toml:"mirror_conditions"`
+}
+
+// Mirrors reports whether either side learns from the other that a node is closed.
+func (n *NodeSettings) Mirrors() bool { return n.Mirror != MirrorOff }
+
+// MirrorLimit is MirrorMaxNodes for so many nodes; at least 1.
+func (n *NodeSettings) MirrorLimit(nodes int) int {
+	most, share, _ := limit(n.MirrorMaxNodes) // Load has checked it
+	if share {
+		most = nodes * most / 100
+	}
+	return max(most, 1)
+}
+
+// limit reads "50" and "20%".
+func limit(text string) (most int, share bool, err error) {
+	number, share := strings.CutSuffix(text, "%")
+	most, err = strconv.Atoi(number)
+	if err == nil && (most < 1 || share && most > 100) {
+		err = strconv.ErrRange
+	}
+	return most, share, err
 }
 
 // Reclaims reports whether any job may reclaim its nodes from Kubernetes.
@@ -143,6 +178,14 @@ const (
 	OnErrorFail    = "fail"
 )
 
+// The values of Nodes.Mirror.
+const (
+	MirrorOff          = "off"
+	MirrorToKubernetes = "to-kubernetes" // a node that Slurm drains is closed in Kubernetes
+	MirrorToSlurm      = "to-slurm"      // a node that is cordoned or ill is drained in Slurm
+	MirrorBoth         = "both"
+)
+
 // The values of Nodes.Kubelet.
 const (
 	KubeletKeep = "keep"
@@ -176,6 +219,9 @@ func defaultNodes() NodeSettings {
 		UnitsTimeout:    Duration(time.Minute),
 		DBusSocket:      "/run/dbus/system_bus_socket",
 		Parallel:        64,
+		Mirror:          MirrorOff,
+		MirrorMaxNodes:  "20%",
+		MirrorAfter:     Duration(time.Minute),
 	}
 }
 
@@ -193,6 +239,7 @@ func (d *document) validateNodes(n *NodeSettings) error {
 		{"emptydir", n.EmptyDir, []string{PodKeep, PodEvict, PodFail}},
 		{"on_error", n.OnError, []string{OnErrorRequeue, OnErrorProceed, OnErrorFail}},
 		{"kubelet", n.Kubelet, []string{KubeletKeep, KubeletStop}},
+		{"mirror", n.Mirror, []string{MirrorOff, MirrorToKubernetes, MirrorToSlurm, MirrorBoth}},
 	} {
 		if err := d.checkChoice("nodes."+c.key, c.value, c.choices...); err != nil {
 			return err
@@ -231,6 +278,19 @@ func (d *document) validateNodes(n *NodeSettings) error {
 	}
 	if n.Parallel < 1 || n.Parallel > 1000 {
 		return d.invalid("nodes.parallel", "%d is out of range, 1 to 1000", n.Parallel)
+	}
+	return d.validateMirror(n)
+}
+
+func (d *document) validateMirror(n *NodeSettings) error {
+	if _, _, err := limit(n.MirrorMaxNodes); err != nil {
+		return d.invalid("nodes.mirror_max_nodes", "%s is not a number of nodes such as \"50\", or a share such as \"20%%\"", quoted(n.MirrorMaxNodes))
+	}
+	for _, condition := range n.MirrorConditions {
+		// Kubernetes names the type of a condition as it does a label.
+		if !isLabelKey(condition) {
+			return d.invalid("nodes.mirror_conditions", "%s cannot be the type of a condition, such as \"KernelDeadlock\"", quoted(condition))
+		}
 	}
 	return nil
 }

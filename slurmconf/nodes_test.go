@@ -29,6 +29,12 @@ func TestWrongSettingsOfNodes(t *testing.T) {
 		`settle = "2m"`:                           `nodes.settle: 2m0s is out of range, 0s to 1m0s`,
 		`kubeconfig = "kubelet.conf"`:             `nodes.kubeconfig: "kubelet.conf" is not an absolute path`,
 		`dbus_socket = ""`:                        `nodes.dbus_socket: "" is not an absolute path`,
+		`mirror = "slurm"`:                        `nodes.mirror: "slurm" must be one of off, to-kubernetes, to-slurm, both`,
+		`mirror_max_nodes = "0"`:                  `nodes.mirror_max_nodes: "0" is not a number of nodes such as "50", or a share such as "20%"`,
+		`mirror_max_nodes = "101%"`:               `nodes.mirror_max_nodes: "101%" is not a number of nodes`,
+		`mirror_max_nodes = "a few"`:              `nodes.mirror_max_nodes: "a few" is not a number of nodes`,
+		`mirror_after = "2h"`:                     `nodes.mirror_after: 2h0m0s is out of range, 0s to 1h0m0s`,
+		`mirror_conditions = ["Kernel Deadlock"]`: `nodes.mirror_conditions: "Kernel Deadlock" cannot be the type of a condition`,
 		`evict_timout = "1s"`:                     `nodes.evict_timout: unknown key, did you mean "evict_timeout"?`,
 	} {
 		_, err := Load(writeConfig(t, withSlurmConf+"[nodes]\n"+line+"\n"))
@@ -41,5 +47,17 @@ func TestWrongSettingsOfNodes(t *testing.T) {
 	} {
 		_, err := Load(writeConfig(t, withSlurmConf+"[nodes]\n"+line+"\n"))
 		assert.NoError(t, err, line)
+	}
+}
+
+func TestMirrorLimit(t *testing.T) {
+	for _, tt := range []struct {
+		max         string
+		nodes, want int
+	}{
+		{"50", 10, 50}, {"50", 1000, 50}, {"20%", 1000, 200}, {"20%", 9, 1}, {"20%", 2, 1}, {"100%", 2, 2},
+	} {
+		n := NodeSettings{MirrorMaxNodes: tt.max}
+		assert.Equal(t, tt.want, n.MirrorLimit(tt.nodes), "%s of %d", tt.max, tt.nodes)
 	}
 }

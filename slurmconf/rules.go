@@ -9,17 +9,17 @@ import (
 
 // decodeRules sets a list of tables, such as [[services.allow]]: each begins with
 // the defaults, and its keys are as strict as those of other tables.
-func (d *document) decodeRules(list *[]ServiceRule, key toml.Key, value any) error {
+func decodeRules[R any](d *document, list *[]R, defaults func() R, key toml.Key, value any) error {
 	tables, ok := tableList(value)
 	if !ok {
 		return d.errorAt(key, key.String(), nil, "want a list of tables, each begun by a line [[%s]]; found %s",
 			key, describe(value))
 	}
-	*list = make([]ServiceRule, len(tables))
+	*list = make([]R, len(tables))
 	for i, table := range tables {
-		(*list)[i] = defaultServiceRule()
+		(*list)[i] = defaults()
 		rule := reflect.ValueOf(&(*list)[i]).Elem()
-		for _, name := range d.ruleKeys(i, table) {
+		for _, name := range d.ruleKeys(key, table) {
 			full := append(append(toml.Key{}, key...), name)
 			field, known := fieldByKey(rule, name)
 			err := error(nil)
@@ -29,7 +29,7 @@ func (d *document) decodeRules(list *[]ServiceRule, key toml.Key, value any) err
 				err = d.errorAt(nil, full.String(), nil, "unknown key%s", suggest(rule, full))
 			}
 			if wrong, isOurs := err.(*Error); isOurs {
-				wrong.Line, wrong.Key = d.ruleLine(i, name), fmt.Sprintf("%s[%d].%s", key, i+1, name)
+				wrong.Line, wrong.Key = d.ruleLine(key, i, name), fmt.Sprintf("%s[%d].%s", key, i+1, name)
 			}
 			if err != nil {
 				return err
@@ -52,12 +52,12 @@ func tableList(value any) ([]map[string]any, bool) {
 	return tables, ok
 }
 
-// ruleKeys are the keys of the i-th rule in the order of its lines.
-func (d *document) ruleKeys(i int, table map[string]any) []string {
+// ruleKeys are the keys of a rule of the list at, in the order of its lines.
+func (d *document) ruleKeys(at toml.Key, table map[string]any) []string {
 	keys := make([]string, 0, len(table))
 	seen := map[string]bool{}
 	for _, key := range d.md.Keys() { // those of all rules, in the order of the file
-		if len(key) != 3 || key[0] != "services" || key[1] != "allow" || seen[key[2]] {
+		if len(key) != 3 || key[0] != at[0] || key[1] != at[1] || seen[key[2]] {
 			continue
 		}
 		if _, ok := table[key[2]]; ok {
@@ -73,16 +73,16 @@ func (d *document) ruleKeys(i int, table map[string]any) []string {
 	return keys
 }
 
-// ruleLine is the line of a key of the i-th rule, or of the rule.
-func (d *document) ruleLine(i int, key string) int {
+// ruleLine is the line of a key of the i-th rule of the list list, or of the rule.
+func (d *document) ruleLine(list toml.Key, i int, key string) int {
 	table := d.root
 	var rules []map[string]toml.Primitive
-	value, ok := table["services"]
+	value, ok := table[list[0]]
 	if !ok || d.md.PrimitiveDecode(value, &table) != nil {
 		return 1
 	}
-	line := d.line(toml.Key{"services", "allow"})
-	if d.md.PrimitiveDecode(table["allow"], &rules) != nil || i >= len(rules) {
+	line := d.line(list)
+	if d.md.PrimitiveDecode(table[list[1]], &rules) != nil || i >= len(rules) {
 		return line
 	}
 	if at, ok := rules[i][key]; ok {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // Services configures `--k8s-register` and `--k8s-import`.
@@ -44,14 +46,16 @@ type Services struct {
 
 // Named are the namespaces that the rules name, and do not describe by a pattern.
 func (s *Services) Named() []string {
-	var names []string
+	var patterns []string
 	for _, rule := range s.Allow {
-		for _, pattern := range rule.Namespaces {
-			if !isPattern(pattern) {
-				names = append(names, pattern)
-			}
-		}
+		patterns = append(patterns, rule.Namespaces...)
 	}
+	return withoutPatterns(patterns)
+}
+
+// withoutPatterns are the namespaces that are named and not described, each once.
+func withoutPatterns(namespaces []string) []string {
+	names := slices.DeleteFunc(slices.Clone(namespaces), isPattern)
 	slices.Sort(names)
 	return slices.Compact(names)
 }
@@ -226,35 +230,16 @@ func (d *document) checkAddress(address string) error {
 
 func (d *document) validateRule(i int, r *ServiceRule) error {
 	wrong := func(key, format string, args ...any) error {
-		return d.invalidInRule(i, key, format, args...)
+		return d.invalidInRule("services", i, key, format, args...)
 	}
-	if len(r.Users)+len(r.Groups)+len(r.Accounts) == 0 {
-		return wrong("", "applies to nobody: give users, groups or accounts; users = [\"*\"] is everybody")
+	if err := checkSubjects(r.Subjects(), wrong); err != nil {
+		return err
 	}
-	for _, list := range []struct {
-		key   string
-		names []string
-		is    func(string) bool
-	}{{"users", r.Users, isUserName}, {"groups", r.Groups, isGroupName}, {"accounts", r.Accounts, isUserName}} {
-		for _, name := range list.names {
-			if !list.is(name) && (list.key != "users" || name != "*") {
-				return wrong(list.key, "%s cannot be a name in %s", quoted(name), list.key)
-			}
-		}
+	if err := checkPatterns("namespaces", r.Namespaces, wrong); err != nil {
+		return err
 	}
-	if len(r.Namespaces) == 0 {
-		return wrong("namespaces", "not set: a rule must name namespaces")
-	}
-	for _, list := range []struct {
-		key      string
-		patterns []string
-	}{{"namespaces", r.Namespaces}, {"names", r.Names}} {
-		for _, pattern := range list.patterns {
-			if !isNamePattern(pattern) {
-				return wrong(list.key, "%s cannot match a Kubernetes name: write lower-case letters, digits, \"-\", "+
-					"\"*\" and \"{user}\"", quoted(pattern))
-			}
-		}
+	if err := checkPatterns("names", r.Names, wrong); err != nil {
+		return err
 	}
 	for _, pattern := range r.Annotations {
 		if !isAnnotationPattern(pattern) {
@@ -278,11 +263,54 @@ func (d *document) validateRule(i int, r *ServiceRule) error {
 	return nil
 }
 
-// invalidInRule is invalid for a key of the i-th [[services.allow]].
-func (d *document) invalidInRule(i int, key, format string, args ...any) error {
-	name := fmt.Sprintf("services.allow[%d]", i+1)
+// Subjects are whom a rule is for; one match is enough.
+type Subjects struct{ Users, Groups, Accounts []string }
+
+// Subjects are whom the rule is for.
+func (r ServiceRule) Subjects() Subjects { return Subjects{r.Users, r.Groups, r.Accounts} }
+
+// checkSubjects wants somebody whom a rule is for. wrong is the error about one of its keys.
+func checkSubjects(s Subjects, wrong func(key, format string, args ...any) error) error {
+	if len(s.Users)+len(s.Groups)+len(s.Accounts) == 0 {
+		return wrong("", "applies to nobody: give users, groups or accounts; users = [\"*\"] is everybody")
+	}
+	for _, list := range []struct {
+		key   string
+		names []string
+		is    func(string) bool
+	}{{"users", s.Users, isUserName}, {"groups", s.Groups, isGroupName}, {"accounts", s.Accounts, isUserName}} {
+		for _, name := range list.names {
+			if !list.is(name) && (list.key != "users" || name != "*") {
+				return wrong(list.key, "%s cannot be a name in %s", quoted(name), list.key)
+			}
+		}
+	}
+	return nil
+}
+
+// checkPatterns checks a list of patterns for Kubernetes names; namespaces must be given.
+func checkPatterns(key string, patterns []string, wrong func(key, format string, args ...any) error) error {
+	if key == "namespaces" && len(patterns) == 0 {
+		return wrong(key, "not set: a rule must name namespaces")
+	}
+	for _, pattern := range patterns {
+		if !isNamePattern(pattern) {
+			return wrong(key, "%s cannot match a Kubernetes name: write lower-case letters, digits, \"-\", "+
+				"\"*\" and \"{user}\"", quoted(pattern))
+		}
+	}
+	return nil
+}
+
+// invalidInRule is invalid for a key of the i-th rule of [[section.allow]].
+func (d *document) invalidInRule(section string, i int, key, format string, args ...any) error {
+	return d.invalidInList(toml.Key{section, "allow"}, i, key, format, args...)
+}
+
+func (d *document) invalidInList(list toml.Key, i int, key, format string, args ...any) error {
+	name := fmt.Sprintf("%s[%d]", list, i+1)
 	if key != "" {
 		name += "." + key
 	}
-	return &Error{Path: d.path, Line: d.ruleLine(i, key), Key: name, Msg: fmt.Sprintf(format, args...)}
+	return &Error{Path: d.path, Line: d.ruleLine(list, i, key), Key: name, Msg: fmt.Sprintf(format, args...)}
 }

@@ -39,6 +39,7 @@ func (d *document) validate(c *Config) error {
 		{"metrics.textfile", c.Metrics.Textfile, true},
 		{"services.kubeconfig", c.Services.Kubeconfig, false},
 		{"services.run_dir", c.Services.RunDir, false},
+		{"bundles.kubeconfig", c.Bundles.Kubeconfig, true},
 		{"nodes.kubeconfig", c.Nodes.Kubeconfig, false},
 		{"nodes.dbus_socket", c.Nodes.DBusSocket, false},
 	} {
@@ -48,6 +49,10 @@ func (d *document) validate(c *Config) error {
 		if err := d.checkPath(p.key, p.path); err != nil {
 			return err
 		}
+	}
+	if c.Bundles.Kubeconfig != "" && filepath.Clean(c.Bundles.Kubeconfig) == filepath.Clean(c.Kubernetes.Kubeconfig) {
+		return d.invalid("bundles.kubeconfig", "%s is kubernetes.kubeconfig: give another path, or leave it out to use that credential for bundles too",
+			quoted(c.Bundles.Kubeconfig))
 	}
 	if err := d.checkChoice("log.level", c.Log.Level, "error", "warning", "info", "debug"); err != nil {
 		return err
@@ -59,6 +64,9 @@ func (d *document) validate(c *Config) error {
 		return err
 	}
 	if err := d.validateServices(&c.Services); err != nil {
+		return err
+	}
+	if err := d.validateBundles(&c.Bundles); err != nil {
 		return err
 	}
 	if n := c.Reconcile.MaxRemovals; n < 1 || n > 1000000 {
@@ -87,6 +95,30 @@ func (d *document) validateWorkflows(w *Workflows) error {
 		return d.invalid("workflows.on_unreachable", "\"refuse\" has no effect with submit = \"local\", "+
 			"which makes no request: remove one of them")
 	}
+	if err := d.checkChoice("workflows.health", w.Health, HealthReport, HealthDrain); err != nil {
+		return err
+	}
+	if err := d.checkChoice("workflows.token", w.Token, TokenOff, TokenJob); err != nil {
+		return err
+	}
+	if f := w.RabbitFeature; f != "" && (strings.Count(f, "{rabbit}") != 1 || !isOf(strings.ReplaceAll(f, "{rabbit}", ""), lowerCase+strings.ToUpper(lowerCase)+digits+"-_.", 63)) {
+		return d.invalid("workflows.rabbit_feature", "%s is not a feature with {rabbit} in it, such as \"{rabbit}\" or \"on-{rabbit}\"", quoted(f))
+	}
+	if err := d.checkChoice("workflows.placement", w.Placement, PlacementNodesFirst, PlacementStorageFirst); err != nil {
+		return err
+	}
+	if w.Placement == PlacementStorageFirst && w.RabbitFeature == "" {
+		return d.invalid("workflows.placement", "\"storage-first\" needs workflows.rabbit_feature: Slurm has to choose the nodes of the storage")
+	}
+	if w.ComputeNames != ComputeNamesNode && w.ComputeNames != ComputeNamesHostname && !filepath.IsAbs(w.ComputeNames) {
+		return d.invalid("workflows.compute_names", "%s must be node, hostname or the absolute path of a file", quoted(w.ComputeNames))
+	}
+	if w.Pool != "" && !isDNSLabel(w.Pool, maxNamespaceBytes) {
+		return d.invalid("workflows.pool", "%s is not a name of at most %d lower-case letters, digits and \"-\"", quoted(w.Pool), maxNamespaceBytes)
+	}
+	if n := w.MaxRequeues; n < 0 || n > 1000 {
+		return d.invalid("workflows.max_requeues", "%d is out of range, 0 to 1000", n)
+	}
 	seen := map[string]bool{}
 	for _, name := range w.Operators {
 		if !isUserName(name) {
@@ -97,7 +129,7 @@ func (d *document) validateWorkflows(w *Workflows) error {
 		}
 		seen[name] = true
 	}
-	return nil
+	return d.validateStorageRules(w)
 }
 
 func (d *document) checkDurations(c *Config) error {
@@ -111,6 +143,7 @@ func (d *document) checkDurations(c *Config) error {
 		{"workflows.breaker", w.Breaker, 0, time.Hour},
 		{"workflows.busy_wait", w.BusyWait, 0, 5 * time.Minute},
 		{"workflows.transient_grace", w.TransientGrace, 0, 24 * time.Hour},
+		{"workflows.unmount_timeout", w.UnmountTimeout, 0, 24 * time.Hour},
 		{"workflows.timeouts.proposal", t.Proposal, 0, maxSlurmTimeout},
 		{"workflows.timeouts.setup", t.Setup, 0, maxSlurmTimeout},
 		{"workflows.timeouts.data_in", t.DataIn, 0, maxSlurmTimeout},
@@ -121,6 +154,7 @@ func (d *document) checkDurations(c *Config) error {
 		{"services.ready_timeout", s.ReadyTimeout, time.Second, 24 * time.Hour},
 		{"services.ready_interval", s.ReadyInterval, 0, time.Hour},
 		{"services.renew_interval", s.RenewInterval, 5 * time.Second, 10 * time.Minute},
+		{"bundles.max_timeout", c.Bundles.MaxTimeout, time.Second, 24 * time.Hour},
 		{"nodes.evict_grace", n.EvictGrace, time.Second, time.Hour},
 		{"nodes.min_evict_grace", n.MinEvictGrace, time.Second, time.Hour},
 		{"nodes.max_evict_grace", n.MaxEvictGrace, time.Second, time.Hour},
@@ -129,6 +163,7 @@ func (d *document) checkDurations(c *Config) error {
 		{"nodes.settle", n.Settle, 0, time.Minute},
 		{"nodes.api_timeout", n.APITimeout, time.Second, 5 * time.Minute},
 		{"reconcile.min_age", c.Reconcile.MinAge, 0, 24 * time.Hour},
+		{"nodes.mirror_after", n.MirrorAfter, 0, time.Hour},
 		{"nodes.units_timeout", n.UnitsTimeout, time.Second, 10 * time.Minute},
 	} {
 		if v.value.Std() < v.min || v.value.Std() > v.max {

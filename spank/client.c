@@ -87,6 +87,17 @@ static void check_job_wide(const struct config *config, const char *job)
 		       "administrator for nodes=on in plugstack.conf", option);
 }
 
+void client_leave_job(void)
+{
+	bool in_allocation = getenv("SLURM_JOB_ID") || getenv("SLURM_JOBID");
+
+	if (spank_context() == S_CTX_LOCAL && in_allocation)
+		return; /* a step of this job */
+	/* Users who want an srun with a new allocation unset the first two. */
+	if (in_allocation || getenv("SLURM_JOB_NODELIST"))
+		options_unset();
+}
+
 void client_check_options(const struct config *config)
 {
 	const char *job = getenv("SLURM_JOB_ID"); /* in whose script or shell we run */
@@ -110,8 +121,8 @@ void client_check_options(const struct config *config)
 	asked_by = component;
 	if (!options_for_step())
 		; /* nothing that a step could register */
-	else if (options_inherited())
-		snprintf(asked, sizeof(asked), "job:%s", job);
+	else if (options_inherited()) /* slurmstepd sets SLURM_TASK_PID, salloc does not */
+		snprintf(asked, sizeof(asked), "%s:%s", getenv("SLURM_TASK_PID") ? "task" : "job", job);
 	else if (spank_context() == S_CTX_LOCAL && !job)
 		snprintf(asked, sizeof(asked), "component:%d", component);
 	if (asked[0])

@@ -135,8 +135,8 @@ int config_parse(struct config *config, int argc, char *const argv[],
 	}
 #ifndef WITH_PROLOG
 	if (parsed.nodes) {
-		snprintf(problem, CONFIG_PROBLEM_MAX, "plugstack.conf: nodes=on: this is slurmk8s_spank.so, "
-			 "which has no prolog; use slurmk8s_nodes_spank.so instead");
+		snprintf(problem, CONFIG_PROBLEM_MAX, "plugstack.conf: nodes=on: this plugin has no prolog; "
+			 "use slurmk8s_nodes_spank.so instead");
 		return -1;
 	}
 #endif

@@ -48,8 +48,10 @@ void epilog_run(spank_t spank, const struct config *config)
 	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS)
 		return;
 	/* A step program leaves its mark where it could not deregister, a prolog before it
-	 * changes a node (bridge/mark, bridge/node): without, Go would have nothing to do. */
-	if (marked(config->run_dir, "job", job) || marked(config->run_dir, "nodes/holder", job))
+	 * changes a node (bridge/service, bridge/node), a step program what later steps need
+	 * (storage.h): without, Go would have nothing to do. */
+	if (marked(config->run_dir, "job", job) || marked(config->run_dir, "nodes/holder", job) ||
+	    marked(config->run_dir, "storage", job))
 		clean_up(spank, job, config);
 	/* Whatever was done: a requeued job has the same number. */
 	refusal_remove(config->run_dir, job);

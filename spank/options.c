@@ -1,15 +1,21 @@
 /*
  * options.c - see options.h.
  */
+#define _GNU_SOURCE
 #include "options.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "plugin.h"
 
-enum { REGISTER, NAMESPACE, IMPORT, NODES, EVICT_GRACE, EVICT_TIMEOUT, OPTIONS };
+enum { REGISTER, NAMESPACE, IMPORT, BUNDLE, NODES, EVICT_GRACE, EVICT_TIMEOUT, OPTIONS };
+
+#define OF_JOB "SLURM_SPANK_" /* the prefix in the environment of a job */
+#define NAME_MAX_LENGTH 128
+#define VALUE_MAX 8192 /* of any option, in bytes */
 
 static int on_option(int val, const char *value, int remote);
 
@@ -31,7 +37,7 @@ static struct option {
 			"expose= and others, or env for Arkouda's variables. In NAME: %a, %A, %j, %u",
 			1, REGISTER, on_option },
 		.field = "K8S_REGISTER", .environment = "k8s_register",
-		.max = 8192, .for_step = true },
+		.max = VALUE_MAX, .for_step = true },
 	[NAMESPACE] = {
 		.spank = { "k8s-namespace", "NAMESPACE",
 			"the default Kubernetes namespace of --k8s-register and --k8s-import",
@@ -45,6 +51,14 @@ static struct option {
 			1, IMPORT, on_option },
 		.field = "K8S_IMPORT", .environment = "k8s_import",
 		.max = 4096, .for_step = true },
+	[BUNDLE] = {
+		.spank = { "k8s-bundle", "NAME[,KEY=VALUE...][;NAME...]",
+			"make Kubernetes objects that live as long as the job, from templates of "
+			"the administrator (see \"slurmk8s bundle list\"). In a VALUE, %2C is a "
+			"comma, %3B a semicolon, %20 a blank and %25 a percent sign",
+			1, BUNDLE, on_option },
+		.field = "K8S_BUNDLE", .environment = "k8s_bundle",
+		.max = 4096 },
 	[NODES] = {
 		.spank = { "k8s-nodes", "reclaim|keep|lend",
 			"what to do with nodes that Kubernetes also uses: reclaim (evict their "
@@ -93,6 +107,13 @@ const char *options_flaw(const char *text, unsigned max)
 	return NULL;
 }
 
+/* The variable in which Slurm has an option, behind one of its prefixes. */
+static const char *name_in_environment(const struct option *option, const char *prefix, char name[NAME_MAX_LENGTH])
+{
+	snprintf(name, NAME_MAX_LENGTH, "%s" OPTION_ENVIRONMENT "%s", prefix, option->environment);
+	return name;
+}
+
 static void note_flaw(const struct option *option, const char *flaw)
 {
 	snprintf(problem, sizeof(problem), "--%s %s (at most %u bytes)", option->spank.name, flaw, option->max);
@@ -105,6 +126,13 @@ static int on_option(int val, const char *value, int remote)
 	const char *flaw = options_flaw(value, option->max);
 	char *copy = NULL;
 
+	if (!remote && strcmp(program_invocation_short_name, "scrontab") == 0) {
+		/* It parses the options of its jobs, and passes none of a plugin's on. */
+		slurm_error("slurmk8s: --%s has no effect in a crontab; give it to a command there: "
+			    "srun --%s=... COMMAND, or sbatch --%s=... SCRIPT", option->spank.name,
+			    option->spank.name, option->spank.name);
+		return -1;
+	}
 	if (!flaw && !(copy = strdup(value)))
 		flaw = "does not fit into memory";
 	changed = changed || !copy || !option->value || strcmp(copy, option->value) != 0;
@@ -133,6 +161,32 @@ int options_register(spank_t spank)
 	return 0;
 }
 
+void options_unset(void)
+{
+	char name[NAME_MAX_LENGTH];
+
+	for (int i = 0; i < OPTIONS; i++) {
+		unsetenv(name_in_environment(&options[i], OF_JOB, name));
+		unsetenv(name_in_environment(&options[i], "", name));
+	}
+}
+
+void options_recover(spank_t spank)
+{
+	static char value[VALUE_MAX + 2]; /* one more than is allowed, so that it is seen */
+	char name[NAME_MAX_LENGTH];
+
+	for (int i = 0; i < OPTIONS; i++) {
+		spank_err_t rc;
+
+		if (options[i].value)
+			continue;
+		rc = spank_getenv(spank, name_in_environment(&options[i], OF_JOB, name), value, sizeof(value));
+		if (rc == ESPANK_SUCCESS || rc == ESPANK_NOSPACE)
+			on_option(i, value, 1);
+	}
+}
+
 bool options_for_step(void)
 {
 	for (int i = 0; i < OPTIONS; i++)
@@ -159,18 +213,16 @@ const char *options_problem(void)
 	return problem[0] ? problem : NULL;
 }
 
-/* An option's value in an environment where Slurm has put it. */
 static const char *value_in_environment(const struct option *option, const char *prefix)
 {
-	char name[128];
+	char name[NAME_MAX_LENGTH];
 
-	snprintf(name, sizeof(name), "%s" OPTION_ENVIRONMENT "%s", prefix, option->environment);
-	return getenv(name);
+	return getenv(name_in_environment(option, prefix, name));
 }
 
 static bool is_inherited(const struct option *option)
 {
-	const char *inherited = value_in_environment(option, "SLURM_SPANK_");
+	const char *inherited = value_in_environment(option, OF_JOB);
 
 	return inherited && strcmp(inherited, option->value) == 0;
 }
@@ -205,6 +257,11 @@ bool options_want_environment(void)
 		spec += strcspn(spec, ";");
 	}
 	return false;
+}
+
+bool options_want_bundles(void)
+{
+	return options[BUNDLE].value;
 }
 
 bool options_want_nodes(void)

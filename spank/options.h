@@ -18,6 +18,14 @@
 /* Add the options to this context. Returns 0, or -1 after logging why not. */
 int options_register(spank_t spank);
 
+/* Take all options out of the environment, under the names that srun, sbatch and salloc read
+ * and under those that they pass on. */
+void options_unset(void);
+
+/* In a batch script's slurmstepd, take the options that sbatch has left to srun only: with
+ * --export=NONE or a list of variables up to 23.02, and with --export-file. */
+void options_recover(spank_t spank);
+
 /* Was an option given that a step has to act on? */
 bool options_for_step(void);
 
@@ -48,6 +56,9 @@ bool options_want_environment(void);
 
 /* Was --k8s-nodes given, and not as "keep"? */
 bool options_want_nodes(void);
+
+/* Was --k8s-bundle given? */
+bool options_want_bundles(void);
 
 /* Limit in bytes; the values are names and ports. Longer ones are not passed on. */
 #define OPTIONS_VARIABLE_MAX 1024

@@ -35,6 +35,8 @@ EXPORT int slurm_spank_init(spank_t spank, int argc, char *argv[])
 		slurm_error("slurmk8s: %s", config_problem);
 		return -1;
 	}
+	if (context != S_CTX_REMOTE)
+		client_leave_job();
 	/* In slurmstepd an error would drain the node: jobs with our options fail. */
 	return options_register(spank) < 0 && context != S_CTX_REMOTE ? -1 : 0;
 }
@@ -96,6 +98,7 @@ EXPORT int slurm_spank_job_prolog(spank_t spank, int argc, char *argv[])
 }
 #endif
 
+#ifndef WITHOUT_EPILOG
 EXPORT int slurm_spank_job_epilog(spank_t spank, int argc, char *argv[])
 {
 	/* An error drains the node, whatever its cause: there is none. */
@@ -105,3 +108,4 @@ EXPORT int slurm_spank_job_epilog(spank_t spank, int argc, char *argv[])
 		epilog_run(spank, &config);
 	return 0;
 }
+#endif

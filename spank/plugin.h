@@ -26,10 +26,18 @@
  * slurmstepd takes it out again. The user may write it, and will only miss a
  * registration.
  *
- *	job:ID		the job whose script or shell srun runs in
+ *	job:ID		the job whose shell (salloc's) srun runs in, with options that it inherited
+ *	task:ID		so too, but in a task: the batch script's, or another step's. They have
+ *			the options already
  *	component:N	of srun's own allocation
  */
 #define ASKED_BY "SLURM_K8S_ASKED_BY"
+
+/*
+ * client.c: srun, sbatch, salloc, scrun. What a job was given is for its own steps: a
+ * command that makes another job forgets it, before Slurm reads it in the environment.
+ */
+void client_leave_job(void);
 
 /*
  * client.c: srun, sbatch, salloc, scrun. Checks the options once all are known.

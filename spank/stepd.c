@@ -23,6 +23,7 @@
 #include "plugin.h"
 #include "refusal.h"
 #include "step_program.h"
+#include "storage.h"
 
 /* The program keeps its deadline itself and says what went wrong; only one that
  * hangs is waited for this much longer. */
@@ -31,6 +32,7 @@
 #define SETENV "SETENV_"
 #define NODELIST_MAX 8192
 #define NUMBER_MAX 16
+#define IMPORT_MAX 4096 /* as --k8s-import's own */
 #define GROUPS_MAX 16384
 
 static struct {
@@ -42,6 +44,7 @@ static struct {
 } step = { .program = { .fd = -1 } };
 
 static struct fields message; /* one at a time, a request or its reply */
+static struct fields kept; /* the variables of the job's storage that an earlier step was told */
 
 __attribute__((format(printf, 1, 2)))
 static void fail(const char *format, ...)
@@ -128,7 +131,8 @@ static void add_array(spank_t spank, struct fields *fields, uint32_t step_id)
 
 /* What a step asks its program for. */
 struct wishes {
-	bool options;  /* those of --k8s-register and --k8s-import */
+	bool options;	/* those of --k8s-register and --k8s-import */
+	bool inherited; /* a task of the job has them already */
 	bool workflow; /* the variables of the job's storage */
 };
 
@@ -171,6 +175,11 @@ static int make_request(spank_t spank, struct fields *fields, uint32_t step_id,
 	if (!wishes.options)
 		return 0;
 	options_add_to(fields);
+	if (wishes.inherited) {
+		fields_add(fields, "INHERITED", "1");
+		/* Not SLURM...: see variableImport of bridge/step. */
+		add_job_variable(spank, fields, "IMPORTED", "K8S_IMPORTED", IMPORT_MAX);
+	}
 	for (int i = 0; options_want_environment() && options_environment[i]; i++) {
 		char key[64];
 
@@ -193,8 +202,9 @@ static void component_job(spank_t spank, const char *component, char *job, int s
 		job[0] = '\0';
 }
 
-/* Is this a step of the component that asked? See ASKED_BY. */
-static bool asked_here(spank_t spank)
+/* Is this a step of the component that asked, and has a task of the job the options already?
+ * See ASKED_BY. */
+static bool asked_here(spank_t spank, bool *inherited)
 {
 	char asked_by[32], here[16], job[16] = "";
 	uint32_t id = 0;
@@ -202,8 +212,9 @@ static bool asked_here(spank_t spank)
 	if (spank_getenv(spank, ASKED_BY, asked_by, sizeof(asked_by)) != ESPANK_SUCCESS)
 		return true;
 	spank_unsetenv(spank, ASKED_BY);
-	if (strncmp(asked_by, "job:", 4) == 0)
-		snprintf(job, sizeof(job), "%.15s", asked_by + 4);
+	*inherited = strncmp(asked_by, "task:", 5) == 0;
+	if (*inherited || strncmp(asked_by, "job:", 4) == 0)
+		snprintf(job, sizeof(job), "%.15s", strchr(asked_by, ':') + 1);
 	else if (strncmp(asked_by, "component:", 10) == 0)
 		component_job(spank, asked_by + 10, job, sizeof(job));
 	spank_get_item(spank, S_JOB_ID, &id);
@@ -212,26 +223,68 @@ static bool asked_here(spank_t spank)
 }
 
 /*
- * Has the job a Workflow of DWS (lua/burst_buffer.lua has said so in its environment)
- * whose variables this step has not got from the job's script or shell? The name is only
- * a hint that a user can write: the program asks for the Workflow of this very job.
+ * Has the job a Workflow of DWS? slurm_bb_setup has said so in its environment, where
+ * `workflow` is then "bb42:UID", or "" if a former version said it. A user can write it: the
+ * program asks for the Workflow of this very job, and what is kept for another user is not read.
  */
-static bool wants_workflow(spank_t spank, uint32_t job)
+static bool has_workflow(spank_t spank, uint32_t job, char *workflow, int size)
 {
-	char name[64], own[32];
+	char own[32], name[64];
 
-	snprintf(own, sizeof(own), "bb%u", (unsigned)job);
-	if (spank_getenv(spank, "DW_WORKFLOW_NAME", name, sizeof(name)) != ESPANK_SUCCESS ||
-	    strcmp(name, own) != 0)
+	snprintf(own, sizeof(own), "bb%u:", (unsigned)job);
+	if (spank_getenv(spank, "SLURMK8S_WORKFLOW", workflow, size) == ESPANK_SUCCESS &&
+	    strncmp(workflow, own, strlen(own)) == 0)
+		return true;
+	workflow[0] = '\0';
+	own[strlen(own) - 1] = '\0';
+	return spank_getenv(spank, "DW_WORKFLOW_NAME", name, sizeof(name)) == ESPANK_SUCCESS && strcmp(name, own) == 0;
+}
+
+/*
+ * Is Kubernetes to be asked for the variables of the job's storage? Not if an earlier step here
+ * did, or if they came with the environment of srun, which got them in the batch script or
+ * in another step. The batch script is the first of its run: it always asks. A token comes with no
+ * environment, only the path of its file.
+ */
+static bool wants_workflow(spank_t spank, uint32_t job, uint32_t step_id, const char *run_dir)
+{
+	char workflow[128], delivered[128];
+	uid_t uid;
+
+	if (!has_workflow(spank, job, workflow, sizeof(workflow)))
 		return false;
-	return spank_getenv(spank, "SLURMK8S_WORKFLOW", name, sizeof(name)) != ESPANK_SUCCESS ||
-	       strcmp(name, own) != 0;
+	if (step_id == SLURM_BATCH_SCRIPT || !workflow[0])
+		return true;
+	if (spank_get_item(spank, S_JOB_UID, &uid) == ESPANK_SUCCESS &&
+	    storage_read(run_dir, job, uid, workflow, &kept))
+		return false;
+	/* Not SLURM...: see variableDelivered of bridge/workflow. */
+	if (spank_getenv(spank, "K8S_WORKFLOW", delivered, sizeof(delivered)) != ESPANK_SUCCESS ||
+	    strcmp(delivered, workflow) != 0)
+		return true;
+	return spank_getenv(spank, "DW_WORKFLOW_TOKEN_FILE", delivered, sizeof(delivered)) != ESPANK_ENV_NOEXIST;
+}
+
+/*
+ * Has slurm_bb_setup told that the job has bundles? It is Slurm's word in a batch script, and
+ * in a step what srun was told. Only the first component of a heterogeneous job has any, and
+ * the others' tasks need not know of them.
+ */
+static bool has_bundles(spank_t spank)
+{
+	char value[8];
+	spank_err_t rc = spank_getenv(spank, "SLURMK8S_BUNDLES", value, sizeof(value));
+
+	if (rc == ESPANK_SUCCESS || rc == ESPANK_NOSPACE)
+		return true;
+	rc = spank_getenv(spank, "SLURM_HET_SIZE", value, sizeof(value));
+	return rc == ESPANK_SUCCESS || rc == ESPANK_NOSPACE;
 }
 
 void stepd_start(spank_t spank, const struct config *config, const char *config_problem)
 {
 	uint32_t id = SLURM_EXTERN_CONT, job = 0;
-	struct wishes wishes;
+	struct wishes wishes = { .options = false };
 	char problem[512];
 
 	/* The extern step is Slurm's own and is given no options; never there. */
@@ -244,6 +297,8 @@ void stepd_start(spank_t spank, const struct config *config, const char *config_
 		fail("%s", problem);
 		return;
 	}
+	if (id == SLURM_BATCH_SCRIPT)
+		options_recover(spank);
 	/* No prolog has emptied the node: it was to be said here, and not only where the
 	 * job was submitted. */
 	if (options_want_nodes() && !config->nodes) {
@@ -252,8 +307,16 @@ void stepd_start(spank_t spank, const struct config *config, const char *config_
 		fail("--k8s-nodes was given, but plugstack.conf has no nodes=on on this node: tell the administrator");
 		return;
 	}
-	wishes.options = (options_for_step() || options_problem()) && asked_here(spank);
-	wishes.workflow = config->workflows && wants_workflow(spank, job);
+	if (options_want_bundles() && !has_bundles(spank)) {
+		step.wanted = true;
+		step.owner = getpid();
+		fail("--k8s-bundle had no effect: the job has no bundles. It is an option of sbatch, salloc and an "
+		     "srun outside a job; if it was given to one of these, job_submit.lua of slurmk8s is not "
+		     "installed: tell the administrator");
+		return;
+	}
+	wishes.options = (options_for_step() || options_problem()) && asked_here(spank, &wishes.inherited);
+	wishes.workflow = config->workflows && wants_workflow(spank, job, id, config->run_dir);
 	if (!wishes.options && !wishes.workflow)
 		return;
 	step.wanted = true;
@@ -304,6 +367,12 @@ void stepd_await_answer(spank_t spank)
 	char problem[512];
 	const char *code;
 
+	if (fields_next(&kept, NULL)) {
+		set_job_environment(spank, &kept);
+		fields_clear(&kept);
+		step.wanted = step.wanted || step.failure[0];
+		step.owner = getpid();
+	}
 	if (!step.wanted || step.failure[0])
 		return;
 	if (step_program_receive(&step.program, &message, step.deadline, problem, sizeof(problem)) < 0) {

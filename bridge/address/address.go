@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -30,13 +31,36 @@ type Interface struct {
 // Find returns the address of the node for services.address of slurmk8s.toml. IPv4
 // is preferred where there are both.
 func (f Finder) Find(ctx context.Context, cfg *slurmconf.Config, node string) (netip.Addr, error) {
+	found, err := f.find(ctx, cfg, node)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return found[0], nil
+}
+
+// FindBoth returns Find's address and the first one of the other family, which is not valid
+// if there is none: on the same interface, of the same NodeAddr. A subnet has one family.
+func (f Finder) FindBoth(ctx context.Context, cfg *slurmconf.Config, node string) (first, second netip.Addr, err error) {
+	found, err := f.find(ctx, cfg, node)
+	if err != nil {
+		return first, second, err
+	}
+	first = found[0]
+	if i := slices.IndexFunc(found, func(a netip.Addr) bool { return a.Is4() != first.Is4() }); i > 0 {
+		second = found[i]
+	}
+	return first, second, nil
+}
+
+// find returns all addresses that services.address allows, at least one, the preferred first.
+func (f Finder) find(ctx context.Context, cfg *slurmconf.Config, node string) ([]netip.Addr, error) {
 	interfaces := f.Interfaces
 	if interfaces == nil {
 		interfaces = hostInterfaces
 	}
 	local, err := interfaces()
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("addresses of this node: %w", err)
+		return nil, fmt.Errorf("addresses of this node: %w", err)
 	}
 	how := cfg.Services.Address
 	if name, ok := strings.CutPrefix(how, slurmconf.AddressInterface); ok {
@@ -51,14 +75,18 @@ func (f Finder) Find(ctx context.Context, cfg *slurmconf.Config, node string) (n
 		if confErr != nil {
 			err = fmt.Errorf("%w (and %w)", err, confErr)
 		}
-		return netip.Addr{}, fmt.Errorf("address of node %s: %w", node, err)
+		return nil, fmt.Errorf("address of node %s: %w", node, err)
 	}
+	var found []netip.Addr
 	for _, candidate := range candidates {
 		if Usable(candidate) == nil && has(local, candidate) {
-			return candidate, nil
+			found = append(found, candidate)
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("address of node %s: %s resolves to %s, which pods cannot reach: "+
+	if len(found) > 0 {
+		return found, nil
+	}
+	return nil, fmt.Errorf("address of node %s: %s resolves to %s, which pods cannot reach: "+
 		"set NodeAddr in slurm.conf, or services.address in slurmk8s.toml to \"interface:NAME\"", node, host, join(candidates))
 }
 
@@ -106,34 +134,37 @@ func preferred(addresses []netip.Addr) []netip.Addr {
 	return append(four, six...)
 }
 
-func onInterface(local []Interface, name string) (netip.Addr, error) {
+// usable are the preferred addresses without those that an EndpointSlice must not have.
+func usable(addresses []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(preferred(addresses), func(a netip.Addr) bool { return Usable(a) != nil })
+}
+
+func onInterface(local []Interface, name string) ([]netip.Addr, error) {
 	for _, i := range local {
 		if i.Name != name {
 			continue
 		}
-		for _, a := range preferred(i.Addresses) {
-			if Usable(a) == nil {
-				return a, nil
-			}
+		if found := usable(i.Addresses); len(found) > 0 {
+			return found, nil
 		}
-		return netip.Addr{}, fmt.Errorf("interface %s has no address that pods can reach", name)
+		return nil, fmt.Errorf("interface %s has no address that pods can reach", name)
 	}
-	return netip.Addr{}, fmt.Errorf("this node has no interface %s that is up (services.address)", name)
+	return nil, fmt.Errorf("this node has no interface %s that is up (services.address)", name)
 }
 
-func inSubnet(local []Interface, cidr string) (netip.Addr, error) {
+func inSubnet(local []Interface, cidr string) ([]netip.Addr, error) {
 	subnet, err := netip.ParsePrefix(cidr)
 	if err != nil {
-		return netip.Addr{}, err
+		return nil, err
 	}
 	for _, i := range local {
-		for _, a := range preferred(i.Addresses) {
-			if subnet.Contains(a) && Usable(a) == nil {
-				return a, nil
+		for _, a := range usable(i.Addresses) {
+			if subnet.Contains(a) {
+				return []netip.Addr{a}, nil
 			}
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("this node has no address in %s (services.address)", cidr)
+	return nil, fmt.Errorf("this node has no address in %s (services.address)", cidr)
 }
 
 func has(local []Interface, address netip.Addr) bool {

@@ -94,3 +94,31 @@ func TestUsable(t *testing.T) {
 	assert.Error(t, Usable(netip.Addr{}))
 	assert.NoError(t, Usable(netip.MustParseAddr("10.0.0.1")))
 }
+
+func TestTheOtherFamilyComesFromTheSamePlace(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "slurm.conf")
+	require.NoError(t, os.WriteFile(conf, []byte("NodeName=one NodeAddr=10.1.0.1\n"), 0o644))
+	f := Finder{
+		Interfaces: func() ([]Interface, error) {
+			return []Interface{{"eth0", addrs("fe80::1", "fd00::1", "fd00::2", "10.1.0.1")}, {"ib0", addrs("192.168.7.1")}}, nil
+		},
+		Lookup: func(_ context.Context, name string) ([]netip.Addr, error) {
+			return map[string][]netip.Addr{"both": addrs("fd00::1", "10.1.0.1"), "other": addrs("fd09::1", "10.1.0.1")}[name], nil
+		},
+	}
+	for _, tt := range []struct{ how, node, first, second string }{
+		{"interface:eth0", "one", "10.1.0.1", "fd00::1"},
+		{"interface:ib0", "one", "192.168.7.1", "invalid IP"},
+		{"subnet:10.0.0.0/8", "one", "10.1.0.1", "invalid IP"},
+		{"subnet:fd00::/8", "one", "fd00::1", "invalid IP"},
+		{"node", "one", "10.1.0.1", "invalid IP"},
+		{"node", "both", "10.1.0.1", "fd00::1"},
+		{"node", "other", "10.1.0.1", "invalid IP"}, // another host's
+	} {
+		cfg := slurmconf.Default()
+		cfg.SlurmConf, cfg.Services.Address = conf, tt.how
+		first, second, err := f.FindBoth(t.Context(), cfg, tt.node)
+		require.NoError(t, err, tt)
+		assert.Equal(t, tt.first+" "+tt.second, first.String()+" "+second.String(), tt)
+	}
+}

@@ -107,8 +107,18 @@ var subjectReviews = schema.GroupVersionResource{Group: "authorization.k8s.io", 
 // duties compares the rights that the duties need with what the credential may do: that
 // of nodes, or the controller's.
 func (h *host) duties(ctx context.Context, r *report, client *kube.Client, onNodes bool) {
+	others := map[string]*kube.Client{}
 	for _, rights := range h.needed(onNodes) {
-		h.rights(ctx, r, client, rights)
+		with := client
+		if path := rights.Kubeconfig; path != "" {
+			if _, asked := others[path]; !asked {
+				others[path] = h.access(ctx, r, path, "make "+path+" again")
+			}
+			with = others[path]
+		}
+		if with != nil {
+			h.rights(ctx, r, with, rights)
+		}
 	}
 }
 
@@ -134,6 +144,11 @@ func (h *host) rights(ctx context.Context, r *report, client *kube.Client, right
 	if err != nil {
 		r.fail("", "%v", err)
 		return
+	}
+	if rights.Only != nil {
+		rules = slices.DeleteFunc(rules, func(rule manifests.Rule) bool {
+			return !rights.Only[schema.GroupResource{Group: rule.Group, Resource: rule.Resource}]
+		})
 	}
 	compare(ctx, r, client, rules, rights.Role, rights.Namespace, func(rule manifests.Rule) bool {
 		return !slices.ContainsFunc(rights.Optional, func(optional string) bool {

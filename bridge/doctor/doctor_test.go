@@ -29,7 +29,7 @@ type site struct {
 }
 
 // needsAPI are the checks that cannot succeed here.
-var needsAPI = map[string]bool{"controller credential": true, "DWS": true, "node credential": true, "admission policy": true, "kubelet credential": true}
+var needsAPI = map[string]bool{"controller credential": true, "DWS": true, "storage servers": true, "node credential": true, "admission policy": true, "kubelet credential": true}
 
 func newSite(t *testing.T) *site {
 	t.Helper()
@@ -206,6 +206,13 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 			s.edit("slurmk8s.toml", "[[services", "[services]\nregister_timeout = \"10s\"\n[[services")
 		},
 			"slurmk8s.toml", Warning, "services.register_timeout no longer has an effect: set register_timeout_ms in plugstack.conf instead", "remove the line"},
+		{"a rule for a bundle that is not there", func(s *site) { s.bundles("exporter", "summary = \"x\"\n") }, "bundles", Warning, "names bundle aok, which is not in", "install it"},
+		{"a bundle that cannot be loaded", func(s *site) { s.bundles("aok", "sumary = \"x\"\n") }, "bundles", Warning, "sumary", "slurmk8s bundle check"},
+		{"bundles without burst buffers", func(s *site) {
+			s.bundles("aok", "summary = \"x\"\n")
+			s.edit("slurm.conf", "BurstBufferType=burst_buffer/lua\n", "")
+			s.remove("burst_buffer.lua")
+		}, "bundles", Failed, "runs no burst_buffer.lua", "set BurstBufferType=burst_buffer/lua"},
 		{"no scontrol", func(s *site) { s.remove("scontrol") }, "Slurm version", Failed, "scontrol is not in", "slurm_bin_dir"},
 		{"Slurm that is too old", func(s *site) { s.slurm("slurm 21.08.8") }, "Slurm version", Failed, "Slurm 21.08.8", "22.05 or later"},
 		{"Slurm 22.05 and its 128 stage-ins", func(s *site) { s.slurm("slurm 22.05.8") }, "Slurm version", Warning, "after 128 stage-ins were cancelled", "restart slurmctld"},
@@ -218,6 +225,9 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 			s.edit("slurmk8s.toml", "[nodes]", "[workflows]\ndirective = \"DW\"\n[nodes]")
 			s.edit("burst_buffer.conf", "Directive=DW", "Directive=XY")
 		}, "burst_buffer.conf", Failed, "Directive is XY for Slurm", "make both equal"},
+		{"an epilog with less time than it waits for mounts", func(s *site) {
+			s.edit("slurmk8s.toml", "[nodes]", "[workflows]\nunmount_timeout = \"5m\"\n[nodes]")
+		}, "plugstack.conf", Failed, "epilog_timeout_ms is 10s, but workflows.unmount_timeout is 5m0s", "set epilog_timeout_ms=310000"},
 		{"no burst_buffer.lua", func(s *site) { s.remove("burst_buffer.lua") }, "burst_buffer.lua", Failed, "no such file", "in the directory of slurm.conf"},
 		{"somebody else's burst_buffer.lua", func(s *site) { s.write("burst_buffer.lua", "-- dws-slurm-bb-plugin\n", 0o644) }, "burst_buffer.lua", Failed, "is not slurmk8s's burst_buffer.lua", "install"},
 		{"a burst_buffer.lua that runs nothing", func(s *site) { s.write("burst_buffer.lua", "dofile(\""+s.path("absent.lua")+"\")\n", 0o644) }, "burst_buffer.lua", Failed, "absent.lua: no such file", "install"},
@@ -283,6 +293,7 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 		{"the plugin's other configuration", func(s *site) { s.edit("plugstack.conf", "config="+s.path("slurmk8s.toml"), "config=/etc/other.toml") }, "plugstack.conf", Failed, "/etc/other.toml", "same file"},
 		{"plugstack.conf that others write", func(s *site) { s.chmod("plugstack.conf", 0o666) }, "plugstack.conf", Failed, "writable by others", "chmod"},
 		{"nodes=on for the plugin without a prolog", func(s *site) { s.edit("plugstack.conf", "slurmk8s_nodes_spank.so", "slurmk8s_spank.so") }, "plugstack.conf", Failed, "has no prolog", "slurmk8s_nodes_spank.so"},
+		{"nodes=on for the plugin without an epilog", func(s *site) { s.edit("plugstack.conf", "slurmk8s_nodes_spank.so", "slurmk8s_noepilog_spank.so") }, "plugstack.conf", Failed, "slurmk8s_noepilog_spank.so has no prolog", "slurmk8s_nodes_spank.so"},
 		{"no plugin", func(s *site) { s.remove("slurmk8s_nodes_spank.so") }, "SPANK plugin", Failed, "no such file", "install"},
 		{"plugin of another release", func(s *site) {
 			s.write("slurmk8s_nodes_spank.so", string(compiled(s.t)["slurmk8s_nodes_spank-22.05.so"]), 0o644)
@@ -382,6 +393,14 @@ func TestEachCheckNamesWhatIsBroken(t *testing.T) {
 			assert.True(t, found, "no %s of %q says %q (do %q):\n%s", c.status, c.check, c.says, c.do, strings.Join(all, "\n"))
 		})
 	}
+}
+
+// bundles allows the bundle aok, and installs one of a name.
+func (s *site) bundles(name, manifest string) {
+	s.edit("slurmk8s.toml", "[[services", fmt.Sprintf("[bundles]\ndirs = [%q]\n[[bundles.allow]]\nusers = [\"*\"]\nbundles = [\"aok\"]\nnamespaces = [\"jobs\"]\n[[services", s.path("bundles")))
+	require.NoError(s.t, os.MkdirAll(s.path("bundles/"+name), 0o755))
+	s.write("bundles/"+name+"/bundle.toml", manifest+"[[phase]]\nname = \"all\"\nfiles = [\"map.yaml\"]\n", 0o644)
+	s.write("bundles/"+name+"/map.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: \"${name}\"}}", 0o644)
 }
 
 // nodeOnly makes a compute node, where HealthCheckProgram is what reconciles.
@@ -490,4 +509,15 @@ func TestTheABIIsThatOfTheHeader(t *testing.T) {
 	m := regexp.MustCompile(`#define SLURMK8S_ABI (\d+)`).FindSubmatch(text)
 	require.NotNil(t, m)
 	assert.Equal(t, strconv.Itoa(version.ABI), string(m[1]))
+}
+
+func TestMirroredDrainsNeedAReturnToServiceWithoutReasons(t *testing.T) {
+	for mirror, want := range map[string]Status{"off": OK, "to-kubernetes": OK, "to-slurm": Warning, "both": Warning} {
+		s := newSite(t)
+		s.edit("slurmk8s.toml", "[nodes]\n", fmt.Sprintf("[nodes]\nmirror = %q\n", mirror))
+		s.edit("slurm.conf", "SlurmUser=root\n", "SlurmUser=root\nReturnToService=1\n")
+		require.Equal(t, want, Worst(s.resultsOf("mirror")), mirror)
+		s.edit("slurm.conf", "ReturnToService=1", "ReturnToService=2")
+		require.Equal(t, OK, Worst(s.resultsOf("mirror")), mirror)
+	}
 }

@@ -95,7 +95,7 @@ func (h *host) seconds(key string) (d time.Duration, there bool) {
 
 // slurmUID is SlurmUser's, for root, who may read what belongs to them.
 func (h *host) slurmUID() []uint32 {
-	account, err := users.AccountOf(context.Background(), h.slurm.SlurmUser)
+	account, err := users.SlurmUser(context.Background(), h.cfg.SlurmConf)
 	if err != nil {
 		return nil
 	}

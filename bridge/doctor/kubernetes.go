@@ -76,7 +76,22 @@ func lookDWS(ctx context.Context, h *host, r *report) {
 			break
 		}
 	}
+	storageNamespace(ctx, r, client.Objects(version.WithResource("systemconfigurations"), "default"), namespace)
 	r.good("%s, %d workflows in namespace %s", version, len(list), namespace)
+}
+
+// storageNamespace judges the namespace of Workflows where storage is mounted on nodes. The
+// controllers of NNF on rabbits and nodes know no other namespace than default: a Workflow
+// elsewhere never gets its mounts, and its Teardown never ends (seen with nnf-sos 7249600).
+func storageNamespace(ctx context.Context, r *report, systems *kube.Objects, namespace string) {
+	system, err := systems.Get(ctx, "default")
+	if err != nil || system == nil || namespace == "default" {
+		return // without the right to look there is no such storage, or lookController says it
+	}
+	if rabbits, _, _ := unstructured.NestedSlice(system.Object, "spec", "storageNodes"); len(rabbits) > 0 {
+		r.fail(`set workflows.namespace = "default" in slurmk8s.toml, and run slurmk8s setup`,
+			"SystemConfiguration default/default has %d storage nodes, and Workflows are in namespace %s: NNF mounts storage for Workflows in namespace default only", len(rabbits), namespace)
+	}
 }
 
 // silentClient is a client for a second look with a credential.

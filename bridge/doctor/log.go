@@ -20,7 +20,7 @@ func lookLog(ctx context.Context, h *host, r *report) {
 		r.ok("the journal")
 		return
 	}
-	account, err := users.AccountOf(ctx, h.slurm.SlurmUser)
+	account, err := users.SlurmUser(ctx, h.cfg.SlurmConf)
 	if err != nil {
 		return // lookStateDir says it
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -50,8 +51,13 @@ func lookPlugstack(_ context.Context, h *host, r *report) {
 	if h.controllerTakes() && reclaims {
 		r.warn("remove nodes=on from the line", "%s:%d: nodes=on is set, but PrologSlurmctld reclaims nodes too: use only one of them", p.File, p.Line)
 	}
-	if reclaims && filepath.Base(p.Path) == setup.PluginFile {
-		r.fail("use "+setup.NodesPluginFile+" instead", "%s:%d: nodes=on: %s has no prolog, and every job with its options fails", p.File, p.Line, setup.PluginFile)
+	if file := filepath.Base(p.Path); reclaims && file != setup.NodesPluginFile {
+		r.fail("use "+setup.NodesPluginFile+" instead", "%s:%d: nodes=on: %s has no prolog, and every job with its options fails", p.File, p.Line, file)
+	}
+	const margin = 2 * time.Second // for what the epilog does after that
+	if limit, wait := pluginMilliseconds(p, "epilog_timeout_ms", 10*time.Second), h.cfg.Workflows.UnmountTimeout.Std(); wait > 0 && limit < wait+margin {
+		r.fail(fmt.Sprintf("set epilog_timeout_ms=%d on the line, or lower workflows.unmount_timeout", (wait+10*time.Second).Milliseconds()),
+			"%s:%d: epilog_timeout_ms is %s, but workflows.unmount_timeout is %s: the epilog ends before that, and drains no node", p.File, p.Line, limit, wait)
 	}
 	if config := argument(p, "config"); config != "" && config != h.o.ConfigPath {
 		r.fail("use the same file for both", "%s:%d: the plugin reads %s, but doctor checks %s", p.File, p.Line, config, h.o.ConfigPath)

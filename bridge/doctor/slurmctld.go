@@ -71,3 +71,18 @@ func lookSlurmctld(_ context.Context, h *host, r *report) {
 	}
 	r.good("slurmctld reclaims nodes and gives them back")
 }
+
+// lookMirror wants a ReturnToService that is no matter of a node's reason: Slurm keeps that of a
+// drain when the node goes down.
+func lookMirror(_ context.Context, h *host, r *report) {
+	mirror := h.cfg.Nodes.Mirror
+	switch returns := h.values["returntoservice"]; {
+	case mirror == slurmconf.MirrorOff:
+		r.ok("not used: Slurm and Kubernetes decide separately whether a node takes new work (nodes.mirror)")
+	case returns == "1" && mirror != slurmconf.MirrorToKubernetes:
+		r.warn("set ReturnToService=2 in slurm.conf, or resume such nodes by hand",
+			"ReturnToService=1: a node that is drained by slurmk8s when it goes DOWN stays DOWN when it is back")
+	default:
+		r.ok("nodes.mirror = %q", mirror)
+	}
+}

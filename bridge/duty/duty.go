@@ -40,6 +40,20 @@ type OnNode interface {
 	ListHere(context.Context, Host) ([]Object, error)
 }
 
+// Tended is a duty that has more to do on the controller from time to time than to remove
+// what is left.
+type Tended interface {
+	Duty
+	Tend(context.Context, Host) error
+}
+
+// Noted is a duty with something to tell that belongs to no job.
+type Noted interface {
+	Duty
+	// Notes are lines for an administrator, as the controller's credential sees it.
+	Notes(context.Context, Host) ([]string, error)
+}
+
 // Host is where a duty looks, and what for.
 type Host struct {
 	Config *slurmconf.Config

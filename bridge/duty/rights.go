@@ -1,5 +1,7 @@
 package duty
 
+import "k8s.io/apimachinery/pkg/runtime/schema"
+
 // Rights are a Role or ClusterRole of the shipped manifests that a duty needs: setup
 // makes it, doctor compares it with what a credential may do.
 type Rights struct {
@@ -7,7 +9,13 @@ type Rights struct {
 	Namespace string // "": the whole cluster
 	// OnNodes is for the credential of compute nodes, otherwise the controller's.
 	OnNodes bool
-	When    Condition
+	// Kubeconfig is the path of another credential of the controller that has them; "": the
+	// usual one.
+	Kubeconfig string
+	When       Condition
+	// Only are the resources of the role that are needed; nil: all. It is for a role that has
+	// more than a site may want to give.
+	Only map[schema.GroupResource]bool
 	// Optional are rights that the duty works without: "events", "delete pods".
 	Optional []string
 }

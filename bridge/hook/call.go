@@ -34,6 +34,7 @@ type call struct {
 	logSink     io.Closer
 	metrics     metrics.Dir
 	workflows   *workflow.Driver // of a hook that has the time to tell why it failed
+	resumed     bool             // DWS was asked, maybe in a version that an earlier hook was told
 	idle        bool             // there was nothing to do, which every job's prolog would log
 }
 
@@ -128,7 +129,8 @@ func (c *call) driver(ctx context.Context, hasty bool) (*workflow.Driver, error)
 	if err != nil {
 		return nil, err
 	}
-	d, err := workflow.New(ctx, c.cfg, client, c.log)
+	d, err := workflow.Resume(ctx, c.cfg, client, c.log)
+	c.resumed = err == nil
 	if err == nil && !hasty {
 		c.workflows = d
 	}

@@ -23,12 +23,12 @@ type entry struct {
 var table = map[string]entry{
 	"slurm_bb_job_process":   {openBurstBuffer, jobProcess, callersLimit},
 	"slurm_bb_setup":         {openBurstBuffer, setup, otherLimit},
-	"slurm_bb_data_in":       {openBurstBuffer, stage(workflow.DataIn), stageInLimit},
-	"slurm_bb_test_data_in":  {openBurstBuffer, poll(workflow.DataIn), stageInLimit},
+	"slurm_bb_data_in":       {openBurstBuffer, stageIn, stageInLimit},
+	"slurm_bb_test_data_in":  {openBurstBuffer, pollIn, stageInLimit},
 	"slurm_bb_pre_run":       {openBurstBuffer, preRun, otherLimit},
-	"slurm_bb_post_run":      {openBurstBuffer, postRun, otherLimit},
-	"slurm_bb_data_out":      {openBurstBuffer, stage(workflow.DataOut), stageOutLimit},
-	"slurm_bb_test_data_out": {openBurstBuffer, poll(workflow.DataOut), stageOutLimit},
+	"slurm_bb_post_run":      {openBurstBuffer, ifStorage(postRun), otherLimit},
+	"slurm_bb_data_out":      {openBurstBuffer, ifStorage(copying(workflow.DataOut)), stageOutLimit},
+	"slurm_bb_test_data_out": {openBurstBuffer, ifStorage(poll(workflow.DataOut)), stageOutLimit},
 	"slurm_bb_job_teardown":  {openBurstBuffer, teardown, otherLimit},
 	"slurm_bb_get_status":    {openBurstBuffer, getStatus, callersLimit},
 	"k8s_check":              {openPrompt, check, callersLimit},
@@ -95,6 +95,12 @@ func Run(ctx context.Context, name string, request wire.Fields) (wire.Code, wire
 
 	begin := time.Now()
 	err = hook.run(ctx, c)
+	if workflow.Dropped(err) && c.resumed {
+		// DWS has dropped the version that was asked for, and each hook may be run again.
+		c.log.Warnf("asked again in another version of DWS: %v", err)
+		c.local.ForgetVersion()
+		err = hook.run(ctx, c)
+	}
 	code := wire.CodeOf(err)
 	c.metrics.Record(name, int(code), time.Since(begin))
 	entry := c.log.WithField("code", int(code)).WithField("ms", time.Since(begin).Milliseconds())

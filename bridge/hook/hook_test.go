@@ -15,6 +15,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/wire"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -235,6 +236,40 @@ func TestTheProcessThatCancelsAJobIsGivenItsConfiguration(t *testing.T) {
 
 	delete(c.request, wire.KeyProgram)
 	require.ErrorContains(t, c.cancelAfterwards(), "without PROGRAM")
+}
+
+func TestAJobThatGoesBackIsKeptAwayFromItsNodes(t *testing.T) {
+	for name, test := range map[string]struct {
+		failures int
+		want     string
+	}{
+		"at first":     {1, "update JobId=12 ExcNodeList=c1,c2\n"},
+		"not for ever": {3, "uhold 12\nupdate JobId=12 AdminComment=slurmk8s: held after 3 tries (workflows.max_requeues): no room on r1; then: scontrol release 12\nupdate JobId=12 ExcNodeList=c1,c2\n"},
+		"no bad nodes": {0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, "/nonexistent/kubeconfig", "")
+			run := func(name, text string) { require.NoError(t, os.Chmod(s.write(name, "#!/bin/sh\n"+text+"\n"), 0o700)) }
+			run("squeue", "case \"$*\" in *%x*) echo '12||';; *) echo '12|12|';; esac")
+			run("scontrol", `echo "$@" >>`+s.dir+"/asked")
+			c, err := openBurstBuffer("slurm_bb_job_teardown", s.fields(""))
+			require.NoError(t, err)
+			defer c.close()
+			if test.failures > 0 {
+				require.NoError(t, c.local.ChangeAway(t.Context(), 12, func(away *workflow.Away) {
+					*away = workflow.Away{Failures: test.failures, Why: "no room on r1", Pending: []string{"c1", "c2"}}
+				}))
+			}
+			away, err := c.keepAway(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, test.failures > 0, away, "it can run elsewhere")
+			away, err = c.keepAway(t.Context())
+			require.NoError(t, err)
+			assert.False(t, away, "at the job's own end nothing is left to do")
+			asked, _ := os.ReadFile(s.dir + "/asked")
+			assert.Equal(t, test.want, string(asked))
+		})
+	}
 }
 
 func TestHooksInOneProcessDoNotDisturbEachOther(t *testing.T) {

@@ -2,7 +2,6 @@ package hook
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 
@@ -44,7 +43,7 @@ func jobSubmit(ctx context.Context, c *call) error {
 	if err := c.need(wire.KeyUID, wire.KeyGID); err != nil {
 		return err
 	}
-	rules, err := c.jobSubmitRules(ctx)
+	allowed, err := c.jobSubmitRules(ctx)
 	if err != nil {
 		c.unknown(err)
 	}
@@ -53,13 +52,13 @@ func jobSubmit(ctx context.Context, c *call) error {
 		namespaces = []string{""}
 	}
 	for _, namespace := range namespaces {
-		if err := c.judgeOptions(wire.Fields{wire.KeyNamespace: namespace}, rules); err != nil {
+		if err := c.judgeOptions(ctx, wire.Fields{wire.KeyNamespace: namespace}, allowed); err != nil {
 			return err
 		}
-		for _, key := range []string{wire.KeyRegister, wire.KeyImport, wire.KeyNodesOption, wire.KeyEvictGrace, wire.KeyEvictTimeout} {
+		for _, key := range []string{wire.KeyRegister, wire.KeyImport, wire.KeyBundle, wire.KeyNodesOption, wire.KeyEvictGrace, wire.KeyEvictTimeout} {
 			for _, value := range values(c.request, key) {
 				given := wire.Fields{wire.KeyNamespace: namespace, wire.KeyArray: c.request[wire.KeyArray], key: value}
-				if err := c.judgeOptions(given, rules); err != nil {
+				if err := c.judgeOptions(ctx, given, allowed); err != nil {
 					return err
 				}
 			}
@@ -84,26 +83,23 @@ func values(request wire.Fields, key string) []string {
 }
 
 // jobSubmitRules are the rules for the job's user; nil where they cannot be known.
-func (c *call) jobSubmitRules(ctx context.Context) (*policy.Policy, error) {
+func (c *call) jobSubmitRules(ctx context.Context) (rules, error) {
 	if c.cfg == nil {
-		return nil, nil
+		return rules{}, nil
 	}
 	name, err := users.Name(ctx, c.job.UID)
 	if err != nil {
-		return nil, err
+		return rules{}, err
 	}
 	who := &policy.Subject{User: name, UID: c.job.UID, GID: c.job.GID, Lenient: true}
 	if account := c.request[wire.KeyAccount]; account != "" {
 		who.Account = func(context.Context) (string, error) { return account, nil }
 	}
-	if slices.ContainsFunc(c.cfg.Services.Allow, func(r slurmconf.ServiceRule) bool { return len(r.Groups) > 0 }) {
+	if slices.ContainsFunc(c.cfg.Services.Allow, func(r slurmconf.ServiceRule) bool { return len(r.Groups) > 0 }) ||
+		slices.ContainsFunc(c.cfg.Bundles.Allow, func(r slurmconf.BundleRule) bool { return len(r.Groups) > 0 }) {
 		if who.Groups, err = users.Groups(ctx, name, c.job.GID); err != nil {
-			return nil, err
+			return rules{}, err
 		}
 	}
-	rules, err := policy.For(ctx, &c.cfg.Services, who)
-	if err != nil {
-		return nil, fmt.Errorf("rules for user %s: %w", name, err)
-	}
-	return rules, nil
+	return c.rulesFor(ctx, who)
 }

@@ -20,6 +20,15 @@ ports = ["8000-8999"]
 groups = ["bin"]
 accounts = ["p1"]
 namespaces = ["biology"]
+[[bundles.allow]]
+users = ["daemon"]
+bundles = ["greeter-*"]
+namespaces = ["physics"]
+[[bundles.allow]]
+groups = ["bin"]
+accounts = ["p1"]
+bundles = ["argo"]
+namespaces = ["biology"]
 [nodes]
 reclaim = "request"
 evict_timeout = "1m"
@@ -54,6 +63,12 @@ func TestASubmissionIsJudgedBySyntaxAndRules(t *testing.T) {
 		{"what nodes are asked for", []string{"K8S_NODES=reclaim", "K8S_EVICT_TIMEOUT=30:fail", "K8S_EVICT_GRACE=30"}, ""},
 		{"an unknown wish about nodes", []string{"K8S_NODES=mine"}, "--k8s-nodes=mine"},
 		{"too long a wait for pods", []string{"K8S_EVICT_TIMEOUT=61"}, "--k8s-evict-timeout=61"},
+		{"a bundle", []string{"K8S_BUNDLE=greeter-a,ns=physics"}, ""},
+		{"a bundle of others", []string{"K8S_BUNDLE=argo"}, "bundle argo: user daemon may use greeter-*"},
+		{"a bundle of an account", []string{"K8S_BUNDLE=argo", "ACCOUNT=P1"}, ""},
+		{"a bundle of an account that is not known", []string{"K8S_BUNDLE=argo"}, ""},
+		{"a bundle's namespace", []string{"K8S_BUNDLE=greeter-a,ns=biology"}, "bundle greeter-a: namespace biology: user daemon may use physics"},
+		{"a bundle of another user", []string{"K8S_BUNDLE=argo", "UID=3", "GID=3"}, "user sys may not have bundles"},
 		{"another user", []string{"K8S_REGISTER=a:8888", "UID=2", "GID=1"}, "user bin may not have services"},
 		{"a group", []string{"K8S_REGISTER=name=a,port=8888,ns=biology", "UID=2", "GID=2"}, ""},
 		{"an account", []string{"K8S_REGISTER=name=a,port=8888,ns=biology", "UID=1", "GID=1", "ACCOUNT=P1"}, ""},

@@ -101,6 +101,9 @@ func (c *call) nodeDriver() (*node.Driver, error) {
 		return nil, fmt.Errorf("nodes.kubeconfig: %w", err)
 	}
 	client, err := kube.For(c.cfg, c.cfg.Nodes.Kubeconfig, fmt.Sprintf("job %d; nodes", c.job.ID), c.log)
+	if errors.Is(err, kube.ErrPlugin) {
+		return nil, fmt.Errorf("nodes.kubeconfig: %w; or reclaim nodes from the controller (PrologSlurmctld)", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +129,7 @@ func (c *call) refuse(ctx context.Context, driver *node.Driver, cause error) err
 			c.log.Warnf("left to the epilog: %v", err)
 		}
 	}
-	c.tellSlurm(ctx, policy, reason)
+	c.tellSlurm(ctx, policy, reason, node.StaysOccupied(cause))
 	return cause
 }
 
@@ -145,8 +148,9 @@ func (c *call) onNodeError(cause error) string {
 }
 
 // tellSlurm asks for the end of a job that must not run on this node, with the reason
-// in its comment. Tasks on this node fail by themselves; those on others would not.
-func (c *call) tellSlurm(ctx context.Context, policy, reason string) {
+// in its comment. Tasks on this node fail by themselves; those on others would not. A node
+// that stays occupied is idle for Slurm, which would choose it for the job again and again.
+func (c *call) tellSlurm(ctx context.Context, policy, reason string, occupied bool) {
 	commands := c.commands()
 	if err := commands.Comment(ctx, c.job.ID, "slurmk8s: "+reason); err != nil {
 		c.log.Warn(err)
@@ -154,7 +158,11 @@ func (c *call) tellSlurm(ctx context.Context, policy, reason string) {
 	var err error
 	switch {
 	case policy == slurmconf.OnErrorRequeue:
-		err = commands.RequeueRun(ctx, c.job.ID, c.restarts(0))
+		without := ""
+		if occupied {
+			without = c.request[wire.KeyNode]
+		}
+		err = commands.RequeueRun(ctx, c.job.ID, c.restarts(0), without)
 	case !c.onFirstNode():
 		err = commands.Cancel(ctx, c.job.ID)
 	}

@@ -14,15 +14,36 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/users"
 	"slurmk8s.io/slurmk8s/bridge/wire"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
 // check judges the options at the prompt, without a request to Kubernetes: their
 // syntax, and the policy as far as it can be known here. The node judges again.
-func check(ctx context.Context, c *call) error { return c.judgeOptions(c.request, c.promptRules(ctx)) }
+func check(ctx context.Context, c *call) error {
+	return c.judgeOptions(ctx, c.request, c.promptRules(ctx))
+}
+
+// rules are what the site allows a user; nil where they cannot be known.
+type rules struct {
+	services *policy.Policy
+	bundles  *policy.Bundles
+}
+
+func (c *call) rulesFor(ctx context.Context, who *policy.Subject) (rules, error) {
+	services, err := policy.For(ctx, &c.cfg.Services, who)
+	if err != nil {
+		return rules{}, fmt.Errorf("rules for user %s: %w", who.User, err)
+	}
+	bundles, err := policy.BundlesFor(ctx, &c.cfg.Bundles, who)
+	if err != nil {
+		return rules{}, fmt.Errorf("rules for user %s: %w", who.User, err)
+	}
+	return rules{services, bundles}, nil
+}
 
 // judgeOptions judges what is given of the options: the syntax, and with rules whether
 // they allow it. KeyArray is given if it is known whether the job is an array.
-func (c *call) judgeOptions(given wire.Fields, rules *policy.Policy) error {
+func (c *call) judgeOptions(ctx context.Context, given wire.Fields, allowed rules) error {
 	namespace := given[wire.KeyNamespace]
 	if namespace != "" {
 		if err := service.CheckNamespace(namespace); err != nil {
@@ -50,16 +71,21 @@ func (c *call) judgeOptions(given wire.Fields, rules *policy.Policy) error {
 	if err := c.checkNodes(given); err != nil {
 		return err
 	}
-	if rules == nil || len(specs)+len(imports) == 0 {
+	if text, ok := given[wire.KeyBundle]; ok {
+		if err := c.checkOption(ctx, text, allowed.bundles); err != nil {
+			return err
+		}
+	}
+	if allowed.services == nil || len(specs)+len(imports) == 0 {
 		return nil
 	}
 	if len(specs) > 0 {
-		if _, err := rules.Admit(specs, namespace); err != nil {
+		if _, err := allowed.services.Admit(specs, namespace); err != nil {
 			return err
 		}
 	}
 	for _, i := range imports {
-		if _, err := rules.Namespace(i.Namespace, namespace); err != nil {
+		if _, err := allowed.services.Namespace(i.Namespace, namespace); err != nil {
 			return err
 		}
 	}
@@ -67,13 +93,13 @@ func (c *call) judgeOptions(given wire.Fields, rules *policy.Policy) error {
 }
 
 // promptRules are nil where they cannot be known. Root submits for others.
-func (c *call) promptRules(ctx context.Context) *policy.Policy {
+func (c *call) promptRules(ctx context.Context) rules {
 	if c.cfg == nil || os.Getuid() == 0 {
-		return nil
+		return rules{}
 	}
 	name, err := users.Name(ctx, uint32(os.Getuid()))
 	if err != nil {
-		return nil
+		return rules{}
 	}
 	who := &policy.Subject{User: name, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Lenient: true}
 	groups, err := os.Getgroups()
@@ -81,13 +107,13 @@ func (c *call) promptRules(ctx context.Context) *policy.Policy {
 		who.Groups = append(who.Groups, uint32(id))
 	}
 	if err != nil {
-		return nil
+		return rules{}
 	}
-	rules, err := policy.For(ctx, &c.cfg.Services, who)
+	allowed, err := c.rulesFor(ctx, who)
 	if err != nil {
-		return nil
+		return rules{}
 	}
-	return rules
+	return allowed
 }
 
 // jobEpilog deletes what is left of the job on this node and gives the node back. It
@@ -102,11 +128,60 @@ func jobEpilog(ctx context.Context, c *call) error {
 	}
 	defer cancel()
 	swept := c.sweep(half)
-	if err := errors.Join(swept, c.giveBack(ctx), node.Unrefuse(c.cfg.Services.RunDir, c.job.ID)); err != nil {
+	back := c.giveBack(ctx)
+	c.awaitUnmounted(ctx) // it may take the rest of the time
+	runDir := c.cfg.Services.RunDir
+	if err := errors.Join(swept, back, node.Unrefuse(runDir, c.job.ID), workflow.NodeFiles(runDir).Remove(c.job.ID)); err != nil {
 		c.log.Errorf("left to reconcile: %v", err)
 		c.reply[wire.KeyMessage] = wire.Line("left to reconcile: " + err.Error())
 	}
 	return nil
+}
+
+// endMargin is what the epilog keeps of its time for what comes after a wait.
+const endMargin = 2 * time.Second
+
+// awaitUnmounted waits until the job's storage is unmounted here (workflows.unmount_timeout).
+// The next job must not find it; and while a node holds it, DWS does not end the Workflow. A
+// node on which it stays mounted is drained, and no other. One that is drained already keeps its
+// Reason.
+func (c *call) awaitUnmounted(ctx context.Context) {
+	limit := c.cfg.Workflows.UnmountTimeout.Std()
+	if limit == 0 {
+		return
+	}
+	paths, err := workflow.NodeFiles(c.cfg.Services.RunDir).Paths(c.job.ID)
+	if err != nil {
+		c.log.Warnf("whether storage is still mounted is not known: %v", err)
+		return
+	}
+	cut := false // the time of this hook is shorter
+	if end, ok := ctx.Deadline(); ok && time.Until(end)-endMargin < limit {
+		limit, cut = time.Until(end)-endMargin, true
+	}
+	waiting, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	left, err := workflow.AwaitUnmounted(waiting, paths)
+	if err != nil {
+		c.log.Warnf("whether storage is still mounted is not known: %v", err)
+	}
+	if len(left) == 0 {
+		return
+	}
+	reason := wire.OneLine(workflow.StillMounted(c.job.ID, left))
+	if cut {
+		c.log.Errorf("%s: the node is not drained, since workflows.unmount_timeout is longer than epilog_timeout_ms of plugstack.conf", reason)
+		return
+	}
+	c.log.Error(reason)
+	name := c.request[wire.KeyNode]
+	states, err := c.commands().NodeStates(ctx, []string{name})
+	if err == nil && !states[name].Drained() {
+		err = c.commands().Drain(ctx, []string{name}, reason)
+	}
+	if err != nil {
+		c.log.Error(err)
+	}
 }
 
 func (c *call) sweep(ctx context.Context) error {

@@ -15,22 +15,34 @@ func (c *call) breaker() workflow.Breaker {
 	return c.local.Breaker(c.cfg.Workflows.Breaker.Std())
 }
 
-// jobProcess judges a submission while slurmctld stands still: syntax here, the
-// rest by DWS's admission in a dry run. Its caller kills it at its deadline.
+// jobProcess judges a submission while slurmctld stands still: syntax and rules here, the
+// rest by Kubernetes's and DWS's admission in a dry run. Its caller kills it at its deadline.
 func jobProcess(ctx context.Context, c *call) error {
-	lines, err := c.directives()
-	if err != nil || len(lines) == 0 || c.cfg.Workflows.Submit == slurmconf.SubmitLocal {
+	p, err := c.plan()
+	if err != nil {
+		return err
+	}
+	if err := c.admitStorage(ctx, p.storage, c.facts); err != nil {
+		return err
+	}
+	rendered, facts, err := c.bundlesAtSubmit(ctx, p.bundles)
+	if err != nil || len(p.storage)+len(rendered) == 0 || c.cfg.Workflows.Submit == slurmconf.SubmitLocal {
 		return err
 	}
 	breaker := c.breaker()
 	if breaker.Open() {
-		return c.unjudged(errors.New("the API server did not answer a moment ago"))
+		return c.unjudged(p, errors.New("the API server did not answer a moment ago"))
 	}
 	breaker.Begin()
-	err = c.judge(ctx, lines)
+	if len(rendered) > 0 {
+		err = c.checkBundles(ctx, rendered, facts)
+	}
+	if err == nil && len(p.storage) > 0 {
+		err = c.judge(ctx, p.storage)
+	}
 	if err != nil && (ctx.Err() != nil || kube.Is(err, kube.Transient)) {
 		breaker.Trip()
-		return c.unjudged(err)
+		return c.unjudged(p, err)
 	}
 	breaker.Reset()
 	if err == nil && c.job.ID != 0 {
@@ -55,12 +67,16 @@ func (c *call) judge(ctx context.Context, lines []string) error {
 	return d.Check(ctx, c.job, lines)
 }
 
-// unjudged decides by configuration about a job that DWS could not be asked
+// unjudged decides by configuration about a job that Kubernetes could not be asked
 // about. An accepted one is judged again by slurm_bb_setup.
-func (c *call) unjudged(cause error) error {
+func (c *call) unjudged(p plan, cause error) error {
 	if c.cfg.Workflows.OnUnreachable == slurmconf.OnUnreachableAccept {
-		c.log.Warnf("accepted without asking DWS: %v", cause)
+		c.log.Warnf("accepted without asking Kubernetes: %v", cause)
 		return nil
 	}
-	return job.Refusef("storage cannot be checked now, try again later: %v", cause)
+	what := "storage"
+	if len(p.bundles) > 0 {
+		what = "bundles"
+	}
+	return job.Refusef("%s cannot be checked now, try again later: %v", what, cause)
 }

@@ -121,3 +121,28 @@ func TestHowASubmissionIsJudged(t *testing.T) {
 		})
 	}
 }
+
+func TestRulesAboutStorageJudgeAtTheSubmissionAndInSetup(t *testing.T) {
+	const text = "#!/bin/sh\n#DW small\ntrue\n"
+	s := newSite(t, "/nonexistent/kubeconfig", `submit = "local"
+[[workflows.allow]]
+accounts = ["p1"]
+max = ["xfs=1TiB"]
+[[workflows.presets]]
+name = "small"
+directives = ["#DW jobdw type=xfs capacity=2TiB name=a"]`)
+	require.NoError(t, os.Chmod(s.write("squeue", "#!/bin/sh\necho '12|0|root|p1|main'\n"), 0o700))
+	want := "capacity 2TiB: user root may have at most 1TiB of xfs on each node [#DW jobdw type=xfs capacity=2TiB name=a]"
+	code, reply := Run(t.Context(), "slurm_bb_job_process", s.fields(text, "UID=0", "USER_NAME=root", "ACCOUNT=p1"))
+	assert.Equal(t, wire.Refused, code)
+	assert.Equal(t, want, reply[wire.KeyMessage])
+	code, reply = Run(t.Context(), "slurm_bb_job_process", s.fields(text, "UID=0", "USER_NAME=root", "ACCOUNT=p2"))
+	assert.Equal(t, wire.Refused, code)
+	assert.Contains(t, reply[wire.KeyMessage], "user root may not have storage")
+	_, reply = Run(t.Context(), "slurm_bb_setup", s.fields(text, "UID=0"))
+	assert.Equal(t, want, reply[wire.KeyMessage])
+	f := s.fields(text)
+	delete(f, wire.KeyUID)
+	code, reply = Run(t.Context(), "slurm_bb_job_process", f)
+	assert.Equal(t, wire.OK, code, "Slurm 22.05 does not tell whose job it is: %v", reply)
+}

@@ -26,6 +26,9 @@ const (
 	LabelCluster   = "slurmk8s.io/cluster"
 	LabelJobID     = "slurmk8s.io/job-id"
 	ManagedBy      = "slurmk8s"
+	// LabelBundle is the name of the bundle that an object belongs to. Objects of bundles
+	// live and end by other rules than all others of a job.
+	LabelBundle = "slurmk8s.io/bundle"
 
 	AnnotationUser       = "slurmk8s.io/user"
 	AnnotationUID        = "slurmk8s.io/uid"
@@ -48,7 +51,10 @@ type Job struct {
 const AnyRun = math.MaxUint32
 
 // LeaseName is the name of the job's anchor in each namespace.
-func (j Job) LeaseName() string { return fmt.Sprintf("slurm-%s-%d", j.Cluster, j.ID) }
+func (j Job) LeaseName() string { return j.LeasePrefix() + strconv.FormatUint(uint64(j.ID), 10) }
+
+// LeasePrefix is what the names of all anchors of the cluster begin with, before the job's id.
+func (j Job) LeasePrefix() string { return "slurm-" + j.Cluster + "-" }
 
 // Holder is the Lease's holderIdentity.
 func (j Job) Holder() string { return fmt.Sprintf("%s/%d/%d", j.Cluster, j.ID, j.Restarts) }
@@ -77,8 +83,15 @@ func (j Job) Annotations() map[string]any {
 	return annotations
 }
 
-// Selector selects the objects of the job, those of its earlier runs included.
-func (j Job) Selector() string {
+// Selector selects the objects of the job but those of its bundles. Earlier runs of the
+// job are included.
+func (j Job) Selector() string { return j.selector() + ",!" + LabelBundle }
+
+// BundleSelector selects the objects of the job's bundles, those of its earlier runs
+// included.
+func (j Job) BundleSelector() string { return j.selector() + "," + LabelBundle }
+
+func (j Job) selector() string {
 	set := labels.Set{}
 	for key, value := range j.Labels() {
 		set[key] = value.(string)
@@ -86,8 +99,15 @@ func (j Job) Selector() string {
 	return set.String()
 }
 
-// ClusterSelector selects the objects of all jobs of a cluster.
-func ClusterSelector(cluster string) string {
+// ClusterSelector selects the objects of all jobs of a cluster but those of bundles.
+func ClusterSelector(cluster string) string { return clusterSelector(cluster) + ",!" + LabelBundle }
+
+// ClusterBundleSelector selects the objects of the bundles of all jobs of a cluster.
+func ClusterBundleSelector(cluster string) string {
+	return clusterSelector(cluster) + "," + LabelBundle + "," + LabelJobID
+}
+
+func clusterSelector(cluster string) string {
 	return labels.Set{LabelManagedBy: ManagedBy, LabelCluster: cluster}.String()
 }
 

@@ -18,6 +18,8 @@ import (
 type auditTransport struct {
 	next http.RoundTripper
 	log  *logrus.Entry
+	// below is the path of the API server's URL: Rancher's is /k8s/clusters/ID.
+	below string
 }
 
 func (t auditTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -25,7 +27,7 @@ func (t auditTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if verb == "" || r.URL.Query().Get("dryRun") != "" {
 		return t.next.RoundTrip(r)
 	}
-	object := auditObject(r)
+	object := auditObject(r, t.below)
 	resp, err := t.next.RoundTrip(r)
 	line := t.log.WithFields(logrus.Fields{"verb": verb, "object": object})
 	if as := r.Header.Get("Impersonate-User"); as != "" {
@@ -65,8 +67,9 @@ func auditVerb(r *http.Request) string {
 
 // auditObject is RESOURCE[/SUBRESOURCE] [NAMESPACE/]NAME of the object that a request
 // is about; its path as it is, where that is none of an object's.
-func auditObject(r *http.Request) string {
-	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+func auditObject(r *http.Request, below string) string {
+	path := strings.TrimPrefix(r.URL.Path, strings.TrimSuffix(below, "/"))
+	parts := strings.Split(strings.Trim(path, "/"), "/")
 	switch { // api/VERSION/... or apis/GROUP/VERSION/...
 	case len(parts) > 2 && parts[0] == "api":
 		parts = parts[2:]

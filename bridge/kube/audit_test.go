@@ -17,7 +17,13 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestEachChangeHasALineAndAReadHasNone(t *testing.T) {
-	const api = "https://server:6443"
+	for _, below := range []string{"", "/", "/k8s/clusters/c-m-x7", "/api/v1/proxy/"} {
+		t.Run("below "+below, func(t *testing.T) { eachChangeHasALine(t, below) })
+	}
+}
+
+func eachChangeHasALine(t *testing.T, below string) {
+	api := "https://server:6443" + strings.TrimSuffix(below, "/")
 	for _, c := range []struct {
 		method, path, contentType, body string
 		want                            string
@@ -34,14 +40,14 @@ func TestEachChangeHasALineAndAReadHasNone(t *testing.T) {
 		{"PATCH", "/apis/discovery.k8s.io/v1/namespaces/a/endpointslices/web-1", "application/apply-patch+yaml", "{}", "apply endpointslices a/web-1: 200"},
 		{"PUT", "/api/v1/namespaces/a/services/web", "", "{}", "update services a/web: 200"},
 		{"DELETE", "/api/v1/namespaces/a", "", "", "delete namespaces a: 200"},
-		{"DELETE", "/odd", "", "", "delete /odd: 200"},
+		{"DELETE", "/odd", "", "", "delete " + strings.TrimSuffix(below, "/") + "/odd: 200"},
 	} {
 		logger, lines := test.NewNullLogger()
 		request, err := http.NewRequest(c.method, api+c.path, strings.NewReader(c.body))
 		require.NoError(t, err)
 		request.Header.Set("Content-Type", c.contentType)
 		answer := roundTripper(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil })
-		_, err = auditTransport{answer, logrus.NewEntry(logger)}.RoundTrip(request)
+		_, err = auditTransport{answer, logrus.NewEntry(logger), below}.RoundTrip(request)
 		require.NoError(t, err)
 		if c.want == "" {
 			assert.Empty(t, lines.AllEntries(), "%s %s", c.method, c.path)
@@ -58,7 +64,7 @@ func TestAChangeWithoutAnAnswerHasALineToo(t *testing.T) {
 	require.NoError(t, err)
 	request.Header.Set("Impersonate-User", "alice")
 	broken := roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") })
-	_, err = auditTransport{broken, logrus.NewEntry(logger)}.RoundTrip(request)
+	_, err = auditTransport{broken, logrus.NewEntry(logger), ""}.RoundTrip(request)
 	require.Error(t, err)
 	require.Len(t, lines.AllEntries(), 1)
 	assert.Equal(t, "audit: delete services a/web: no answer", lines.LastEntry().Message)

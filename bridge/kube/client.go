@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -107,7 +108,11 @@ func ForConfig(cfg *rest.Config, o Options) (*Client, error) {
 		silent.SetOutput(io.Discard)
 		o.Log = logrus.NewEntry(silent)
 	}
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return auditTransport{next, o.Log} })
+	below := ""
+	if server, err := url.Parse(cfg.Host); err == nil {
+		below = server.Path
+	}
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return auditTransport{next, o.Log, below} })
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)

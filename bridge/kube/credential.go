@@ -55,11 +55,13 @@ func ReadCredential(path string, alsoTrusted ...uint32) (*Credential, error) {
 		c.readToken(string(token))
 	case user.Token != "":
 		c.readToken(user.Token)
+	case user.Username != "":
+		c.User = user.Username
 	default:
 		text := user.ClientCertificateData
 		if len(text) == 0 {
 			if text, err = readPublic(user.ClientCertificate, alsoTrusted); err != nil {
-				return nil, fmt.Errorf("kubeconfig %s: no token and no certificate: %w", path, err)
+				return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 			}
 		}
 		if err := c.readCertificate(text); err != nil {

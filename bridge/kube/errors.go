@@ -27,7 +27,7 @@ const (
 	Denied                    // our rights do not suffice: the administrator's
 	NotFound
 	Unserved // the server has no such API, or no such version of it any more
-	Conflict // the object changed under us: read it again
+	Conflict // the object changed under us, or is another one by now: read it again
 	Exists
 	Final // anything else: trying again will not help
 )
@@ -51,11 +51,11 @@ func Classify(err error) Class {
 		return NotFound
 	case apierrors.IsAlreadyExists(err):
 		return Exists
-	case apierrors.IsConflict(err):
+	case apierrors.IsConflict(err), apierrors.IsInvalid(err) && anotherUID(s):
 		return Conflict
 	case apierrors.IsUnauthorized(err):
 		return Unauthorized
-	case apierrors.IsForbidden(err) && admission(s):
+	case apierrors.IsForbidden(err) && (admission(s) || byPolicy(s)):
 		return Refusal
 	case apierrors.IsForbidden(err):
 		return Denied
@@ -72,11 +72,15 @@ func Classify(err error) Class {
 }
 
 // admissionPrefix begins every refusal that the API server passes on from an
-// admission webhook (apiserver/pkg/admission/plugin/webhook/errors). Reason and
-// code of such a refusal are the same as of one by RBAC.
+// admission webhook (apiserver/pkg/admission/plugin/webhook/errors), and policyPrefix
+// what each of a ValidatingAdmissionPolicy has after forbidden (.../plugin/policy/validating). Reason and
+// code of such a refusal may be the same as of one by RBAC.
 const (
 	admissionPrefix = "admission webhook "
 	admissionVerb   = " denied the request: "
+	forbidden       = " is forbidden: "
+	policyPrefix    = "ValidatingAdmissionPolicy '"
+	securityPrefix  = "violates PodSecurity " // .../pod-security-admission/admission
 )
 
 // unserved reports a 404 that is about the path and not about an object: the
@@ -85,6 +89,19 @@ func unserved(s metav1.Status) bool {
 	return s.Details != nil && slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool {
 		return c.Type == metav1.CauseTypeUnexpectedServerResponse
 	})
+}
+
+// anotherUID reports that a patch was meant for an earlier object of the same name. To the
+// server the uid is a field that cannot change (apimachinery/pkg/api/validation/objectmeta.go).
+func anotherUID(s metav1.Status) bool {
+	return s.Details != nil && slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool {
+		return c.Field == "metadata.uid"
+	})
+}
+
+func byPolicy(s metav1.Status) bool {
+	_, words, _ := strings.Cut(s.Message, forbidden)
+	return strings.HasPrefix(words, policyPrefix) || strings.HasPrefix(words, securityPrefix)
 }
 
 func admission(s metav1.Status) bool { return strings.HasPrefix(s.Message, admissionPrefix) }

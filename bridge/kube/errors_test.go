@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 var workflows = schema.GroupResource{Group: "dataworkflowservices.github.io", Resource: "workflows"}
@@ -28,9 +29,15 @@ func TestClassify(t *testing.T) {
 	}{
 		{"RBAC", apierrors.NewForbidden(workflows, "bb1", errors.New(`User "u" cannot create resource`)), Denied},
 		{"a webhook refuses", status(403, metav1.StatusReasonForbidden, `admission webhook "v.kb.io" denied the request: invalid directive`), Refusal},
+		{"pod security refuses", apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x",
+			errors.New(`violates PodSecurity "baseline:latest": privileged`)), Refusal},
 		{"a webhook refuses with a code of its own", status(422, metav1.StatusReasonInvalid, `admission webhook "v.kb.io" denied the request: bad`), Refusal},
 		{"a directive that quotes a webhook's refusal is no refusal", apierrors.NewForbidden(workflows, "bb1",
 			errors.New(`admission webhook "x" denied the request: y`)), Denied},
+		{"an admission policy refuses", apierrors.NewForbidden(workflows, "bb1",
+			errors.New("ValidatingAdmissionPolicy 'a' with binding 'b' denied request: no")), Refusal},
+		{"a directive that quotes a policy's refusal is no refusal", apierrors.NewForbidden(workflows, "bb1",
+			errors.New("x is forbidden: ValidatingAdmissionPolicy 'a' with binding 'b' denied request: no")), Denied},
 		{"the schema", apierrors.NewInvalid(schema.GroupKind{Kind: "Workflow"}, "bb1", nil), Refusal},
 		{"not found", apierrors.NewNotFound(workflows, "bb1"), NotFound},
 		{"no such API", apierrors.NewGenericServerResponse(404, "get", workflows, "bb1", "404 page not found", 0, true), Unserved},
@@ -46,6 +53,8 @@ func TestClassify(t *testing.T) {
 		{"bad request", apierrors.NewBadRequest("no"), Final},
 		{"connection", &url.Error{Op: "Get", URL: "https://h", Err: errors.New("connection refused")}, Transient},
 		{"time-out", context.DeadlineExceeded, Transient},
+		{"a patch of an object that is another one by now", apierrors.NewInvalid(schema.GroupKind{Kind: "Workflow"}, "bb1",
+			field.ErrorList{field.Invalid(field.NewPath("metadata", "uid"), "u", "field is immutable")}), Conflict},
 		{"wrapped", fmt.Errorf("a: %w", &RequestError{Err: apierrors.NewNotFound(workflows, "x")}), NotFound},
 	}
 	for _, tt := range tests {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,10 @@ import (
 
 // maxKubeconfigBytes bounds a kubeconfig, which holds a few certificates.
 const maxKubeconfigBytes = 1 << 20
+
+// ErrPlugin is part of the error about a kubeconfig whose credential a program gives, as
+// those of kubelets on EKS and GKE.
+var ErrPlugin = errors.New("has a credential plugin, and a hook runs none")
 
 // restConfig turns a kubeconfig into a configuration that takes nothing from
 // the environment, and refuses what would weaken TLS or run a program.
@@ -175,8 +180,8 @@ func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) (*clientcmdapi.
 	case cluster.ProxyURL != "":
 		return nil, nil, fmt.Errorf("proxy-url is not allowed")
 	case user.Exec != nil || user.AuthProvider != nil:
-		return nil, nil, fmt.Errorf("user %q has a credential plugin, which is not allowed: use tokenFile or a client certificate",
-			api.Contexts[api.CurrentContext].AuthInfo)
+		return nil, nil, fmt.Errorf("user %q %w: give tokenFile or client-certificate and client-key",
+			api.Contexts[api.CurrentContext].AuthInfo, ErrPlugin)
 	}
 	for _, secret := range []string{user.TokenFile, user.ClientKey} {
 		if secret == "" {
@@ -192,6 +197,9 @@ func trustworthy(api *clientcmdapi.Config, alsoTrusted []uint32) (*clientcmdapi.
 		if _, err := readPublic(user.ClientCertificate, alsoTrusted); err != nil {
 			return nil, nil, err
 		}
+	}
+	if user.TokenFile+user.Token+user.Username+user.ClientCertificate+string(user.ClientCertificateData) == "" {
+		return nil, nil, fmt.Errorf("user %q has no credential: give tokenFile or client-certificate and client-key", api.Contexts[api.CurrentContext].AuthInfo)
 	}
 	certificate, key := user.ClientCertificate+string(user.ClientCertificateData), user.ClientKey+string(user.ClientKeyData)
 	if certificate != "" && key == "" {
@@ -278,7 +286,8 @@ func verifiable(cluster *clientcmdapi.Cluster) error {
 	case cluster.InsecureSkipTLSVerify:
 		return fmt.Errorf("insecure-skip-tls-verify is not allowed: give certificate-authority-data")
 	case cluster.CertificateAuthority == "" && len(cluster.CertificateAuthorityData) == 0:
-		return fmt.Errorf("no certificate-authority: the system's certificate store is not used for an API server")
+		return fmt.Errorf("no certificate-authority: the system's certificates are not trusted unless the file names them, " +
+			"as in \"certificate-authority: /etc/ssl/certs/ca-certificates.crt\"")
 	}
 	return nil
 }

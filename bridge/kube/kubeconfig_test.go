@@ -21,7 +21,7 @@ import (
 func options(path string) Options {
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	return Options{Kubeconfig: path, RequestTimeout: 5 * time.Second, UserAgent: "test", Log: logrus.NewEntry(logger)}
+	return Options{Kubeconfig: path, RequestTimeout: time.Minute, UserAgent: "test", Log: logrus.NewEntry(logger)}
 }
 
 // kubeconfig is a good one; tests spoil it.
@@ -88,7 +88,9 @@ func TestAKubeconfigThatWeakensTLSOrRunsAProgramIsRefused(t *testing.T) {
 			return strings.Replace(s, caLine(s), "insecure-skip-tls-verify: true", 1)
 		}, `insecure-skip-tls-verify is not allowed`},
 		{"no authority", func(s string) string { return strings.Replace(s, caLine(s), "disable-compression: true", 1) },
-			`no certificate-authority`},
+			`certificate-authority: /etc/ssl/certs/ca-certificates.crt`},
+		{"user without a credential", replace("token: secret-token", "username: ''"), `user "u" has no credential: give tokenFile`},
+		{"user with a key alone", replace("token: secret-token", "client-key-data: eHh4"), `user "u" has no credential: give tokenFile`},
 		{"proxy", replace("server: ", "proxy-url: http://10.0.0.1:3128\n    server: "), `proxy-url is not allowed`},
 		{"exec plugin", replace("token: secret-token",
 			"exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/true, interactiveMode: Never}"), `has a credential plugin`},

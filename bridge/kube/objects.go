@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,19 +21,31 @@ const pageSize = 500
 type Objects struct {
 	client    *Client
 	api       dynamic.ResourceInterface
+	group     string
 	resource  string
 	namespace string
+	strict    bool // unknown fields are refused
 }
 
 // Objects gives access to a resource. The namespace "" means all namespaces, or a
 // resource without a namespace. It sends nothing.
 func (c *Client) Objects(resource schema.GroupVersionResource, namespace string) *Objects {
-	return &Objects{c, c.Dynamic.Resource(resource).Namespace(namespace), resource.Resource, namespace}
+	return &Objects{client: c, api: c.Dynamic.Resource(resource).Namespace(namespace), group: resource.Group, resource: resource.Resource, namespace: namespace}
+}
+
+// Strict makes Create and Check refuse an object with a field that its schema does not
+// have. Otherwise Kubernetes drops the field.
+func (o *Objects) Strict() *Objects {
+	strict := *o
+	strict.strict = true
+	return &strict
 }
 
 // ObjectName is the name of an object in messages: "service web/jupyter".
 func ObjectName(resource, namespace, name string) string {
-	if resource != "endpoints" && resource != "computes" { // Kubernetes calls one by these names too
+	switch resource {
+	case "endpoints", "computes", "servers": // Kubernetes calls one by these names too
+	default:
 		resource = strings.TrimSuffix(resource, "s")
 	}
 	if namespace != "" {
@@ -64,6 +77,9 @@ func (o *Objects) Check(ctx context.Context, u *unstructured.Unstructured) error
 }
 
 func (o *Objects) create(ctx context.Context, u *unstructured.Unstructured, options metav1.CreateOptions) (*unstructured.Unstructured, error) {
+	if o.strict {
+		options.FieldValidation = metav1.FieldValidationStrict
+	}
 	return o.do(ctx, "create", u.GetName(), func(ctx context.Context) (*unstructured.Unstructured, error) {
 		return o.api.Create(ctx, u, options)
 	})
@@ -79,13 +95,23 @@ func (o *Objects) Update(ctx context.Context, u *unstructured.Unstructured) (*un
 // Apply creates or updates the object by server-side apply. The error is a Conflict if
 // another manager owns one of the fields; with force the field is taken over.
 func (o *Objects) Apply(ctx context.Context, u *unstructured.Unstructured, force bool) (*unstructured.Unstructured, error) {
+	return o.apply(ctx, u, metav1.ApplyOptions{FieldManager: FieldManager, Force: force})
+}
+
+// Preview is what Apply with force would make of the object. Nothing is stored.
+func (o *Objects) Preview(ctx context.Context, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return o.apply(ctx, u, metav1.ApplyOptions{FieldManager: FieldManager, Force: true, DryRun: []string{metav1.DryRunAll}})
+}
+
+func (o *Objects) apply(ctx context.Context, u *unstructured.Unstructured, options metav1.ApplyOptions) (*unstructured.Unstructured, error) {
 	return o.do(ctx, "apply", u.GetName(), func(ctx context.Context) (*unstructured.Unstructured, error) {
-		return o.api.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: FieldManager, Force: force})
+		return o.api.Apply(ctx, u.GetName(), u, options)
 	})
 }
 
 // Patch changes an object by a merge patch. The error is a Conflict if the patch names a
-// uid or a resourceVersion, and the object has another.
+// resourceVersion and the object has another (HTTP 409), or a uid and the object has another
+// (HTTP 422).
 func (o *Objects) Patch(ctx context.Context, name string, patch []byte) (*unstructured.Unstructured, error) {
 	return o.do(ctx, "patch", name, func(ctx context.Context) (*unstructured.Unstructured, error) {
 		return o.api.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
@@ -96,8 +122,19 @@ func (o *Objects) Patch(ctx context.Context, name string, patch []byte) (*unstru
 // the resourceVersion if a change must prevent the delete. Otherwise the error is a
 // Conflict. A missing object is not an error.
 func (o *Objects) Delete(ctx context.Context, name string, only metav1.Preconditions) error {
+	return o.delete(ctx, name, metav1.DeleteOptions{Preconditions: &only})
+}
+
+// DeleteForeground is Delete for an object that Kubernetes made others for: it is gone
+// only when they are.
+func (o *Objects) DeleteForeground(ctx context.Context, name string, only metav1.Preconditions) error {
+	policy := metav1.DeletePropagationForeground
+	return o.delete(ctx, name, metav1.DeleteOptions{Preconditions: &only, PropagationPolicy: &policy})
+}
+
+func (o *Objects) delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
 	_, err := o.do(ctx, "delete", name, func(ctx context.Context) (*unstructured.Unstructured, error) {
-		return nil, o.api.Delete(ctx, name, metav1.DeleteOptions{Preconditions: &only})
+		return nil, o.api.Delete(ctx, name, options)
 	})
 	if Is(err, NotFound) {
 		return nil
@@ -107,7 +144,7 @@ func (o *Objects) Delete(ctx context.Context, name string, only metav1.Precondit
 
 func (o *Objects) do(ctx context.Context, verb, name string, request func(context.Context) (*unstructured.Unstructured, error)) (*unstructured.Unstructured, error) {
 	var got *unstructured.Unstructured
-	err := o.client.Do(ctx, verb+" "+ObjectName(o.resource, o.namespace, name), func(ctx context.Context) (err error) {
+	err := o.run(ctx, verb+" "+ObjectName(o.resource, o.namespace, name), func(ctx context.Context) (err error) {
 		got, err = request(ctx)
 		return err
 	})
@@ -115,6 +152,16 @@ func (o *Objects) do(ctx context.Context, verb, name string, request func(contex
 		return nil, err
 	}
 	return got, nil
+}
+
+// run is the client's Do; the error says of which API group the objects are.
+func (o *Objects) run(ctx context.Context, what string, request func(context.Context) error) error {
+	err := o.client.Do(ctx, what, request)
+	var failed *RequestError
+	if errors.As(err, &failed) {
+		failed.Group = o.group
+	}
+	return err
 }
 
 // Selection chooses objects.
@@ -125,7 +172,13 @@ type Selection struct {
 	// say that there is nothing newer.
 	Cached bool
 	Limit  int64 // no more than these are read; 0 is all
+	// Trim, if set, drops from each object what the caller has no use for, page by page:
+	// thousands are kept at once. See Lean.
+	Trim func(*unstructured.Unstructured)
 }
+
+// Lean is a Trim of managedFields, which are half of many an object.
+func Lean(u *unstructured.Unstructured) { u.SetManagedFields(nil) }
 
 // named is how messages call what is chosen: "pods with spec.nodeName=c1".
 func (o *Objects) named(s Selection) string {
@@ -156,7 +209,7 @@ func (o *Objects) list(ctx context.Context, s Selection) (all []unstructured.Uns
 	}
 	for {
 		var page *unstructured.UnstructuredList
-		err := o.client.Do(ctx, "list "+o.named(s), func(ctx context.Context) (err error) {
+		err := o.run(ctx, "list "+o.named(s), func(ctx context.Context) (err error) {
 			page, err = o.api.List(ctx, options)
 			if options.Continue != "" && (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)) {
 				page, err = nil, nil // the rest of the list is too old
@@ -169,6 +222,11 @@ func (o *Objects) list(ctx context.Context, s Selection) (all []unstructured.Uns
 		if page == nil {
 			all, options.Continue = nil, ""
 			continue
+		}
+		if s.Trim != nil {
+			for i := range page.Items {
+				s.Trim(&page.Items[i])
+			}
 		}
 		all = append(all, page.Items...)
 		if options.Continue = page.GetContinue(); options.Continue == "" || s.Limit > 0 {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,6 +130,8 @@ func (c *Client) once(ctx context.Context, request func(context.Context) error) 
 // Pauses is the retry policy for a caller that loops over reads itself. The zero
 // value begins with the shortest pause.
 type Pauses struct {
+	// Cap is about the longest pause; 0: that of the policy.
+	Cap    time.Duration
 	policy wait.Backoff
 	begun  bool
 }
@@ -137,6 +140,7 @@ type Pauses struct {
 func (p *Pauses) Wait(ctx context.Context) error {
 	if !p.begun {
 		p.policy, p.begun = backoff(), true
+		p.policy.Cap = cmp.Or(p.Cap, p.policy.Cap)
 	}
 	return Sleep(ctx, p.policy.Step())
 }
@@ -159,6 +163,7 @@ func Sleep(ctx context.Context, d time.Duration) error {
 // RequestError is a request that failed for good: operation, object, cause.
 type RequestError struct {
 	What  string // "get workflow slurm/bb12"
+	Group string // of the API, if the request was about Objects; "": Kubernetes' core
 	Tries int
 	Err   error
 }

@@ -19,14 +19,14 @@ const (
 	steady = 5 * time.Second
 )
 
-// Watch follows the objects that a field selector chooses. It never polls: it lists,
+// Watch follows the objects that a selection chooses. It never polls: it lists,
 // watches from there, and resumes after the last change when a watch ends. It lists again
 // when a watch failed, did not start, or is too far behind (410). For use by a single
 // goroutine.
 type Watch struct {
 	objects *Objects
-	fields  string
-	version string // behind which the next watch begins; "": a list comes first
+	chosen  Selection // its selectors
+	version string    // behind which the next watch begins; "": a list comes first
 	stream  watch.Interface
 	opened  time.Time // when stream was
 	failed  bool      // a pause comes first
@@ -34,8 +34,8 @@ type Watch struct {
 }
 
 // Watch starts after a version that was read; "" starts with a list. It sends nothing.
-func (o *Objects) Watch(fields, version string) *Watch {
-	return &Watch{objects: o, fields: fields, version: version}
+func (o *Objects) Watch(s Selection, version string) *Watch {
+	return &Watch{objects: o, chosen: Selection{Labels: s.Labels, Fields: s.Fields}, version: version}
 }
 
 // Change is one object that came, changed or went, or all objects as they are now.
@@ -82,7 +82,7 @@ func (w *Watch) Stop() {
 }
 
 func (w *Watch) list(ctx context.Context) (Change, error) {
-	all, version, err := w.objects.list(ctx, Selection{Fields: w.fields})
+	all, version, err := w.objects.list(ctx, w.chosen)
 	switch {
 	case ctx.Err() != nil:
 		return Change{}, ctx.Err()
@@ -138,7 +138,7 @@ func (w *Watch) end(resume bool) {
 // open starts a watch behind the version that was seen last. The error is one that
 // another watch will meet too.
 func (w *Watch) open(ctx context.Context) error {
-	what := "watch " + w.objects.named(Selection{Fields: w.fields})
+	what := "watch " + w.objects.named(w.chosen)
 	seconds := int64(watchLife / time.Second)
 	type begun struct {
 		stream watch.Interface
@@ -152,7 +152,7 @@ func (w *Watch) open(ctx context.Context) error {
 		var got begun
 		got.err = safely.Do(func() (err error) {
 			got.stream, err = w.objects.api.Watch(life, metav1.ListOptions{
-				FieldSelector: w.fields, ResourceVersion: w.version, TimeoutSeconds: &seconds, AllowWatchBookmarks: true,
+				LabelSelector: w.chosen.Labels, FieldSelector: w.chosen.Fields, ResourceVersion: w.version, TimeoutSeconds: &seconds, AllowWatchBookmarks: true,
 			})
 			return err
 		})
@@ -170,7 +170,7 @@ func (w *Watch) open(ctx context.Context) error {
 		class := Classify(got.err)
 		if class == Denied && !w.objects.client.starting() || class == Final {
 			cancel()
-			return &RequestError{What: what, Tries: 1, Err: got.err}
+			return &RequestError{What: what, Group: w.objects.group, Tries: 1, Err: got.err}
 		}
 		w.objects.client.log.Warnf("%s: %s", what, Reason(got.err))
 	case <-late.C:

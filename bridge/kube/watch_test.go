@@ -38,7 +38,7 @@ func watched(t *testing.T, s *kubetest.Workflows, version string) *Watch {
 	client, err := New(Options{Kubeconfig: s.Kubeconfig(), RequestTimeout: 10 * time.Second, UserAgent: "test"})
 	require.NoError(t, err)
 	gvr := schema.GroupVersionResource{Group: kubetest.Group, Version: kubetest.Version, Resource: "workflows"}
-	w := client.Objects(gvr, "slurm").Watch("metadata.name=bb12", version)
+	w := client.Objects(gvr, "slurm").Watch(Selection{Fields: "metadata.name=bb12"}, version)
 	t.Cleanup(w.Stop)
 	return w
 }

@@ -82,11 +82,7 @@ func giveToSlurm(f *os.File, slurmConf string) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	slurm, err := slurmconf.ReadSlurmConf(slurmConf)
-	if err != nil {
-		return
-	}
-	if account, err := users.AccountOf(context.Background(), slurm.SlurmUser); err == nil {
+	if account, err := users.SlurmUser(context.Background(), slurmConf); err == nil {
 		_ = f.Chown(int(account.UID), int(account.GID))
 	}
 }

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"slurmk8s.io/slurmk8s/bridge/kube"
 )
 
@@ -29,11 +31,17 @@ func RunOf(job, restarts uint32) func(Claim) bool {
 // change reads the Node and patches what is not as it has to be, again when somebody
 // else changed it in between.
 func (b *Driver) change(ctx context.Context, name, did string, claims func(*record) []Claim) (known bool, err error) {
+	return b.changeRead(ctx, nil, name, did, claims)
+}
+
+// changeRead is change of a Node that was read already; nil if it was not.
+func (b *Driver) changeRead(ctx context.Context, node *unstructured.Unstructured, name, did string, claims func(*record) []Claim) (known bool, err error) {
 	var pauses kube.Pauses
-	for {
-		node, err := b.nodes().Get(ctx, name)
-		if err != nil || node == nil {
-			return false, err
+	for ; ; node = nil {
+		if node == nil {
+			if node, err = b.nodes().Get(ctx, name); err != nil || node == nil {
+				return false, err
+			}
 		}
 		r := readRecord(node)
 		patch, err := r.patch(claims(r), b.Cfg)
@@ -43,7 +51,7 @@ func (b *Driver) change(ctx context.Context, name, did string, claims func(*reco
 		_, err = b.nodes().Patch(ctx, name, patch)
 		switch {
 		case err == nil:
-			b.Log.WithField("node", name).WithField("uid", string(node.GetUID())).Infof("node %s: %s: %s", name, did, patch)
+			b.Log.WithField("node", name).WithField("object_uid", string(node.GetUID())).Infof("node %s: %s: %s", name, did, patch)
 			return true, nil
 		case kube.Is(err, kube.NotFound):
 			return false, nil

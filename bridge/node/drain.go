@@ -51,6 +51,13 @@ func FailsJob(err error) bool {
 	return errors.As(err, &refused) || errors.As(err, &stuck) && stuck.Policy
 }
 
+// StaysOccupied reports whether the node will be as little free at the job's next try: a pod
+// is there that nobody may evict.
+func StaysOccupied(err error) bool {
+	var stuck *StuckError
+	return errors.As(err, &stuck) && !stuck.Policy
+}
+
 // EndMargin is how long a pod may take to go after its grace period, while the kubelet
 // kills it and unmounts its volumes.
 const EndMargin = 15 * time.Second
@@ -60,7 +67,7 @@ const EndMargin = 15 * time.Second
 func (b *Driver) Empty(ctx context.Context, name string, h Claim, terms Terms, closedAt time.Time) (Outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	d := &drain{
-		b: b, node: name, terms: terms, events: b.events(name, h),
+		b: b, node: name, terms: terms, begun: time.Now(), events: b.events(name, h),
 		victims: map[types.UID]*victim{}, kept: map[types.UID]bool{}, results: make(chan result),
 	}
 	defer d.group.Wait()
@@ -80,6 +87,7 @@ type drain struct {
 	kept    map[types.UID]bool
 	evicted int
 	results chan result
+	begun   time.Time
 	forced  bool // the policy "delete" is at work
 	ending  bool // only pods that are on their way are waited for
 	group   sync.WaitGroup
@@ -366,7 +374,7 @@ func (d *drain) remaining() string {
 	if len(left) > shown {
 		words = append(words, fmt.Sprintf("and %d more", len(left)-shown))
 	}
-	return fmt.Sprintf("%s still there after %s: %s", count(len(left)), d.terms.Timeout, strings.Join(words, "; "))
+	return fmt.Sprintf("%s still there after %s: %s", count(len(left)), time.Since(d.begun).Round(time.Second), strings.Join(words, "; "))
 }
 
 // late ends the wait because of the caller's time, or because Kubernetes does not tell

@@ -17,12 +17,17 @@ import (
 // Duty is what is kept for jobs that take nodes from Kubernetes: their holds.
 type Duty struct{}
 
-// Used tells whether any job may take a node.
-func (Duty) Used(cfg *slurmconf.Config) bool { return cfg.Nodes.Reclaims() }
+// Used tells whether any job may take a node, or drains close it.
+func (Duty) Used(cfg *slurmconf.Config) bool { return cfg.Nodes.Reclaims() || cfg.Nodes.Mirrors() }
 
-// Rights are those of a controller that takes nodes: a kubelet has its own from Kubernetes.
-func (Duty) Rights(*slurmconf.Config) []duty.Rights {
-	return []duty.Rights{{Role: "slurmk8s-node-reclaim", When: duty.ControllerTakes, Optional: []string{"events", "delete pods"}}}
+// Rights are those of a controller that takes nodes, or mirrors drains and cordons: a kubelet
+// has its own from Kubernetes.
+func (Duty) Rights(cfg *slurmconf.Config) []duty.Rights {
+	rights := []duty.Rights{{Role: "slurmk8s-node-reclaim", When: duty.ControllerTakes, Optional: []string{"events", "delete pods"}}}
+	if cfg.Nodes.Mirrors() {
+		rights = append(rights, duty.Rights{Role: "slurmk8s-node-mirror", When: duty.Always, Optional: []string{duty.Everything}})
+	}
+	return rights
 }
 
 // List returns the jobs that hold nodes, on each node.
@@ -40,6 +45,22 @@ func (Duty) List(ctx context.Context, h duty.Host) ([]duty.Object, error) {
 		}
 	}
 	return objects, err
+}
+
+// Notes tells which nodes this cluster's drains keep closed in Kubernetes, and why.
+func (Duty) Notes(ctx context.Context, h duty.Host) ([]string, error) {
+	if !h.Config.Nodes.Mirrors() {
+		return nil, nil
+	}
+	driver := driverOf(h)
+	nodes, err := driver.nodes().List(ctx, kube.Selection{Labels: LabelHeldBy})
+	var notes []string
+	for i := range nodes {
+		if c := driver.Closure(&nodes[i]); c.Drained {
+			notes = append(notes, fmt.Sprintf("node %s is closed in Kubernetes: %s in Slurm", nodes[i].GetName(), c.Why))
+		}
+	}
+	return notes, err
 }
 
 func driverOf(h duty.Host) *Driver { return New(h.Kube, &h.Config.Nodes, h.Config.Cluster, h.Log) }

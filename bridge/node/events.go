@@ -30,7 +30,10 @@ func (e *events) evicted(ctx context.Context, p pod) {
 }
 
 func (e *events) taken(ctx context.Context) {
-	// As the kubelet does it: a Node's own name is its UID.
-	e.Tell(ctx, kube.Object{APIVersion: "v1", Kind: "Node", Name: e.node, UID: types.UID(e.node)},
-		kube.EventNormal, "ReclaimedBySlurm", "closed to new pods: reclaimed by "+e.job())
+	e.Tell(ctx, nodeObject(e.node), kube.EventNormal, "ReclaimedBySlurm", "closed to new pods: reclaimed by "+e.job())
+}
+
+// nodeObject is a Node as the kubelet's Events have it: its own name is its UID.
+func nodeObject(name string) kube.Object {
+	return kube.Object{APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name)}
 }

@@ -54,8 +54,9 @@ func (b *Driver) evict(ctx context.Context, p pod, grace time.Duration, note fun
 			return final
 		}
 		err = leaves(err)
-		// 409: another pod has its name now; the watch will say so, and end ctx.
-		again := kube.Is(err, kube.Conflict) || kube.Is(err, kube.Denied) && time.Since(begun) < bindingLag
+		// 409: another pod has its name now; the watch will say so, and end ctx. An admission
+		// webhook or policy may allow later what it refuses now, as a disruption budget does.
+		again := kube.Is(err, kube.Conflict) || kube.Is(err, kube.Refusal) || kube.Is(err, kube.Denied) && time.Since(begun) < bindingLag
 		if !again || pauses.Wait(ctx) != nil {
 			return err
 		}

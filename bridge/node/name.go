@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"syscall"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
@@ -96,6 +98,55 @@ func readMap(path string) ([]pair, error) {
 		}
 	}
 	return pairs, nil
+}
+
+// Pair finds the Node of each Slurm node among all Nodes, without a request. A machine that
+// is not one Node and one Slurm node is left out: odd says which, and why.
+func (b *Driver) Pair(slurmNodes []string, nodes []unstructured.Unstructured) (pairs map[string]*unstructured.Unstructured, odd []string, err error) {
+	key := func(n *unstructured.Unstructured) string { return n.GetName() }
+	name := strings.ToLower
+	if suffix, ok := strings.CutPrefix(b.Cfg.NodeName, slurmconf.NodeNameSuffix); ok {
+		name = func(slurm string) string { return strings.ToLower(slurm) + suffix }
+	} else if label, ok := strings.CutPrefix(b.Cfg.NodeName, slurmconf.NodeNameLabel); ok {
+		key = func(n *unstructured.Unstructured) string { return n.GetLabels()[label] }
+		name = func(slurm string) string { return slurm }
+	} else if path, ok := strings.CutPrefix(b.Cfg.NodeName, slurmconf.NodeNameMap); ok {
+		lines, err := readMap(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		names := map[string]string{}
+		for _, line := range slices.Backward(lines) { // the first one counts, as in mapped
+			names[line.slurm] = line.kubernetes
+		}
+		name = func(slurm string) string { return names[slurm] }
+	}
+	byKey := map[string][]*unstructured.Unstructured{}
+	for i := range nodes {
+		if k := key(&nodes[i]); k != "" {
+			byKey[k] = append(byKey[k], &nodes[i])
+		}
+	}
+	pairs, claimants := map[string]*unstructured.Unstructured{}, map[string][]string{}
+	for _, slurm := range slices.Sorted(slices.Values(slurmNodes)) {
+		switch found := byKey[name(slurm)]; len(found) {
+		case 0:
+		case 1:
+			pairs[slurm] = found[0]
+			claimants[found[0].GetName()] = append(claimants[found[0].GetName()], slurm)
+		default:
+			odd = append(odd, fmt.Sprintf("%d Kubernetes nodes are Slurm's node %s: %s and others", len(found), slurm, found[0].GetName()))
+		}
+	}
+	for _, node := range slices.Sorted(maps.Keys(claimants)) {
+		if of := claimants[node]; len(of) > 1 {
+			odd = append(odd, fmt.Sprintf("Kubernetes node %s is %d Slurm nodes: %s and others", node, len(of), of[0]))
+			for _, slurm := range of {
+				delete(pairs, slurm)
+			}
+		}
+	}
+	return pairs, odd, nil
 }
 
 // labelled finds the node with a label. The kubelet's credential may not list nodes:

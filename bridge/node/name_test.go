@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
@@ -85,4 +88,42 @@ func TestAFileOfANodeThatTheCredentialNeverChangedIsForgotten(t *testing.T) {
 	files, err := local.Jobs()
 	require.NoError(t, err)
 	assert.Empty(t, files)
+}
+
+func TestAllNodesArePairedWithoutARequest(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nodes.map")
+	require.NoError(t, os.WriteFile(path, []byte("C1 k1\nc2 k2\nc3 k2\n"), 0o644))
+	node := func(name, label string) unstructured.Unstructured {
+		u := unstructured.Unstructured{}
+		u.SetName(name)
+		if label != "" {
+			u.SetLabels(map[string]string{"slurm": label})
+		}
+		return u
+	}
+	tests := []struct {
+		rule  string
+		nodes []unstructured.Unstructured
+		want  map[string]string
+		odd   []string
+	}{
+		{"same", []unstructured.Unstructured{node("c1", ""), node("c2", ""), node("pods-only", "")}, map[string]string{"C1": "c1", "c2": "c2"}, nil},
+		{"suffix:.example.org", []unstructured.Unstructured{node("c1.example.org", ""), node("c2", "")}, map[string]string{"C1": "c1.example.org"}, nil},
+		{"label:slurm", []unstructured.Unstructured{node("k1", "C1"), node("k2", "c2"), node("k3", "c2"), node("k4", "")}, map[string]string{"C1": "k1"},
+			[]string{"2 Kubernetes nodes are Slurm's node c2: k2 and others"}},
+		{"map:" + path, []unstructured.Unstructured{node("k1", ""), node("k2", "")}, map[string]string{"C1": "k1"},
+			[]string{"Kubernetes node k2 is 2 Slurm nodes: c2 and others"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.rule, func(t *testing.T) {
+			pairs, odd, err := (&Driver{Cfg: config(func(c *slurmconf.NodeSettings) { c.NodeName = tt.rule })}).Pair([]string{"c3", "c2", "C1"}, tt.nodes)
+			require.NoError(t, err)
+			got := map[string]string{}
+			for slurm, node := range pairs {
+				got[slurm] = node.GetName()
+			}
+			assert.Equal(t, tt.want, got)
+			assert.Equal(t, tt.odd, odd)
+		})
+	}
 }

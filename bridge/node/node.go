@@ -19,10 +19,11 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// What of ours is on a Node object while a job holds it.
+// What of ours is on a Node object while a job holds it, or Slurm drains it.
 const (
-	AnnotationHolders = "slurmk8s.io/holders" // "alps/12/0=reclaim,alps/13/0=lend"
+	AnnotationHolders = "slurmk8s.io/holders" // "alps/12/0=reclaim,alps/13/0=lend,alps=drain"
 	AnnotationChanged = "slurmk8s.io/changed" // what we changed for them: "cordon,taint"
+	AnnotationDrained = "slurmk8s.io/drained" // why Slurm lets nothing start there: "alps: drained: bad DIMM"
 	LabelHeldBy       = "slurmk8s.io/held-by" // the Slurm cluster; for the list of such nodes
 	LabelLent         = "slurmk8s.io/lent"    // "true": pods may run beside a job that lends it
 )

@@ -24,15 +24,20 @@ const (
 type record struct {
 	node    *unstructured.Unstructured
 	claims  []Claim
+	drains  []string // Slurm clusters that take no new work on the node, nor may Kubernetes
+	drained string   // why: AnnotationDrained
 	foreign []string // entries of AnnotationHolders that are not in our words; kept
 	changed map[string]bool
 }
 
 func readRecord(node *unstructured.Unstructured) *record {
-	r := &record{node: node, changed: map[string]bool{}}
+	r := &record{node: node, changed: map[string]bool{}, drained: node.GetAnnotations()[AnnotationDrained]}
 	for _, text := range list(node.GetAnnotations()[AnnotationHolders]) {
+		cluster, drains := strings.CutSuffix(text, drainHolder)
 		if h, ok := parseClaim(text); ok {
 			r.claims = append(r.claims, h)
+		} else if drains && cluster != "" && !strings.ContainsAny(cluster, "/=") {
+			r.drains = append(r.drains, cluster)
 		} else {
 			r.foreign = append(r.foreign, text)
 		}
@@ -62,20 +67,24 @@ func (r *record) without(gone func(Claim) bool) []Claim {
 }
 
 // patch is the merge patch that makes the Node what it has to be with these claims:
-// closed while one of them reclaims it, marked while one lends it, and otherwise as
-// it was before. nil: it is so already. It holds the version that was read, so that
+// closed while one of them reclaims it or Slurm drains it, marked while one lends it, and
+// otherwise as it was before. nil: it is so already. It holds the version that was read, so that
 // a change in between is a Conflict.
 //
 // What an administrator changed meanwhile stays. Kubernetes tells who set
 // spec.unschedulable last: if that was not us, the cordon is no longer ours to lift.
 func (r *record) patch(claims []Claim, cfg *slurmconf.NodeSettings) ([]byte, error) {
 	spec, labels, annotations := map[string]any{}, map[string]any{}, map[string]any{}
-	closed := slices.ContainsFunc(claims, func(h Claim) bool { return h.Mode == Reclaim })
+	closed := len(r.drains) > 0 || slices.ContainsFunc(claims, func(h Claim) bool { return h.Mode == Reclaim })
 	lent := slices.ContainsFunc(claims, func(h Claim) bool { return h.Mode == Lend })
 	changed := maps.Clone(r.changed)
+	// What a holder of an unknown kind needs is unknown: what was changed stays.
+	keep := func(word string) bool { return len(r.foreign) > 0 && r.changed[word] }
 
-	r.patchCordon(spec, changed, closed && cfg.Block != slurmconf.BlockTaint)
-	r.patchTaints(spec, changed, cfg, closed && cfg.Block != slurmconf.BlockCordon, lent && cfg.Block != slurmconf.BlockCordon)
+	r.patchCordon(spec, changed, keep(changedCordon) || closed && cfg.Block != slurmconf.BlockTaint)
+	r.patchTaints(spec, changed, cfg, keep(changedTaint) || closed && cfg.Block != slurmconf.BlockCordon,
+		keep(changedLendTaint) || lent && cfg.Block != slurmconf.BlockCordon)
+	lent = lent || keep(changedLendLabel)
 	switch value := r.node.GetLabels()[LabelLent]; {
 	case lent && value == "":
 		labels[LabelLent], changed[changedLendLabel] = "true", true
@@ -89,10 +98,14 @@ func (r *record) patch(claims []Claim, cfg *slurmconf.NodeSettings) ([]byte, err
 	for _, h := range claims {
 		words = append(words, h.String())
 	}
+	for _, cluster := range r.drains {
+		words = append(words, cluster+drainHolder)
+	}
 	slices.Sort(words)
 	set(annotations, r.node.GetAnnotations(), AnnotationHolders, strings.Join(words, ","))
 	set(annotations, r.node.GetAnnotations(), AnnotationChanged, strings.Join(slices.Sorted(maps.Keys(changed)), ","))
-	heldBy := ""
+	set(annotations, r.node.GetAnnotations(), AnnotationDrained, r.drained)
+	heldBy := strings.Join(r.drains[:min(len(r.drains), 1)], "")
 	if len(claims) > 0 {
 		heldBy = claims[0].Cluster
 	}
@@ -135,20 +148,29 @@ func (r *record) patchCordon(spec map[string]any, changed map[string]bool, close
 
 // cordonIsOurs tells whether nobody but us set spec.unschedulable as it is.
 func (r *record) cordonIsOurs() bool {
+	_, others := r.cordonedBy()
+	return !others
+}
+
+// cordonedBy tells who set spec.unschedulable as it is, by what Kubernetes notes of the
+// writers of each field.
+func (r *record) cordonedBy() (us, others bool) {
 	for _, entry := range r.node.GetManagedFields() {
-		if entry.FieldsV1 == nil || entry.Manager == kube.FieldManager {
+		if entry.FieldsV1 == nil {
 			continue
 		}
 		var fields struct {
 			Spec map[string]any `json:"f:spec"`
 		}
-		if json.Unmarshal(entry.FieldsV1.Raw, &fields) == nil {
-			if _, theirs := fields.Spec["f:unschedulable"]; theirs {
-				return false
-			}
+		if json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil {
+			continue
+		}
+		if _, wrote := fields.Spec["f:unschedulable"]; wrote {
+			us = us || entry.Manager == kube.FieldManager
+			others = others || entry.Manager != kube.FieldManager
 		}
 	}
-	return true
+	return us, others
 }
 
 // patchTaints adds and removes our two taints in one list: Kubernetes replaces the

@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/fields"
 
+	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/safely"
 )
 
@@ -32,7 +33,7 @@ func (b *Driver) follow(ctx context.Context, node string) <-chan news {
 	}
 	go func() {
 		defer close(out)
-		pods := b.Kube.Objects(Pods, "").Watch(fields.OneTermEqualSelector("spec.nodeName", node).String(), "")
+		pods := b.Kube.Objects(Pods, "").Watch(kube.Selection{Fields: fields.OneTermEqualSelector("spec.nodeName", node).String()}, "")
 		defer pods.Stop()
 		err := safely.Do(func() error {
 			for {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -30,7 +29,7 @@ type Policy struct {
 func For(ctx context.Context, cfg *slurmconf.Services, who *Subject) (*Policy, error) {
 	p := &Policy{cfg: cfg, user: who.User}
 	for _, rule := range cfg.Allow {
-		applies, certain, err := who.matches(ctx, rule)
+		applies, certain, err := who.matches(ctx, rule.Subjects())
 		if err != nil {
 			return nil, err
 		}
@@ -180,8 +179,8 @@ func (p *Policy) judge(rule slurmconf.ServiceRule, s service.Spec) (stage int, e
 		return 5, nil // its ports are those of pods
 	}
 	for _, port := range s.Ports {
-		if port.Auto && port.Target == 0 {
-			continue // MayUse judges the choice
+		if (port.Auto || port.File != "") && port.Target == 0 {
+			continue // MayUse judges it
 		}
 		if inRanges(p.cfg.ForbiddenPorts, port.Target) {
 			return 4, fmt.Errorf("no job may publish node port %d (services.forbidden_ports)", port.Target)
@@ -222,15 +221,16 @@ func inRanges(ranges []string, port uint16) bool {
 
 // expand puts the user's label into a pattern. It is a DNS label, whatever the user's
 // name is: a name with a "*" does not become a pattern itself.
-func (p *Policy) expand(pattern string) string {
-	label, _ := users.Label(p.user)
+func (p *Policy) expand(pattern string) string { return expandUser(pattern, p.user) }
+
+func expandUser(pattern, user string) string {
+	label, _ := users.Label(user)
 	return strings.ReplaceAll(pattern, "{user}", label)
 }
 
 func (p *Policy) matchAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
-		matched, err := path.Match(p.expand(pattern), name)
-		return err == nil && matched
+		return matches(p.expand(pattern), name)
 	})
 }
 

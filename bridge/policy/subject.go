@@ -29,7 +29,7 @@ type Subject struct {
 
 // matches tells whether a rule is for the user; certain is false where that was taken
 // for granted.
-func (s *Subject) matches(ctx context.Context, rule slurmconf.ServiceRule) (applies, certain bool, err error) {
+func (s *Subject) matches(ctx context.Context, rule slurmconf.Subjects) (applies, certain bool, err error) {
 	if slices.Contains(rule.Users, "*") || slices.Contains(rule.Users, s.User) {
 		return true, true, nil
 	}

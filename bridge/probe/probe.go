@@ -30,6 +30,10 @@ const failures = 3
 // not at loopback.
 type Prober struct {
 	Address netip.Addr
+	// Second: another address decides whether the service is ready, and this one only
+	// whether it is published too. So nobody waits for a file, and with ready=none or
+	// ready=file the user must listen on every port: many servers listen on IPv4 alone.
+	Second bool
 	// UID is the user whose sockets count: another one's never make a service ready.
 	UID uint32
 	// Timeout is ready-timeout where a service names none.
@@ -141,9 +145,13 @@ func (p *Prober) probe(ctx context.Context, s service.Spec) error {
 		}
 	}
 	switch s.Ready.Kind {
-	case service.ReadyNone:
-		return nil
-	case service.ReadyFile:
+	case service.ReadyNone, service.ReadyFile:
+		if p.Second {
+			return p.listensOnAll(s.Ports)
+		}
+		if s.Ready.Kind == service.ReadyNone {
+			return nil
+		}
 		return p.File(ctx, s.Ready.Path)
 	}
 	for _, port := range s.Probed() {
@@ -159,6 +167,15 @@ func (p *Prober) probe(ctx context.Context, s service.Spec) error {
 		}
 		if err != nil {
 			return fmt.Errorf("port %d: %w", port.Target, err)
+		}
+	}
+	return nil
+}
+
+func (p *Prober) listensOnAll(ports []service.Port) error {
+	for _, port := range ports {
+		if err := p.listens(port); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -139,6 +139,36 @@ func TestOfIPv6TooTheJobMustAnswer(t *testing.T) {
 	}
 }
 
+// A server that listens on 0.0.0.0 is no reason to publish the node's IPv6 address.
+func TestASecondAddressIsPublishedOnlyIfTheJobListensThere(t *testing.T) {
+	for name, tt := range map[string]struct {
+		have []listener
+		want string // "": published
+	}{
+		"IPv4 alone":                       {[]listener{{alice, "tcp4", "0.0.0.0", false}}, "listens on 0.0.0.0 only, and pods use ::1"},
+		"both families":                    {[]listener{{alice, "tcp", dual, false}}, ""},
+		"IPv4, and another user has IPv6":  {[]listener{{alice, "tcp4", "0.0.0.0", false}, {bob, "tcp6", "::1", false}}, "taken by another user"},
+		"a socket of its own for IPv6":     {[]listener{{alice, "tcp4", "127.0.0.2", false}, {alice, "tcp6", "::1", false}}, ""},
+		"nothing, which ready=none allows": {nil, "nothing listens on port"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			port := freePort(t)
+			for _, l := range tt.have {
+				l.open(t, port)
+			}
+			for _, ready := range []service.Probe{{Kind: service.ReadyTCP}, {Kind: service.ReadyNone}, {Kind: service.ReadyFile, Path: "/x"}} {
+				p := &Prober{Address: netip.IPv6Loopback(), Second: true, UID: alice}
+				err := p.probe(t.Context(), service.Spec{Ports: []service.Port{{Port: 80, Target: port}}, Ready: ready})
+				if tt.want == "" {
+					assert.NoError(t, err, ready)
+				} else {
+					assert.ErrorContains(t, err, tt.want, ready)
+				}
+			}
+		})
+	}
+}
+
 // Whatever the user asks for as a probe, and also for a port that no probe asks.
 func TestAPortOfAnotherUserIsNeverPublished(t *testing.T) {
 	mine, foreign := freePort(t), freePort(t)

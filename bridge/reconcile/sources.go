@@ -22,11 +22,23 @@ func Everywhere(duties []duty.Duty, h duty.Host) []Source {
 			if errors.Is(err, duty.ErrAbsent) && len(duties) > 1 {
 				return objects, nil // a site may have the others only
 			}
+			if err != nil {
+				err = &listError{d, err}
+			}
 			return objects, err
 		})
 	}
 	return sources
 }
+
+// listError says of which duty not all objects are known.
+type listError struct {
+	of  duty.Duty
+	err error
+}
+
+func (e *listError) Error() string { return e.err.Error() }
+func (e *listError) Unwrap() error { return e.err }
 
 // Here are the duties of this host: as the controller sees them, where it has the
 // controller's credential, and what a node does itself, where it has that of a node. With

@@ -48,12 +48,21 @@ func object(gvr schema.GroupVersionResource, namespace, name string) string {
 }
 
 func (a api) done(verb string, gvr schema.GroupVersionResource, u *unstructured.Unstructured) {
-	a.log.WithField("uid", string(u.GetUID())).Infof("%s: %s", object(gvr, u.GetNamespace(), u.GetName()), verb)
+	a.log.WithField("object_uid", string(u.GetUID())).Infof("%s: %s", object(gvr, u.GetNamespace(), u.GetName()), verb)
 }
 
 // get returns nil when there is no such object.
 func (a api) get(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
 	return a.kube.Objects(gvr, namespace).Get(ctx, name)
+}
+
+// look is get for reconcile, which may list but not get.
+func (a api) look(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
+	found, err := a.kube.Objects(gvr, namespace).List(ctx, kube.Selection{Fields: "metadata.name=" + name})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0], nil
 }
 
 // list reads all objects that a selector selects; the namespace "" is every one.
@@ -74,13 +83,19 @@ func (a api) create(ctx context.Context, gvr schema.GroupVersionResource, u *uns
 	return made, nil
 }
 
-// update replaces the object that was read: a change since then is a Conflict.
-func (a api) update(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+// check asks admission about an object that is not stored.
+func (a api) check(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured) error {
+	return a.byUser(a.written(gvr, u.GetNamespace()).Check(ctx, u))
+}
+
+// update replaces the object that was read: a change since then is a Conflict. verb is
+// what the log calls it.
+func (a api) update(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured, verb string) (*unstructured.Unstructured, error) {
 	made, err := a.written(gvr, u.GetNamespace()).Update(ctx, u)
 	if err != nil {
 		return nil, a.byUser(err)
 	}
-	a.done("taken over", gvr, made)
+	a.done(verb, gvr, made)
 	return made, nil
 }
 

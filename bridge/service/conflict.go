@@ -34,12 +34,14 @@ func (e *ConflictError) Error() string {
 		return fmt.Sprintf("%s belongs to Slurm %s, which uses the same Kubernetes cluster: choose another name", e.Object, e.Cluster)
 	case e.Claim == nil:
 		return fmt.Sprintf("%s exists and was not made by slurmk8s: choose another name", e.Object)
+	case e.Same && e.Claim.Array != 0:
+		return fmt.Sprintf("%s: task job %d of this array registered it with other options", e.Object, e.Claim.ID)
 	case e.Same:
 		return fmt.Sprintf("%s: step %s of this job registered it with other options", e.Object, e.Claim.Step)
 	}
 	advice := "choose another name or wait until it ends"
 	if e.InArray {
-		advice = "in an array write %a, the task's index, into the name"
+		advice = "in an array write %a, the task's index, into the name, or share one service with host=array"
 	}
 	return fmt.Sprintf("%s belongs to job %d, which is running: %s", e.Object, e.Claim.ID, advice)
 }
@@ -59,6 +61,7 @@ type Claim struct {
 	job.Job
 	Step, Node string
 	Spec       string
+	Array      uint32 // whose tasks share it; 0: it is of one job
 	// Renewed tells that the job's Lease has not run out.
 	Renewed bool
 }
@@ -66,7 +69,7 @@ type Claim struct {
 func claimOf(u *unstructured.Unstructured, cluster string) (Claim, bool) {
 	job, ours := job.Of(u, cluster)
 	notes := u.GetAnnotations()
-	return Claim{Job: job, Step: notes[AnnotationStep], Node: notes[AnnotationNode], Spec: notes[AnnotationSpec]}, ours
+	return Claim{Job: job, Step: notes[AnnotationStep], Node: notes[AnnotationNode], Spec: notes[AnnotationSpec], Array: arrayOf(u)}, ours
 }
 
 // sameRun tells whether two jobs are one, and not another with the same id.
@@ -78,7 +81,8 @@ func sameRun(a, b job.Job) bool {
 type plan struct {
 	found  *unstructured.Unstructured // the Service that is there; nil: to be made
 	mine   bool                       // it is this step's already
-	shared bool                       // another step of the job has the same
+	shared bool                       // another step of the job, or task of its array, has the same
+	here   bool                       // that step serves on this node
 	holder Claim
 }
 
@@ -96,6 +100,9 @@ func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
 	claim, ours := claimOf(found, r.Job.Cluster)
 	if !ours {
 		return plan{}, foreign(s.Object(), found, r.Job.Cluster)
+	}
+	if claim.Array != 0 {
+		return r.judgeArray(ctx, s, found, claim)
 	}
 	p := plan{found: found, holder: claim}
 	same := sameRun(claim.Job, r.Job)
@@ -124,7 +131,7 @@ func (r *Registrar) judge(ctx context.Context, s Spec) (plan, error) {
 		p.shared = true
 		return p, nil
 	}
-	return plan{}, &ConflictError{Object: s.Object(), Claim: &p.holder, Same: same, InArray: r.InArray && claim.UID == r.Job.UID}
+	return plan{}, &ConflictError{Object: s.Object(), Claim: &p.holder, Same: same, InArray: r.Array != 0 && claim.UID == r.Job.UID}
 }
 
 // foreignEndpoints is an error if somebody has Endpoints of the name without a

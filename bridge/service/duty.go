@@ -40,21 +40,36 @@ func (Duty) Rights(cfg *slurmconf.Config) []duty.Rights {
 func (Duty) List(ctx context.Context, h duty.Host) ([]duty.Object, error) {
 	var objects []duty.Object
 	for _, namespace := range h.Config.Services.Searched() {
+		leases, err := h.Kube.Objects(job.Leases, namespace).List(ctx, kube.Selection{Labels: h.Selector(), Trim: kube.Lean})
+		if err != nil {
+			return objects, err
+		}
+		l := lister{Host: h, leases: versions(leases)}
 		for _, kind := range []struct {
 			gvr    schema.GroupVersionResource
 			detail func(*unstructured.Unstructured) string
 		}{{EndpointSlices, endpointsDetail}, {Services, serviceDetail}, {job.Leases, leaseDetail}} {
-			all, err := h.Kube.Objects(kind.gvr, namespace).List(ctx, kube.Selection{Labels: h.Selector()})
+			all := leases
+			if kind.gvr != job.Leases {
+				all, err = h.Kube.Objects(kind.gvr, namespace).List(ctx, kube.Selection{Labels: h.Selector(), Trim: kube.Lean})
+			}
+			if err == nil && kind.gvr == Services && h.Job != 0 {
+				all, err = ofTask(ctx, h, namespace, all)
+			}
 			if err != nil {
 				return objects, err
 			}
 			for i := range all {
+				if kind.gvr == Services && arrayOf(&all[i]) != 0 {
+					objects = append(objects, l.shares(&all[i])...)
+					continue
+				}
 				o, ours := duty.FromKubernetes(&all[i], h.Config.Cluster, kind.detail(&all[i]))
 				if !ours {
 					continue
 				}
 				o.Allocation, o.Chain, o.Last = true, fmt.Sprintf("%s/%d", all[i].GetNamespace(), o.JobID), kind.gvr == job.Leases
-				o.Remove = func(ctx context.Context) error { return removeListed(ctx, h, kind.gvr, &all[i]) }
+				o.Remove = func(ctx context.Context) error { return l.remove(ctx, kind.gvr, &all[i], o.JobID) }
 				objects = append(objects, o)
 			}
 		}
@@ -63,9 +78,70 @@ func (Duty) List(ctx context.Context, h duty.Host) ([]duty.Object, error) {
 	return objects, nil
 }
 
-// removeListed deletes an object as it was listed; one that changed since then lives.
-func removeListed(ctx context.Context, h duty.Host, gvr schema.GroupVersionResource, u *unstructured.Unstructured) error {
-	err := api{kube: h.Kube, log: h.Log}.remove(ctx, gvr, u)
+// ofTask are a job's own Services and those that it shares with its array. services are
+// those that have the job's id: an array has one of its tasks' ids.
+func ofTask(ctx context.Context, h duty.Host, namespace string, services []unstructured.Unstructured) ([]unstructured.Unstructured, error) {
+	own := slices.DeleteFunc(services, func(u unstructured.Unstructured) bool { return arrayOf(&u) != 0 })
+	shared, err := api{kube: h.Kube, log: h.Log}.listArrays(ctx, namespace, h.Config.Cluster, h.Job)
+	return append(own, shared...), err
+}
+
+// shares are what each task of an array has of the Service that they share. One that
+// belongs to no task is the array's.
+func (l lister) shares(u *unstructured.Unstructured) (objects []duty.Object) {
+	tasks := tasksOf(u, l.Config.Cluster)
+	if len(tasks) == 0 {
+		tasks = []uint32{arrayOf(u)}
+	}
+	for _, id := range tasks {
+		o, ours := duty.FromKubernetes(u, l.Config.Cluster, fmt.Sprintf("%s, shared by array %d", serviceDetail(u), arrayOf(u)))
+		if !ours || l.Job != 0 && l.Job != id {
+			continue
+		}
+		o.JobID, o.Allocation, o.Chain = id, true, fmt.Sprintf("%s/%d", u.GetNamespace(), id)
+		o.Remove = func(ctx context.Context) error {
+			return l.api().leaveListed(ctx, u, l.job(id), func(ctx context.Context) (bool, error) { return l.stillOver(ctx, u.GetNamespace(), id) })
+		}
+		objects = append(objects, o)
+	}
+	return objects
+}
+
+// lister removes what it has listed before. A job that was over then may have been requeued
+// since: what its new run has written is left alone, and so is what that run found as it
+// wants it, which shows in the job's Lease.
+type lister struct {
+	duty.Host
+	leases map[string]string // by name, their versions
+}
+
+func versions(objects []unstructured.Unstructured) map[string]string {
+	found := map[string]string{}
+	for i := range objects {
+		found[objects[i].GetName()] = objects[i].GetResourceVersion()
+	}
+	return found
+}
+
+func (l lister) api() api { return api{kube: l.Kube, log: l.Log} }
+
+func (l lister) job(id uint32) job.Job {
+	return job.Job{Cluster: l.Config.Cluster, ID: id, Restarts: job.AnyRun}
+}
+
+// stillOver tells that nobody has made or renewed the job's Lease since it was listed.
+func (l lister) stillOver(ctx context.Context, namespace string, id uint32) (bool, error) {
+	name := l.job(id).LeaseName()
+	lease, err := l.api().look(ctx, job.Leases, namespace, name)
+	return err == nil && (lease == nil || lease.GetResourceVersion() == l.leases[name]), err
+}
+
+// remove deletes an object as it was listed; one that changed since then lives.
+func (l lister) remove(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured, id uint32) error {
+	if over, err := l.stillOver(ctx, u.GetNamespace(), id); err != nil || !over {
+		return err
+	}
+	err := l.api().remove(ctx, gvr, u)
 	if kube.Is(err, kube.Conflict) {
 		return nil
 	}

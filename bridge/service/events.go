@@ -62,8 +62,8 @@ func (r *Registrar) Late(reg *Registration, timeout time.Duration, cause error) 
 func (r *Registrar) became(reg *Registration, before Condition) {
 	switch {
 	case reg.condition == Ready:
-		r.tell(reg, kube.EventNormal, eventReady, "it answers at %s (node %s)", r.Address, r.Node)
+		r.tell(reg, kube.EventNormal, eventReady, "it answers at %s (node %s)", r.Addresses(reg)[0], r.Node)
 	case reg.condition == NotReady && before == Ready:
-		r.tell(reg, kube.EventWarning, eventNotReady, "it no longer answers at %s (node %s): no traffic until it does", r.Address, r.Node)
+		r.tell(reg, kube.EventWarning, eventNotReady, "it no longer answers at %s (node %s): no traffic until it does", r.Addresses(reg)[0], r.Node)
 	}
 }

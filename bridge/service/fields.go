@@ -3,12 +3,12 @@ package service
 import (
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -43,7 +43,7 @@ var fields = map[string]field{
 			port, protocol = "", v
 		}
 		if !isKey(protocol) {
-			return fmt.Errorf("%s is not a protocol such as http or kubernetes.io/h2c", quote(protocol))
+			return fmt.Errorf("%s is not a protocol such as http or kubernetes.io/h2c", wire.Quote(protocol))
 		}
 		if _, twice := d.appProtocols[port]; twice {
 			return fmt.Errorf("the protocol of a port is given twice")
@@ -60,7 +60,11 @@ var fields = map[string]field{
 		}
 		return oneOf(v, "external", "internal")
 	}},
-	"host": {set: func(d *draft, v string) error { d.AllNodes = v == "all"; return oneOf(v, "batch", "all") }},
+	"host": {set: func(d *draft, v string) error {
+		d.Array = v == "array"
+		d.AllNodes = v == "all" || d.Array
+		return oneOf(v, "batch", "all", "array")
+	}},
 	"expose": {set: func(d *draft, v string) error {
 		d.Expose = v
 		return oneOf(v, slurmconf.ExposeClusterIP, slurmconf.ExposeHeadless, slurmconf.ExposeNodePort, slurmconf.ExposeLoadBalancer)
@@ -97,7 +101,7 @@ func note(to *map[string]string, what, text string) (key, value string, err erro
 		return "", "", fmt.Errorf("write %s=KEY=VALUE", what)
 	}
 	if _, twice := (*to)[key]; twice {
-		return "", "", fmt.Errorf("%s %s is given twice", what, quote(key))
+		return "", "", fmt.Errorf("%s %s is given twice", what, wire.Quote(key))
 	}
 	if *to == nil {
 		*to = map[string]string{}
@@ -126,7 +130,7 @@ func parseLong(text string) ([]Spec, error) {
 func (d *draft) speak() error {
 	for name, protocol := range d.appProtocols {
 		if name != "" && !slices.ContainsFunc(d.Ports, func(p Port) bool { return p.Name == name }) {
-			return fmt.Errorf("app-protocol=: no port is named %s", quote(name))
+			return fmt.Errorf("app-protocol=: no port is named %s", wire.Quote(name))
 		}
 		for i := range d.Ports {
 			if p := &d.Ports[i]; p.Name == name || name == "" && p.AppProtocol == "" {
@@ -142,11 +146,11 @@ func (d *draft) read(text string) error {
 	for part := range strings.SplitSeq(text, ",") {
 		key, value, ok := strings.Cut(part, "=")
 		if !ok {
-			return fmt.Errorf("%s is not KEY=VALUE", quote(part))
+			return fmt.Errorf("%s is not KEY=VALUE", wire.Quote(part))
 		}
 		f, known := fields[key]
 		if !known {
-			return fmt.Errorf("unknown field %s, known are %s", quote(key), strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			return fmt.Errorf("unknown field %s, known are %s", wire.Quote(key), strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
 		if d.given[key] && !f.repeats {
 			return fmt.Errorf("%s= is given twice", key)
@@ -181,7 +185,7 @@ func (s *Spec) complete() error {
 			return fmt.Errorf("type=internal selects pods: host=, ready= and endpoints= are for type=external")
 		}
 		if s.auto() {
-			return fmt.Errorf("type=internal selects pods: %s is a port of the node", autoTarget)
+			return fmt.Errorf("type=internal selects pods: %s and file are ports of the node", autoTarget)
 		}
 		s.Ready = Probe{Kind: ReadyNone}
 		return nil
@@ -190,7 +194,10 @@ func (s *Spec) complete() error {
 		return fmt.Errorf("app= is for type=internal")
 	}
 	if s.Endpoints && s.AllNodes {
-		return fmt.Errorf("endpoints=both cannot be combined with host=all")
+		return fmt.Errorf("endpoints=both cannot be combined with host=all or host=array")
+	}
+	if s.Array && (s.has("a") || s.has("j")) {
+		return fmt.Errorf("host=array is one service for all tasks of the array, and %%a and %%j give each its own: use one of the two")
 	}
 	if s.Expose == "" {
 		s.Expose = slurmconf.ExposeClusterIP
@@ -199,13 +206,25 @@ func (s *Spec) complete() error {
 		}
 	}
 	if s.auto() && s.Headless() {
-		return fmt.Errorf("%s needs a cluster IP, since pods use the node's own port of a headless service: write expose=clusterip", autoTarget)
+		return fmt.Errorf("a port that is %s or of a file needs a cluster IP, since pods use the node's own port of a headless service: write expose=clusterip", autoTarget)
 	}
 	return s.completeProbe()
 }
 
+// auto tells whether a port of the node is not the user's to say.
 func (s *Spec) auto() bool {
-	return slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Auto })
+	return slices.ContainsFunc(s.Ports, func(p Port) bool { return p.Auto || p.File != "" })
+}
+
+// Unknown are the indexes of the ports whose files nobody has read yet.
+func (s *Spec) Unknown() []int {
+	var unknown []int
+	for i, p := range s.Ports {
+		if p.File != "" && p.Target == 0 {
+			unknown = append(unknown, i)
+		}
+	}
+	return unknown
 }
 
 // completeProbe wants a port of TCP for what is asked of one. Nobody can tell whether a
@@ -222,7 +241,7 @@ func (s *Spec) completeProbe() error {
 		return nil
 	}
 	if s.Ready.Port != "" {
-		return fmt.Errorf("ready=: the service has no TCP port %s", quote(s.Ready.Port))
+		return fmt.Errorf("ready=: the service has no TCP port %s", wire.Quote(s.Ready.Port))
 	}
 	return fmt.Errorf("ready=%s needs a TCP port: write ready=file:/PATH or ready=none", s.Ready.Kind)
 }
@@ -245,7 +264,7 @@ func (s *Spec) completePorts() error {
 			}
 		}
 		if p.Name != "" && !isLabel(p.Name) {
-			return fmt.Errorf("port name %s: %s", quote(p.Name), dnsRule)
+			return fmt.Errorf("port name %s: %s", wire.Quote(p.Name), dnsRule)
 		}
 		if numbers[number{p.Port, p.UDP}] || p.Name != "" && names[p.Name] {
 			return fmt.Errorf("port %s is given twice", strings.TrimPrefix(fmt.Sprintf("%s:%d", p.Name, p.Port), ":"))
@@ -257,7 +276,7 @@ func (s *Spec) completePorts() error {
 
 func oneOf(value string, choices ...string) error {
 	if !slices.Contains(choices, value) {
-		return fmt.Errorf("%s must be one of %s", quote(value), strings.Join(choices, ", "))
+		return fmt.Errorf("%s must be one of %s", wire.Quote(value), strings.Join(choices, ", "))
 	}
 	return nil
 }
@@ -274,12 +293,12 @@ func parseProbe(text string) (Probe, error) {
 		return Probe{Kind: kind, Port: port}, nil
 	case (kind == ReadyHTTP || kind == ReadyHTTPS) && hasPath && (port == "" || isPort) && len(path) <= maxPathBytes && !strings.Contains(path, " "):
 		return Probe{Kind: kind, Port: port, Path: path}, nil
-	case kind == ReadyFile && strings.HasPrefix(rest, "/") && len(rest) <= maxPathBytes && filepath.Clean(rest) == rest:
+	case kind == ReadyFile && mayBePath(rest):
 		return Probe{Kind: kind, Path: rest}, nil
 	case kind == ReadyFile:
-		return Probe{}, fmt.Errorf("%s is not an absolute path without \"..\"", quote(rest))
+		return Probe{}, fmt.Errorf("%s is not an absolute path without \"..\"", wire.Quote(rest))
 	}
-	return Probe{}, fmt.Errorf("%s must be one of tcp[:PORT], http:[PORT]/PATH, https:[PORT]/PATH, file:/PATH, none", quote(text))
+	return Probe{}, fmt.Errorf("%s must be one of tcp[:PORT], http:[PORT]/PATH, https:[PORT]/PATH, file:/PATH, none", wire.Quote(text))
 }
 
 // parseSeconds reads "90", which is seconds, or "90s", "2m".
@@ -290,7 +309,7 @@ func parseSeconds(text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(withUnit)
 	if err != nil || d < time.Second || d > maxReady {
-		return 0, fmt.Errorf("%s is not a time from 1s to 24h", quote(text))
+		return 0, fmt.Errorf("%s is not a time from 1s to 24h", wire.Quote(text))
 	}
 	return d, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // Import is a Service that a job wants to reach, a part of --k8s-import.
@@ -37,7 +38,7 @@ func ParseImports(text string) ([]Import, error) {
 		part = strings.TrimSpace(part)
 		i, err := parseImport(part)
 		if err != nil {
-			return nil, job.Refusef("--k8s-import: %s: %v", quote(part), err)
+			return nil, job.Refusef("--k8s-import: %s: %v", wire.Quote(part), err)
 		}
 		if imports = append(imports, i); len(imports) > maxSpecs {
 			return nil, job.Refusef("--k8s-import: more than %d services", maxSpecs)
@@ -64,7 +65,7 @@ func parseImport(part string) (Import, error) {
 		return i, err
 	}
 	if hasPort && !isLabel(i.Port) {
-		return i, fmt.Errorf("port %s is neither a name nor a number", quote(i.Port))
+		return i, fmt.Errorf("port %s is neither a name nor a number", wire.Quote(i.Port))
 	}
 	return i, nil
 }
@@ -79,7 +80,8 @@ var nodesGVR = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 
 // Resolve returns the variables that tell a job where a Service is, as Kubernetes
 // sets them in pods: by load balancer, else node port, else cluster IP. The first
-// two are reached from everywhere, the last one where kube-proxy runs.
+// two are reached from everywhere, the last one where kube-proxy runs. A Service that a job
+// registered, and one without an address, is reached at an endpoint that is ready.
 func (r *Resolver) Resolve(ctx context.Context, i Import) (map[string]string, error) {
 	a := api{kube: r.Kube, log: r.Log}
 	u, err := a.get(ctx, Services, i.Namespace, i.Name)
@@ -176,8 +178,8 @@ func (r *Resolver) reach(ctx context.Context, a api, u *unstructured.Unstructure
 	switch ip := text("spec", "clusterIP"); {
 	case text("spec", "type") == "ExternalName" && safeHost(text("spec", "externalName")):
 		return text("spec", "externalName"), ports, nil
-	case ip == "None":
-		return r.headless(ctx, a, u, ports)
+	case ip == "None" || ofAJob(u):
+		return r.endpoint(ctx, a, u, ports)
 	case safeHost(ip):
 		return ip, ports, nil
 	}
@@ -221,8 +223,15 @@ func hasFields(list []any, kind, field, value string) bool {
 	return false
 }
 
-// headless takes an endpoint that is ready: the Service has no address of its own.
-func (r *Resolver) headless(ctx context.Context, a api, u *unstructured.Unstructured, ports []importPort) (string, []importPort, error) {
+// ofAJob reports whether a job's registration made the Service. What it leads to is a host of
+// Slurm, which this host reaches without kube-proxy; its cluster IP it may not reach at all.
+func ofAJob(u *unstructured.Unstructured) bool {
+	_, selects, _ := unstructured.NestedMap(u.Object, "spec", "selector")
+	return !selects && u.GetLabels()[job.LabelManagedBy] == job.ManagedBy
+}
+
+// endpoint takes an endpoint that is ready, and the numbers of its ports.
+func (r *Resolver) endpoint(ctx context.Context, a api, u *unstructured.Unstructured, ports []importPort) (string, []importPort, error) {
 	slices, err := a.list(ctx, EndpointSlices, u.GetNamespace(), labels.Set{labelServiceName: u.GetName()}.String())
 	if err != nil {
 		return "", nil, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -22,35 +24,79 @@ func deleting(object string) error {
 	return apierrors.NewAlreadyExists(Services.GroupResource(), object+" is being deleted")
 }
 
-// Ready opens a service to traffic.
+// Ready opens a service to traffic, at each of its addresses.
 func (r *Registrar) Ready(ctx context.Context, reg *Registration) error {
-	return r.become(ctx, reg, Ready)
+	all := map[netip.Addr]bool{}
+	for _, at := range reg.addresses {
+		all[at] = true
+	}
+	return r.become(ctx, reg, Ready, all)
 }
 
 // NotReady closes it to traffic until it is Ready again.
 func (r *Registrar) NotReady(ctx context.Context, reg *Registration) error {
-	return r.become(ctx, reg, NotReady)
+	return r.become(ctx, reg, NotReady, nil)
 }
 
 // Terminating closes it to new connections.
 func (r *Registrar) Terminating(ctx context.Context, reg *Registration) error {
-	return r.become(ctx, reg, Terminating)
+	return r.become(ctx, reg, Terminating, reg.answers)
 }
 
-func (r *Registrar) become(ctx context.Context, reg *Registration, c Condition) error {
-	if reg.condition == c || reg.condition == Terminating {
+// Answers opens one address of the service to traffic, or closes it. The service is ready
+// when it answers at the first one; the other one is open only while it answers there too.
+func (r *Registrar) Answers(ctx context.Context, reg *Registration, at netip.Addr, ready bool) error {
+	answers := maps.Clone(reg.answers)
+	if answers == nil {
+		answers = map[netip.Addr]bool{}
+	}
+	answers[at] = ready
+	c := NotReady
+	if answers[r.Addresses(reg)[0]] {
+		c = Ready
+	}
+	return r.become(ctx, reg, c, answers)
+}
+
+// Addresses are those of this node that the Service leads to, or the preferred one if it
+// leads to none. The first one decides whether the service is ready.
+func (r *Registrar) Addresses(reg *Registration) []netip.Addr {
+	if len(reg.addresses) == 0 {
+		return []netip.Addr{r.Address}
+	}
+	return slices.Clone(reg.addresses)
+}
+
+// conditionAt is the condition of one address.
+func (reg *Registration) conditionAt(at netip.Addr) Condition {
+	if reg.answers[at] {
+		return reg.condition
+	}
+	return NotReady
+}
+
+// become publishes another condition, or one of other addresses; on an error all is as
+// before.
+func (r *Registrar) become(ctx context.Context, reg *Registration, c Condition, answers map[netip.Addr]bool) error {
+	if reg.condition == Terminating {
 		return nil
 	}
-	before := reg.condition
-	reg.condition = c
+	before := *reg
+	reg.condition, reg.answers = c, answers
+	same := func(at netip.Addr) bool { return reg.conditionAt(at) == before.conditionAt(at) }
+	if c == before.condition && !slices.ContainsFunc(reg.addresses, func(at netip.Addr) bool { return !same(at) }) {
+		return nil
+	}
 	if reg.Shared || reg.Internal() || reg.lost || reg.owner == nil {
 		return nil
 	}
 	if err := r.publish(ctx, r.api(), reg); err != nil {
-		reg.condition = before
+		reg.condition, reg.answers = before.condition, before.answers
 		return err
 	}
-	r.became(reg, before)
+	if c != before.condition {
+		r.became(reg, before.condition)
+	}
 	return nil
 }
 
@@ -112,7 +158,8 @@ func (r *Registrar) restore(ctx context.Context, reg *Registration, owner map[st
 		reg.share(p.holder)
 		return nil
 	}
-	if (p.mine || p.shared) && p.found != nil && reg.owner["uid"] == owner["uid"] {
+	joined := !reg.Array || p.found != nil && ownedBy(p.found, owner)
+	if (p.mine || p.shared) && p.found != nil && reg.owner["uid"] == owner["uid"] && joined {
 		missing, err := r.missing(ctx, reg)
 		if err != nil || missing == "" {
 			return err
@@ -138,18 +185,20 @@ func (r *Registrar) missing(ctx context.Context, reg *Registration) (string, err
 	if reg.Internal() {
 		return "", nil
 	}
-	name := r.maker().sliceName(reg.Spec)
-	found, err := r.api().get(ctx, EndpointSlices, reg.Namespace, name)
-	if err != nil {
-		return "", err
-	}
-	if found == nil {
-		return "EndpointSlice " + name, nil
+	for _, address := range reg.addresses {
+		name := r.maker().sliceName(reg.Spec, address)
+		found, err := r.api().get(ctx, EndpointSlices, reg.Namespace, name)
+		if err != nil {
+			return "", err
+		}
+		if found == nil {
+			return "EndpointSlice " + name, nil
+		}
 	}
 	if !reg.Endpoints {
 		return "", nil
 	}
-	found, err = r.api().get(ctx, Endpoints, reg.Namespace, reg.Name)
+	found, err := r.api().get(ctx, Endpoints, reg.Namespace, reg.Name)
 	if err != nil || found != nil {
 		return "", err
 	}
@@ -184,12 +233,16 @@ func (r *Registrar) inherit(ctx context.Context, reg *Registration) error {
 		return err
 	}
 	before := reg.Holder
-	reg.Shared, reg.condition = false, NotReady
+	reg.Shared = false // what is known of its answers still counts: this step goes on asking
 	if err := r.make(ctx, reg, p); err != nil {
 		reg.share(before)
 		return err
 	}
-	if !reg.Shared {
+	switch {
+	case reg.Shared:
+	case before.Step == "":
+		r.Announce([]*Registration{reg})
+	default:
 		r.tell(reg, kube.EventNormal, eventTakenOver, "step %s, which is over, left it to step %s of %s", before.Step, r.Step, r.job())
 	}
 	return nil
@@ -211,13 +264,16 @@ func (r *Registrar) Adopt(ctx context.Context, specs []Spec) ([]*Registration, e
 			}
 			owners[s.Namespace] = job.OwnerReference(lease.GetName(), lease.GetUID())
 		}
-		reg := &Registration{Spec: s, owner: owners[s.Namespace]}
-		found, err := r.api().get(ctx, EndpointSlices, s.Namespace, r.maker().sliceName(s))
-		if err != nil {
-			return nil, err
-		}
-		if found != nil {
-			reg.condition = Ready // as far as one can tell: it is closed before it is removed
+		reg := &Registration{Spec: s, owner: owners[s.Namespace], answers: map[netip.Addr]bool{}}
+		for _, address := range r.maker().addresses() {
+			found, err := r.api().get(ctx, EndpointSlices, s.Namespace, r.maker().sliceName(s, address))
+			if err != nil {
+				return nil, err
+			}
+			if found != nil { // as far as one can tell: it is closed before it is removed
+				reg.condition, reg.addresses = Ready, append(reg.addresses, address)
+				reg.answers[address] = true
+			}
 		}
 		regs = append(regs, reg)
 	}
@@ -276,8 +332,10 @@ func (r *Registrar) withdraw(ctx context.Context, reg *Registration) error {
 	if reg.Internal() {
 		return nil
 	}
-	if err := r.removeMine(ctx, EndpointSlices, reg.Namespace, r.maker().sliceName(reg.Spec)); err != nil {
-		return err
+	for _, address := range r.maker().addresses() {
+		if err := r.removeMine(ctx, EndpointSlices, reg.Namespace, r.maker().sliceName(reg.Spec, address)); err != nil {
+			return err
+		}
 	}
 	if !reg.Endpoints {
 		return nil
@@ -285,14 +343,19 @@ func (r *Registrar) withdraw(ctx context.Context, reg *Registration) error {
 	return r.removeMine(ctx, Endpoints, reg.Namespace, reg.Name)
 }
 
-// removeService deletes the Service unless another node of the job still serves it.
+// removeService deletes the Service unless another node of the job, or another task of its
+// array, still serves it.
 func (r *Registrar) removeService(ctx context.Context, reg *Registration) error {
 	found, err := r.api().get(ctx, Services, reg.Namespace, reg.Name)
 	if err != nil || found == nil {
 		return err
 	}
 	claim, ours := claimOf(found, r.Job.Cluster)
-	if !ours || !sameRun(claim.Job, r.Job) || claim.Step != r.Step && !reg.AllNodes {
+	mine := sameRun(claim.Job, r.Job) && (claim.Step == r.Step || reg.AllNodes)
+	if reg.Array {
+		mine = slices.Contains(tasksOf(found, r.Job.Cluster), r.Job.ID)
+	}
+	if !ours || !mine {
 		return nil
 	}
 	if reg.AllNodes {
@@ -301,6 +364,9 @@ func (r *Registrar) removeService(ctx context.Context, reg *Registration) error 
 		if err != nil || len(others) > 0 {
 			return err
 		}
+	}
+	if reg.Array {
+		return r.api().leave(ctx, found, r.Job)
 	}
 	return r.api().remove(ctx, Services, found)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 const dnsRule = `at most 63 lower-case letters, digits and "-", a letter or digit first and last`
@@ -19,7 +21,7 @@ func isLabel(s string) bool { return len(validation.IsDNS1123Label(s)) == 0 }
 // checkName wants a DNS-1035 label, since a Service is a host name.
 func checkName(name string) error {
 	if len(validation.IsDNS1035Label(name)) > 0 {
-		return fmt.Errorf("name %s: at most 63 lower-case letters, digits and \"-\", a letter first", quote(name))
+		return fmt.Errorf("name %s: at most 63 lower-case letters, digits and \"-\", a letter first", wire.Quote(name))
 	}
 	return nil
 }
@@ -27,7 +29,7 @@ func checkName(name string) error {
 // CheckNamespace refuses what cannot be the name of a namespace.
 func CheckNamespace(name string) error {
 	if !isLabel(name) {
-		return fmt.Errorf("namespace %s: %s", quote(name), dnsRule)
+		return fmt.Errorf("namespace %s: %s", wire.Quote(name), dnsRule)
 	}
 	return nil
 }
@@ -60,14 +62,14 @@ const (
 // mean something to controllers.
 func checkLabelKey(key string) error {
 	if !isKey(key) {
-		return fmt.Errorf("%s cannot be the key of a label", quote(key))
+		return fmt.Errorf("%s cannot be the key of a label", wire.Quote(key))
 	}
 	if strings.HasPrefix(key, appDomain+"/") && key != managedByLabel {
 		return nil
 	}
 	for _, domain := range []string{"kubernetes.io", "k8s.io", "slurmk8s.io"} {
 		if isOf(key, domain) {
-			return fmt.Errorf("users may not set labels of %s: %s", domain, quote(key))
+			return fmt.Errorf("users may not set labels of %s: %s", domain, wire.Quote(key))
 		}
 	}
 	return nil
@@ -77,11 +79,11 @@ func checkLabelKey(key string) error {
 // the bridge, and of kubectl and other tools that own the objects which they annotate so.
 func checkAnnotationKey(key string) error {
 	if !isKey(key) {
-		return fmt.Errorf("%s cannot be the key of an annotation", quote(key))
+		return fmt.Errorf("%s cannot be the key of an annotation", wire.Quote(key))
 	}
 	for _, domain := range []string{"slurmk8s.io", "kubectl.kubernetes.io"} {
 		if isOf(key, domain) {
-			return fmt.Errorf("users may not set annotations of %s: %s", domain, quote(key))
+			return fmt.Errorf("users may not set annotations of %s: %s", domain, wire.Quote(key))
 		}
 	}
 	return nil
@@ -89,7 +91,7 @@ func checkAnnotationKey(key string) error {
 
 func checkLabelValue(value string) error {
 	if len(validation.IsValidLabelValue(value)) > 0 {
-		return fmt.Errorf("%s cannot be the value of a label", quote(value))
+		return fmt.Errorf("%s cannot be the value of a label", wire.Quote(value))
 	}
 	return nil
 }

@@ -56,6 +56,9 @@ type maker struct {
 	step    string
 	node    string
 	address netip.Addr
+	second  netip.Addr // of the other family; not valid: none
+	array   uint32     // that the job is a task of; 0: none
+	task    uint32     // its index there
 }
 
 func (m maker) metadata(name, namespace string, owner map[string]any) map[string]any {
@@ -73,8 +76,9 @@ func (m maker) metadata(name, namespace string, owner map[string]any) map[string
 // service is the Service of a specification. Nothing but type=internal has a
 // selector, and externalIPs are never set.
 func (m maker) service(s Spec, owner map[string]any) *unstructured.Unstructured {
-	metadata := m.metadata(s.Name, s.Namespace, owner)
+	metadata := m.sharer(s).metadata(s.Name, s.Namespace, owner)
 	labels := metadata["labels"].(map[string]any)
+	m.ofArray(s, labels)
 	for key, value := range s.Labels {
 		labels[key] = value
 	}
@@ -109,14 +113,11 @@ var serviceType = map[string]string{
 func servicePorts(ports []Port) []any {
 	list := make([]any, len(ports))
 	for i, p := range ports {
-		port := map[string]any{"port": int64(p.Port), "targetPort": int64(p.Target), "protocol": p.protocol()}
+		port := map[string]any{"port": int64(p.Port), "targetPort": p.target()}
 		if p.Name != "" {
 			port["name"] = p.Name
 		}
-		if p.AppProtocol != "" {
-			port["appProtocol"] = p.AppProtocol
-		}
-		list[i] = port
+		list[i] = p.withProtocol(port)
 	}
 	return list
 }
@@ -126,51 +127,68 @@ func servicePorts(ports []Port) []any {
 func endpointPorts(ports []Port) []any {
 	list := make([]any, len(ports))
 	for i, p := range ports {
-		port := map[string]any{"name": p.Name, "port": int64(p.Target), "protocol": p.protocol()}
-		if p.AppProtocol != "" {
-			port["appProtocol"] = p.AppProtocol
-		}
-		list[i] = port
+		port := map[string]any{"name": p.Name, "port": p.target()}
+		list[i] = p.withProtocol(port)
 	}
 	return list
 }
 
-// slice is the EndpointSlice of the maker's node: one writer each, since a slice
-// is written as a whole. It has no nodeName, which would name a Kubernetes node.
-func (m maker) slice(s Spec, owner map[string]any, c Condition) *unstructured.Unstructured {
-	metadata := m.metadata(m.sliceName(s), s.Namespace, owner)
+// withProtocol adds what the port speaks to its form in a Service or EndpointSlice.
+func (p Port) withProtocol(port map[string]any) map[string]any {
+	port["protocol"] = p.protocol()
+	if p.AppProtocol != "" {
+		port["appProtocol"] = p.AppProtocol
+	}
+	return port
+}
+
+// slice is the EndpointSlice of the maker's node for one of its addresses: one writer each,
+// since a slice is written as a whole. It has no nodeName, which would name a Kubernetes node.
+func (m maker) slice(s Spec, a netip.Addr, owner map[string]any, c Condition) *unstructured.Unstructured {
+	metadata := m.metadata(m.sliceName(s, a), s.Namespace, owner)
 	labels := map[string]any{
 		labelServiceName: s.Name,
 		labelSliceWriter: sliceWriter,
 		LabelNode:        nodeLabel(m.node),
 	}
 	maps.Copy(labels, m.job.Labels())
+	m.ofArray(s, labels)
 	endpoint := map[string]any{
-		"addresses": []any{m.address.String()},
+		"addresses": []any{a.String()},
 		"conditions": map[string]any{
 			"ready": c == Ready, "serving": c != NotReady, "terminating": c == Terminating,
 		},
 	}
 	if s.Headless() {
 		labels[labelHeadless] = ""
-		if name := hostName(m.node); name != "" {
-			endpoint["hostname"] = name // DNS: <node>.<service>.<namespace>.svc
+		name := hostName(m.node)
+		if s.Array {
+			name = m.taskHost(s)
+		}
+		if name != "" {
+			endpoint["hostname"] = name // DNS: <hostname>.<service>.<namespace>.svc
 		}
 	}
 	metadata["labels"] = labels
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
-		"addressType": familyOf(m.address),
+		"addressType": familyOf(a),
 		"endpoints":   []any{endpoint},
 		"ports":       endpointPorts(s.Ports),
 	}}
 }
 
-func (m maker) sliceName(s Spec) string { return sliceName(s.Name, m.job.Cluster, m.job.ID, m.node) }
+func (m maker) sliceName(s Spec, a netip.Addr) string {
+	name := sliceName(s.Name, m.job.Cluster, m.job.ID, m.node)
+	if a == m.second {
+		name += "." + strings.ToLower(familyOf(a))
+	}
+	return name
+}
 
 // endpoints is the old form of the slice, for clients that read no slices. The
 // label keeps Kubernetes from making a second slice of it.
-func (m maker) endpoints(s Spec, owner map[string]any, c Condition) *unstructured.Unstructured {
+func (m maker) endpoints(s Spec, a netip.Addr, owner map[string]any, c Condition) *unstructured.Unstructured {
 	metadata := m.metadata(s.Name, s.Namespace, owner)
 	labels := metadata["labels"].(map[string]any)
 	labels[labelSkipMirror] = "true"
@@ -183,13 +201,13 @@ func (m maker) endpoints(s Spec, owner map[string]any, c Condition) *unstructure
 	for i, p := range servicePorts(s.Ports) {
 		port := p.(map[string]any)
 		delete(port, "targetPort")
-		port["port"] = int64(s.Ports[i].Target)
+		port["port"] = s.Ports[i].target()
 		ports[i] = port
 	}
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
 		"subsets": []any{map[string]any{
-			addresses: []any{map[string]any{"ip": m.address.String()}},
+			addresses: []any{map[string]any{"ip": a.String()}},
 			"ports":   ports,
 		}},
 	}}

@@ -1,12 +1,14 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/users"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // Patterns in the names of services, as in Slurm's file names: %a, the index of an array's
@@ -57,7 +59,7 @@ func (i Instance) expand(name string) (string, error) {
 		width, _ := strconv.Atoi(m[1])
 		switch {
 		case err == nil && m[1] != "" && (!number || len(m[1]) > 2 || width > maxPatternWidth):
-			err = fmt.Errorf("%s must be a number's pattern with a width of at most %d", quote(part), maxPatternWidth)
+			err = fmt.Errorf("%s must be a number's pattern with a width of at most %d", wire.Quote(part), maxPatternWidth)
 		case err == nil && len(text) < width:
 			text = strings.Repeat("0", width-len(text)) + text
 		}
@@ -67,7 +69,7 @@ func (i Instance) expand(name string) (string, error) {
 		return text
 	})
 	if failed != nil {
-		return "", fmt.Errorf("name %s: %w", quote(name), failed)
+		return "", fmt.Errorf("name %s: %w", wire.Quote(name), failed)
 	}
 	return expanded, checkName(expanded)
 }
@@ -89,6 +91,9 @@ func Expand(specs []Spec, i Instance) ([]Spec, error) {
 		if strings.Contains(name, "%") {
 			name, err = i.expand(name)
 		}
+		if err == nil && s.Array && i.Array == 0 {
+			err = errNoArray
+		}
 		if err != nil {
 			return nil, &job.Refused{Text: "--k8s-register: " + err.Error(), Err: err}
 		}
@@ -98,10 +103,12 @@ func Expand(specs []Spec, i Instance) ([]Spec, error) {
 	return expanded, nil
 }
 
-// NeedsArray tells whether a name has to know the job's place in an array.
+var errNoArray = errors.New("host=array: the job is not in an array (sbatch --array)")
+
+// NeedsArray tells whether a service has to know the job's place in an array.
 func NeedsArray(specs []Spec) bool {
 	for _, s := range specs {
-		if s.has("a") || s.has("A") {
+		if s.Array || s.has("a") || s.has("A") {
 			return true
 		}
 	}
@@ -135,12 +142,42 @@ func CheckArray(specs []Spec, array string) error {
 		case array == "" && s.has("a"):
 			_, err := Instance{Job: 1, User: "u"}.expand(s.Name)
 			return &job.Refused{Text: "--k8s-register: " + err.Error(), Err: err}
-		case severalTasks(array) && !s.has("a") && !s.has("j"):
+		case array == "" && s.Array:
+			return &job.Refused{Text: "--k8s-register: " + errNoArray.Error(), Err: errNoArray}
+		case s.Array && tasksAtOnce(array) > maxSharers:
+			return job.Refusef("--k8s-register: host=array: at most %d tasks that run at once can share the service %s: limit them with --array=...%%%d, "+
+				"or write %%a, the task's index, into the name", maxSharers, s.Name, maxSharers)
+		case severalTasks(array) && !s.Array && !s.has("a") && !s.has("j"):
 			return job.Refusef("--k8s-register: the tasks of --array=%s cannot all have the service %s: write %%a, the task's index, into the name, "+
-				"such as %s-%%a", strings.Trim(quote(array), `"`), s.Name, s.Name)
+				"such as %s-%%a, or share one service with host=array", strings.Trim(wire.Quote(array), `"`), s.Name, s.Name)
 		}
 	}
 	return nil
+}
+
+// maxSharers bounds the tasks that share a Service: each one that starts or ends writes it, and
+// it holds an entry for each.
+const maxSharers = 256
+
+// tasksAtOnce is how many tasks of an array may run at the same time, at most.
+func tasksAtOnce(array string) int {
+	list, limit, limited := strings.Cut(strings.Trim(array, "[]"), "%")
+	count := 0
+	for part := range strings.SplitSeq(list, ",") {
+		span, step, _ := strings.Cut(part, ":")
+		first, last, isRange := strings.Cut(span, "-")
+		lo, _ := strconv.Atoi(first)
+		hi, _ := strconv.Atoi(last)
+		by, _ := strconv.Atoi(step)
+		count++
+		if isRange && hi > lo {
+			count += (hi - lo) / max(by, 1)
+		}
+	}
+	if n, err := strconv.Atoi(limit); limited && err == nil && n > 0 {
+		count = min(count, n)
+	}
+	return count
 }
 
 // severalTasks tells whether an array may have two tasks at the same time. What it cannot

@@ -25,6 +25,8 @@ func TestNamesOfWhatRunsManyTimes(t *testing.T) {
 		{"the user, as Kubernetes can have it", task, "%u-jupyter:1", "ann-lee-5a9a93ab-jupyter"},
 		{"a job in no array is its own", alone, "w-%A:1", "w-25"},
 		{"a task where there is none", alone, "w-%a:1", "!the job is not in an array (sbatch --array): use %j"},
+		{"one for the array", task, "name=w-%A,port=1,host=array", "w-22"},
+		{"one for the array where there is none", alone, "name=w,port=1,host=array", "!host=array: the job is not in an array (sbatch --array)"},
 		{"outside of Slurm", Instance{}, "w-%j:1", "!stands for nothing outside of a Slurm job"},
 		{"a user whose name begins with a digit", Instance{Job: 1, User: "1st"}, "%u:1", `!name "1st"`},
 		{"too long once expanded", Instance{Job: 4294967295, User: "a-name-that-is-long-but-a-label-of-its-own"}, "%u-and-the-job-%j:1", "!at most 63"},
@@ -65,7 +67,35 @@ func TestArraysWithSeveralTasksAtOnce(t *testing.T) {
 	}
 }
 
+func TestTasksThatRunAtOnce(t *testing.T) {
+	for array, want := range map[string]int{"0": 1, "0-3": 4, "0-299%256": 256, "[0-299]": 300, "0-9:3": 4, "1,5-6": 3, "0-3%9": 4, "0-3%0": 4} {
+		assert.Equal(t, want, tasksAtOnce(array), array)
+	}
+}
+
+func TestAnArrayIsJudgedAtThePrompt(t *testing.T) {
+	for _, tt := range []struct{ spec, array, want string }{
+		{"w-%a:1", "0-3", ""}, {"w:1", "0-3%1", ""}, {"w:1", "", ""}, {"name=w,port=1,host=array", "0-3", ""},
+		{"w:1", "0-3", "the tasks of --array=0-3 cannot all have the service w: write %a, the task's index, into the name, " +
+			"such as w-%a, or share one service with host=array"},
+		{"name=w,port=1,host=array", "0-999%256", ""}, {"w-%a:1", "0-999", ""},
+		{"name=w,port=1,host=array", "0-256", "host=array: at most 256 tasks that run at once can share the service w: limit them with --array=...%256, " +
+			"or write %a, the task's index, into the name"},
+		{"w-%a:1", "", "name \"w-%a\": %a is the index of an array's task, and the job is not in an array (sbatch --array): use %j"},
+		{"name=w,port=1,host=array", "", "host=array: the job is not in an array (sbatch --array)"},
+	} {
+		specs, err := Parse(tt.spec, nil)
+		require.NoError(t, err)
+		if err = CheckArray(specs, tt.array); tt.want == "" {
+			assert.NoError(t, err, tt)
+		} else {
+			assert.EqualError(t, err, "--k8s-register: "+tt.want)
+		}
+	}
+}
+
 func TestATaskOfAnArrayIsToldHowToGetAName(t *testing.T) {
 	taken := &ConflictError{Object: "service a/worker", Claim: &Claim{Job: job.Job{ID: 25}}, InArray: true}
-	assert.EqualError(t, taken, "service a/worker belongs to job 25, which is running: in an array write %a, the task's index, into the name")
+	assert.EqualError(t, taken, "service a/worker belongs to job 25, which is running: in an array write %a, the task's index, into the name, "+
+		"or share one service with host=array")
 }

@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +19,8 @@ import (
 // Records keep, on each node, which steps have services there: the epilog of a job without
 // one costs nothing, and what a killed program left behind is found. They are files
 // job.<id> in services.run_dir of slurmk8s.toml, which is root's and empty after a boot, one
-// line for each service of a step.
+// line for each service of a step: the program and when it began, the step, the service, and
+// "=" and a digest of its Spec once it is registered.
 type Records string
 
 // Entry is a service of a step on this node.
@@ -25,6 +28,7 @@ type Entry struct {
 	Step    string
 	Service string // "NAMESPACE/NAME"
 
+	spec  string // digest of the Spec; "": the service is not registered yet
 	pid   int    // of the step's program
 	start string // when it began, since numbers of processes repeat
 }
@@ -59,6 +63,39 @@ func (d Records) Add(ctx context.Context, job uint32, step string, services []st
 	})
 }
 
+// Hold notes that this process has registered services that it recorded before.
+func (d Records) Hold(ctx context.Context, job uint32, specs []Spec) error {
+	return d.locked(ctx, false, func() error {
+		entries, err := d.read(job)
+		if err != nil {
+			return err
+		}
+		for i := range entries {
+			for _, s := range specs {
+				if entries[i].ofThisProcess() && entries[i].Service == s.Namespace+"/"+s.Name {
+					entries[i].spec = digest(s)
+				}
+			}
+		}
+		return d.write(job, entries)
+	})
+}
+
+// Holder is another step of the job, whose program runs on this node, that has registered
+// the very same service; "" if there is none.
+func (d Records) Holder(job uint32, step string, spec Spec) string {
+	entries, err := d.read(job)
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if e.Step != step && e.Service == spec.Namespace+"/"+spec.Name && e.spec == digest(spec) && e.alive() {
+			return e.Step
+		}
+	}
+	return ""
+}
+
 // Remove takes away what this process recorded. What other steps recorded stays, and
 // so does what their dead programs did.
 func (d Records) Remove(ctx context.Context, job uint32) error {
@@ -67,8 +104,7 @@ func (d Records) Remove(ctx context.Context, job uint32) error {
 		if err != nil {
 			return err
 		}
-		start, _ := startOf(os.Getpid())
-		return d.write(job, slices.DeleteFunc(entries, func(e Entry) bool { return e.pid == os.Getpid() && e.start == start }))
+		return d.write(job, slices.DeleteFunc(entries, Entry.ofThisProcess))
 	})
 }
 
@@ -167,7 +203,8 @@ func (d Records) read(job uint32) ([]Entry, error) {
 			continue // torn by a power failure: the epilog looks everywhere
 		}
 		pid, _ := strconv.Atoi(words[0])
-		entries = append(entries, Entry{pid: pid, start: words[1], Step: words[2], Service: words[3]})
+		service, spec, _ := strings.Cut(words[3], "=")
+		entries = append(entries, Entry{pid: pid, start: words[1], Step: words[2], Service: service, spec: spec})
 	}
 	return entries, nil
 }
@@ -179,12 +216,27 @@ func (d Records) write(job uint32, entries []Entry) error {
 	}
 	var text strings.Builder
 	for _, e := range entries {
-		fmt.Fprintln(&text, e.pid, e.start, e.Step, e.Service)
+		service := e.Service
+		if e.spec != "" {
+			service += "=" + e.spec
+		}
+		fmt.Fprintln(&text, e.pid, e.start, e.Step, service)
 	}
 	if err := hostfile.Write(d.path(job), text.String(), 0o600); err != nil {
 		return fmt.Errorf("record the job's services: %w", err)
 	}
 	return nil
+}
+
+// digest is one word for all that a service is.
+func digest(s Spec) string {
+	sum := sha256.Sum256([]byte(s.String()))
+	return hex.EncodeToString(sum[:16])
+}
+
+func (e Entry) ofThisProcess() bool {
+	start, err := startOf(os.Getpid())
+	return err == nil && e.pid == os.Getpid() && e.start == start
 }
 
 func (e Entry) alive() bool {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,42 @@ func TestADirectoryThatOthersWriteIntoIsRefused(t *testing.T) {
 	require.NoError(t, os.Mkdir(open, 0o755))
 	require.NoError(t, os.Chmod(open, 0o777))
 	require.ErrorContains(t, Records(open).Add(t.Context(), 12, "0", []string{"a/x"}, allowAny), "is writable by others")
+}
+
+func TestAStepHoldsAServiceFromItsRegistrationToItsEnd(t *testing.T) {
+	d := Records(filepath.Join(t.TempDir(), "run"))
+	specs, err := Parse("name=x,port=80:auto,label=b=1,label=a=2;y:90", nil)
+	require.NoError(t, err)
+	for i := range specs {
+		specs[i].Namespace = "a"
+	}
+	require.NoError(t, d.Hold(t.Context(), 12, specs), "nothing is recorded")
+	require.NoError(t, d.Add(t.Context(), 12, "batch", []string{"a/x", "a/y"}, allowAny))
+	assert.Empty(t, d.Holder(12, "0", specs[0]), "it may still fail")
+	require.NoError(t, d.Hold(t.Context(), 12, specs[:1]))
+	same := specs[0]
+	same.Ports = []Port{{Name: same.Ports[0].Name, Port: 80, Target: 20000, Auto: true}}
+	assert.Equal(t, "batch", d.Holder(12, "0", same), "which port was chosen does not matter")
+	assert.Empty(t, d.Holder(12, "0", specs[1]))
+	assert.Empty(t, d.Holder(13, "0", same), "another job")
+	assert.Empty(t, d.Holder(12, "batch", same), "the step itself")
+	other := same
+	other.Labels = map[string]string{"a": "2"}
+	assert.Empty(t, d.Holder(12, "0", other), "other options")
+	assert.True(t, d.Wanted(12, "0", "a/x"))
+	require.NoError(t, d.Add(t.Context(), 12, "1", nil, func(others []string) error {
+		assert.Equal(t, []string{"a/x", "a/y"}, others)
+		return nil
+	}))
+
+	path := filepath.Join(string(d), "job.12")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, bytes.ReplaceAll(text, fmt.Append(nil, os.Getpid(), " "), []byte("999999999 ")), 0o600))
+	assert.Empty(t, d.Holder(12, "0", same), "its program is dead")
+	names, err := d.Namespaces(12)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, names)
 }
 
 // program is another process that has recorded a service of a step.

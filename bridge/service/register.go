@@ -29,14 +29,21 @@ type Registrar struct {
 	Step    string // "batch", "interactive" or a number
 	Node    string // in Slurm's words
 	Address netip.Addr
-	// InArray: the job is a task of an array, for the advice when a name is taken.
-	InArray bool
+	// Second is an address of the other family, for Services that have both; not valid: none.
+	Second        netip.Addr
+	secondAllowed bool // that admission takes it
+	// Array is the array that the job is a task of, and Task its index there. Array is 0 if
+	// the job is in none, or if no service asks for it and Slurm did not tell.
+	Array, Task uint32
 	// LeaseDuration is how long the job counts as alive without renewal; zero: the
 	// Lease does not run out.
 	LeaseDuration time.Duration
 	// Alive tells whether the run of a job that has a name, and the step of it,
 	// still lives. An error means that nobody knows: the name is left to it.
 	Alive func(context.Context, Claim) (bool, error)
+	// Holder is the step of the job on this node that has registered the very same service
+	// and lives; "" if there is none. Nobody else is then asked about it; nil: there never is.
+	Holder func(Spec) string
 	// Wanted tells whether another step of the job on this node shares a service, and so
 	// takes it over when this step ends; nil: none does.
 	Wanted func(Spec) bool
@@ -50,15 +57,17 @@ type Registration struct {
 	// Shared: another step of the job has the very same service, and nothing of it
 	// is this step's to change until that step is gone. Renew then takes it over.
 	Shared bool
-	// Holder is that other step.
+	// Holder is that other step; without a Step it is not known.
 	Holder Claim
 
 	condition Condition
-	owner     map[string]any // the ownerReference to the job's Lease
-	lost      bool           // somebody else has the name by now
-	left      bool           // to a step that shares it
-	uid       types.UID      // of the Service
-	leftBy    uint32         // the job whose Service it was before; 0: none
+	answers   map[netip.Addr]bool // of addresses: it answers there
+	owner     map[string]any      // the ownerReference to the job's Lease
+	lost      bool                // somebody else has the name by now
+	left      bool                // to a step that shares it
+	uid       types.UID           // of the Service
+	addresses []netip.Addr        // of this node, that the Service can lead to
+	leftBy    uint32              // the job whose Service it was before; 0: none
 }
 
 func (r *Registrar) api() api { return api{kube: r.Kube, log: r.Log} }
@@ -66,7 +75,9 @@ func (r *Registrar) api() api { return api{kube: r.Kube, log: r.Log} }
 // users is api for what RBAC is to judge the user about.
 func (r *Registrar) users() api { return api{kube: r.Kube, log: r.Log, as: r.As} }
 
-func (r *Registrar) maker() maker { return maker{r.Job, r.Step, r.Node, r.Address} }
+func (r *Registrar) maker() maker {
+	return maker{r.Job, r.Step, r.Node, r.Address, r.Second, r.Array, r.Task}
+}
 
 func (r *Registrar) keeper() *job.Keeper {
 	return &job.Keeper{Kube: r.Kube, Job: r.Job, Duration: r.LeaseDuration, Log: r.Log}
@@ -78,18 +89,28 @@ func (r *Registrar) keeper() *job.Keeper {
 func (r *Registrar) Register(ctx context.Context, specs []Spec) ([]*Registration, error) {
 	plans := make([]plan, len(specs))
 	for i, s := range specs {
+		if step := r.holder(s); step != "" {
+			plans[i] = plan{shared: true, here: true, holder: Claim{Job: r.Job, Step: step, Node: r.Node, Renewed: true}}
+			continue
+		}
 		p, err := r.judge(ctx, s)
 		if err != nil {
 			return nil, err
 		}
 		plans[i] = p
+		if p.shared && !s.AllNodes {
+			continue
+		}
+		if err := r.mayHeadless(ctx, s); err != nil {
+			return nil, noNamespace(err, s.Namespace)
+		}
 	}
 	var made []*Registration
 	owners := map[string]map[string]any{}
 	for i, s := range specs {
 		reg := &Registration{Spec: s}
 		made = append(made, reg)
-		if plans[i].shared && !s.AllNodes {
+		if plans[i].shared && (plans[i].here || !s.AllNodes) {
 			reg.share(plans[i].holder)
 			continue
 		}
@@ -110,6 +131,24 @@ func (r *Registrar) Register(ctx context.Context, specs []Spec) ([]*Registration
 	return made, nil
 }
 
+func (r *Registrar) holder(s Spec) string {
+	if r.Holder == nil {
+		return ""
+	}
+	return r.Holder(s)
+}
+
+// Postpone is Register for services that another step of the job has registered, on a node
+// that is not known, while Kubernetes cannot be asked which one. Renew asks.
+func (r *Registrar) Postpone(specs []Spec) []*Registration {
+	regs := make([]*Registration, len(specs))
+	for i, s := range specs {
+		regs[i] = &Registration{Spec: s}
+		regs[i].share(Claim{})
+	}
+	return regs
+}
+
 // noNamespace says so when it is the namespace that was not found: one can write
 // into nothing else that is not there.
 func noNamespace(err error, namespace string) error {
@@ -121,7 +160,10 @@ func noNamespace(err error, namespace string) error {
 
 // make brings one service to what it should be, whatever is there.
 func (r *Registrar) make(ctx context.Context, reg *Registration, p plan) error {
-	var pauses kube.Pauses
+	if err := r.mayBoth(ctx, reg.Spec); err != nil {
+		return err
+	}
+	pauses := contended()
 	for {
 		err := r.claim(ctx, reg, p)
 		if err == nil {
@@ -164,16 +206,20 @@ func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error 
 	wanted := r.maker().service(reg.Spec, reg.owner)
 	if p.found == nil {
 		made, err := r.users().create(ctx, Services, wanted)
-		return reg.claimed(made, 0, r.maker().byFamily(reg.Spec, err))
+		return r.claimed(reg, made, 0, r.maker().byFamily(reg.Spec, err))
 	}
 	if p.found.GetDeletionTimestamp() != nil {
 		return &kube.RequestError{What: "create " + reg.Object(), Tries: 1, Err: deleting(reg.Object())}
 	}
 	if (p.mine || p.shared) && ownedBy(p.found, reg.owner) {
-		return reg.claimed(p.found, 0, nil)
+		return r.claimed(reg, p.found, 0, nil)
 	}
 	if p.shared {
 		wanted.SetAnnotations(p.found.GetAnnotations()) // the other step's, with the new owner
+	}
+	if p.shared && reg.Array {
+		made, err := r.users().update(ctx, Services, r.join(p.found, wanted), "joined")
+		return r.claimed(reg, made, 0, err)
 	}
 	leftBy := uint32(0)
 	if !p.mine && !p.shared {
@@ -181,25 +227,29 @@ func (r *Registrar) claim(ctx context.Context, reg *Registration, p plan) error 
 		r.Log.Infof("%s: job %d left it behind: taking it over", reg.Object(), leftBy)
 	}
 	if kindOf(p.found) == kindOf(wanted) && sameFamilies(p.found, wanted) {
-		made, err := r.users().update(ctx, Services, adopt(p.found, wanted))
-		return reg.claimed(made, leftBy, err)
+		made, err := r.users().update(ctx, Services, adopt(p.found, wanted), "taken over")
+		return r.claimed(reg, made, leftBy, err)
 	}
 	if err := r.api().remove(ctx, Services, p.found); err != nil {
 		return err
 	}
 	made, err := r.users().create(ctx, Services, wanted)
-	return reg.claimed(made, leftBy, r.maker().byFamily(reg.Spec, err))
+	return r.claimed(reg, made, leftBy, r.maker().byFamily(reg.Spec, err))
 }
 
 // share leaves the service to another step of the job.
 func (reg *Registration) share(holder Claim) { reg.Shared, reg.Holder = true, holder }
 
 // claimed notes which Service it is, and whose it was, if there was no error.
-func (reg *Registration) claimed(u *unstructured.Unstructured, leftBy uint32, err error) error {
-	if err == nil {
-		reg.uid, reg.leftBy = u.GetUID(), leftBy
+func (r *Registrar) claimed(reg *Registration, u *unstructured.Unstructured, leftBy uint32, err error) error {
+	if err != nil {
+		return err
 	}
-	return err
+	reg.uid, reg.leftBy, reg.addresses = u.GetUID(), leftBy, r.maker().published(u)
+	if len(reg.addresses) == 0 && !reg.Internal() {
+		return r.maker().otherFamily(reg.Spec, u)
+	}
+	return nil
 }
 
 // ownedBy tells whether the object belongs to the Lease that is there now.
@@ -267,7 +317,8 @@ func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
 		claim, ours := claimOf(&slices[i], r.Job.Cluster)
 		// One node serves, unless all do: another one's is of a run whose node died.
 		mine := reg.AllNodes || slices[i].GetLabels()[LabelNode] == nodeLabel(r.Node)
-		if !ours || mine && sameRun(claim.Job, r.Job) {
+		ofAnotherTask := reg.Array && claim.Array == r.Array && claim.ID != r.Job.ID && claim.UID == r.Job.UID
+		if !ours || ofAnotherTask || mine && sameRun(claim.Job, r.Job) {
 			continue
 		}
 		if err := r.api().remove(ctx, EndpointSlices, &slices[i]); err != nil && !kube.Is(err, kube.Conflict) {
@@ -277,7 +328,7 @@ func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
 	if !reg.AllNodes {
 		return nil
 	}
-	found, err := r.api().get(ctx, EndpointSlices, reg.Namespace, r.maker().sliceName(reg.Spec))
+	found, err := r.api().get(ctx, EndpointSlices, reg.Namespace, r.maker().sliceName(reg.Spec, reg.addresses[0]))
 	if err != nil || found == nil {
 		return err
 	}
@@ -293,17 +344,21 @@ func (r *Registrar) clear(ctx context.Context, reg *Registration) error {
 	return nil
 }
 
-// publish writes this node's endpoint in its present condition.
+// publish writes this node's endpoints in their present condition.
 func (r *Registrar) publish(ctx context.Context, a api, reg *Registration) error {
 	m := r.maker()
-	if _, err := a.apply(ctx, EndpointSlices, m.slice(reg.Spec, reg.owner, reg.condition), r.Job.Cluster); err != nil {
-		return err
+	for _, address := range reg.addresses {
+		condition := reg.conditionAt(address)
+		if _, err := a.apply(ctx, EndpointSlices, m.slice(reg.Spec, address, reg.owner, condition), r.Job.Cluster); err != nil {
+			return err
+		}
+		r.Log.Infof("%s: %s at %s", reg.Object(), condition, address)
 	}
 	if reg.Endpoints {
-		if _, err := a.apply(ctx, Endpoints, m.endpoints(reg.Spec, reg.owner, reg.condition), r.Job.Cluster); err != nil {
+		first := reg.addresses[0]
+		if _, err := a.apply(ctx, Endpoints, m.endpoints(reg.Spec, first, reg.owner, reg.conditionAt(first)), r.Job.Cluster); err != nil {
 			return err
 		}
 	}
-	r.Log.Infof("%s: %s at %s", reg.Object(), reg.condition, r.Address)
 	return nil
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -22,6 +24,7 @@ type Spec struct {
 	App       string // value of the label app of the pods that an internal Service selects
 	Ports     []Port
 	AllNodes  bool   // every node of the step, else its first
+	Array     bool   // so too for every task of the job's array, which share the Service
 	Expose    string // slurmconf.ExposeClusterIP and so on; ExposeInternal selects pods
 	Ready     Probe
 	// ReadyTimeout is how long the service may take; zero: by configuration.
@@ -36,8 +39,18 @@ type Port struct {
 	Name         string
 	Port, Target uint16 // of the Service, of the node
 	Auto         bool   // the bridge chooses Target on the node, and it is 0 until then
+	File         string // the job writes this file, which says Target; it is 0 until then
 	UDP          bool   // else TCP
 	AppProtocol  string // what clients speak, as "kubernetes.io/h2c"; empty: not told
+}
+
+// target is the port of the node as Kubernetes is told. Until a file says it, any number does: no
+// endpoint is ready.
+func (p Port) target() int64 {
+	if p.Target == 0 {
+		return int64(p.Port)
+	}
+	return int64(p.Target)
 }
 
 func (p Port) protocol() string {
@@ -51,6 +64,9 @@ func (p Port) String() string {
 	text := fmt.Sprintf("%d:%d", p.Port, p.Target)
 	if p.Auto {
 		text = fmt.Sprintf("%d:%s", p.Port, autoTarget)
+	}
+	if p.File != "" { // whatever it says: programs compare specifications
+		text = fmt.Sprintf("%d%s%s", p.Port, fileTarget, p.File)
 	}
 	if p.Name != "" {
 		text = p.Name + ":" + text
@@ -133,7 +149,10 @@ func (s Spec) String() string {
 		parts = append(parts, "type=internal", "app="+s.App)
 	} else {
 		host := "batch"
-		if s.AllNodes {
+		switch {
+		case s.Array:
+			host = "array"
+		case s.AllNodes:
 			host = "all"
 		}
 		parts = append(parts, "host="+host, "expose="+s.Expose, "ready="+s.Ready.String())
@@ -191,7 +210,7 @@ func parse(text string, env map[string]string, early bool) ([]Spec, error) {
 			continue
 		}
 		if err != nil {
-			return nil, &job.Refused{Text: fmt.Sprintf("--k8s-register: %s: %v", quote(part), err), Err: err}
+			return nil, &job.Refused{Text: fmt.Sprintf("--k8s-register: %s: %v", wire.Quote(part), err), Err: err}
 		}
 		specs = append(specs, some...)
 		if len(specs) > maxSpecs {
@@ -219,7 +238,7 @@ func checkText(option, text string) error {
 	}
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
-			return job.Refusef("%s: %s has an invalid character (byte %d)", option, quote(text), i+1)
+			return job.Refusef("%s: %s has an invalid character (byte %d)", option, wire.Quote(text), i+1)
 		}
 	}
 	return nil
@@ -259,7 +278,7 @@ func parseShort(part string) ([]Spec, error) {
 	}
 	port, err := parsePort(ports)
 	if err == nil && port.Name != "" {
-		err = fmt.Errorf("%s is not a port from 1 to 65535", quote(port.Name))
+		err = fmt.Errorf("%s is not a port from 1 to 65535", wire.Quote(port.Name))
 	}
 	if err != nil {
 		return nil, err
@@ -278,12 +297,28 @@ func quoteName(name string) string {
 // autoTarget is a free port of the node, which the job is told in a variable.
 const autoTarget = "auto"
 
+// fileTarget goes before the path of a file that says the port.
+const fileTarget = ":file:"
+
+// mayBePath tells whether a user may name a file by a text.
+func mayBePath(text string) bool {
+	return strings.HasPrefix(text, "/") && len(text) <= maxPathBytes && filepath.Clean(text) == text
+}
+
 // parsePort reads [NAME:]PORT[:TARGET][/udp].
 func parsePort(text string) (Port, error) {
 	var p Port
+	if port, path, isFile := strings.Cut(text, fileTarget); isFile {
+		p, err := parsePort(port + ":" + autoTarget)
+		if err == nil && !mayBePath(path) {
+			err = fmt.Errorf("%s is not an absolute path without \"..\"", wire.Quote(path))
+		}
+		p.Auto, p.File = false, path
+		return p, err
+	}
 	numbers, protocol, given := strings.Cut(text, "/")
 	if given && protocol != "tcp" && protocol != "udp" {
-		return p, fmt.Errorf("%s must end in /tcp or /udp: a port is [NAME:]PORT[:TARGET][/udp]", quote(text))
+		return p, fmt.Errorf("%s must end in /tcp or /udp: a port is [NAME:]PORT[:TARGET][/udp]", wire.Quote(text))
 	}
 	p.UDP = protocol == "udp"
 	fields := strings.Split(numbers, ":")
@@ -291,7 +326,7 @@ func parsePort(text string) (Port, error) {
 		p.Name, fields = fields[0], fields[1:]
 	}
 	if len(fields) > 2 {
-		return p, fmt.Errorf("%s has too many colons: a port is [NAME:]PORT[:TARGET][/udp]", quote(text))
+		return p, fmt.Errorf("%s has too many colons: a port is [NAME:]PORT[:TARGET][/udp]", wire.Quote(text))
 	}
 	var err error
 	if p.Port, err = portNumber(fields[0]); err != nil {
@@ -315,15 +350,7 @@ func isNumber(s string) bool {
 func portNumber(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 || s[0] == '0' || !isNumber(s) {
-		return 0, fmt.Errorf("%s is not a port from 1 to 65535", quote(s))
+		return 0, fmt.Errorf("%s is not a port from 1 to 65535", wire.Quote(s))
 	}
 	return uint16(n), nil
-}
-
-// quote is text in quotes, shortened: an error is one line for a person.
-func quote(text string) string {
-	if len(text) > 60 {
-		text = strings.ToValidUTF8(text[:57], "") + "..."
-	}
-	return strconv.QuoteToASCII(text)
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -46,9 +47,14 @@ func (a api) releaseLease(ctx context.Context, namespace string, of job.Job) err
 	return whileConflicts(ctx, func() error { return a.releaseLeaseOnce(ctx, namespace, of) })
 }
 
+// contended is how long to wait after a write that another one came before. All tasks of an
+// array write one Service: each write lets one of them through, so that long pauses only
+// leave it idle.
+func contended() kube.Pauses { return kube.Pauses{Cap: 500 * time.Millisecond} }
+
 // whileConflicts does again what somebody else's write came between.
 func whileConflicts(ctx context.Context, do func() error) error {
-	var pauses kube.Pauses
+	pauses := contended()
 	for {
 		err := do()
 		if !kube.Is(err, kube.Conflict) || pauses.Wait(ctx) != nil {
@@ -56,6 +62,9 @@ func whileConflicts(ctx context.Context, do func() error) error {
 		}
 	}
 }
+
+// notShared leaves out of a job's Services that of the array whose id the job has.
+var notShared = map[schema.GroupVersionResource]string{Services: ",!" + LabelArray}
 
 func (a api) releaseLeaseOnce(ctx context.Context, namespace string, of job.Job) error {
 	lease, err := job.GetLease(ctx, a.kube, namespace, of)
@@ -66,7 +75,7 @@ func (a api) releaseLeaseOnce(ctx context.Context, namespace string, of job.Job)
 		return nil
 	}
 	for _, gvr := range []schema.GroupVersionResource{Services, EndpointSlices} {
-		left, err := a.list(ctx, gvr, namespace, of.Selector())
+		left, err := a.list(ctx, gvr, namespace, of.Selector()+notShared[gvr])
 		if err != nil || len(left) > 0 {
 			return err
 		}
@@ -101,9 +110,9 @@ func (s *Sweeper) Node(ctx context.Context, records Records, of job.Job, node st
 	return records.Forget(ctx, of.ID)
 }
 
-// Job removes what is left of a job on one node in a namespace: its endpoints, and
-// the Services that no other node serves. Runs of the job after of.Restarts are
-// left alone.
+// Job removes what is left of a job on one node in a namespace: its endpoints, the
+// Services that no other node serves, and its part in those of its array. Runs of the job
+// after of.Restarts are left alone.
 func (s *Sweeper) Job(ctx context.Context, namespace string, of job.Job, node string) error {
 	return whileConflicts(ctx, func() error { return s.jobOnce(ctx, namespace, of, node) })
 }
@@ -127,7 +136,16 @@ func (s *Sweeper) jobOnce(ctx context.Context, namespace string, of job.Job, nod
 		}
 		remove(EndpointSlices, &endpoints[i])
 	}
-	services, err := s.api().list(ctx, Services, namespace, of.Selector())
+	shared, err := s.api().listArrays(ctx, namespace, s.Cluster, of.ID)
+	if err != nil {
+		return errors.Join(append(failed, err)...)
+	}
+	for i := range shared {
+		if !served[shared[i].GetName()] {
+			failed = append(failed, s.api().leave(ctx, &shared[i], of))
+		}
+	}
+	services, err := s.api().list(ctx, Services, namespace, of.Selector()+notShared[Services])
 	if err != nil {
 		return errors.Join(append(failed, err)...)
 	}

@@ -80,7 +80,7 @@ func wireRegistrar(t *testing.T, s *kubetest.Server) *Registrar {
 	require.NoError(t, err)
 	return &Registrar{
 		Kube: client, Job: job.Job{Cluster: "alps", ID: 12, Restarts: 1, UID: 1000, User: "alice", SubmitTime: "1700000000"},
-		Step: "batch", Node: "c1", Address: netip.MustParseAddr("10.1.0.1"), LeaseDuration: 90 * time.Second,
+		Step: "batch", Node: "c1", Address: netip.MustParseAddr("10.1.0.1"), Array: 10, Task: 3, LeaseDuration: 90 * time.Second,
 		Alive: func(context.Context, Claim) (bool, error) { return true, nil }, Log: logrus.NewEntry(logger),
 	}
 }
@@ -90,6 +90,7 @@ func TestWhatCrossesTheWire(t *testing.T) {
 		"arkouda":  "env",
 		"headless": "name=dask,port=dask-scheduler:8786,port=dask-webui:80:8787,ns=dask,host=all",
 		"both":     "name=old,port=80:8080,ns=physics,endpoints=both,label=release=kube-stack",
+		"array":    "name=worker,port=8786,ns=dask,host=array",
 		"internal": "name=in,port=80,ns=physics,type=internal,app=web",
 	} {
 		t.Run(name, func(t *testing.T) {

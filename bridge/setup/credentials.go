@@ -106,15 +106,13 @@ func (o *Options) stagedKubeconfig() string {
 	return filepath.Join(o.Output, "controller", "slurmk8s.kubeconfig")
 }
 
+// controllerCredential makes the credentials of slurmctld's host.
 func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
-	config, token := o.Config.Kubernetes.Kubeconfig, ControllerToken(o.Config)
 	var of *hostfile.Owner
 	if o.Remote {
-		dir := filepath.Join(o.Output, "controller")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(o.Output, "controller"), 0o700); err != nil {
 			return err
 		}
-		config, token = o.stagedKubeconfig(), filepath.Join(dir, "controller.token")
 	} else {
 		var err error
 		if of, err = slurmUser(ctx, o.Config); err != nil {
@@ -126,27 +124,65 @@ func (o *Options) controllerCredential(ctx context.Context, p *printer) error {
 			p.did(change, "directory "+o.Config.StateDir)
 		}
 	}
+	err := o.accountCredential(ctx, p, manifests.Controller, o.Config.Kubernetes.Kubeconfig, o.stagedKubeconfig(), ControllerToken(o.Config), of)
+	if err != nil || !hasBundleCredential(o.Config) {
+		return err
+	}
+	const token = "bundles.token"
+	if path := o.Config.Bundles.Kubeconfig; !o.Remote && foreign(path, token) {
+		p.note("bundles.kubeconfig %s has a credential that setup did not make: left alone", path)
+		return nil
+	}
+	staged := filepath.Join(o.Output, "controller", "slurmk8s-bundles.kubeconfig")
+	return o.accountCredential(ctx, p, manifests.Bundles, o.Config.Bundles.Kubeconfig, staged, filepath.Join(o.Config.StateDir, token), of)
+}
+
+// foreign reports whether a file is no kubeconfig that setup made for a token file of this name.
+// A file that is not there, or empty, is not foreign.
+func foreign(path, token string) bool {
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		return false
+	}
+	file, err := clientcmd.LoadFromFile(path)
+	if err != nil || len(file.AuthInfos) == 0 {
+		return true
+	}
+	for _, user := range file.AuthInfos {
+		if filepath.Base(user.TokenFile) != token {
+			return true
+		}
+	}
+	return false
+}
+
+// accountCredential makes a ServiceAccount's kubeconfig and its token, or with Remote both next
+// to staged.
+func (o *Options) accountCredential(ctx context.Context, p *printer, account, config, staged, token string, of *hostfile.Owner) error {
+	place, tokenPlace := config, token
+	if o.Remote {
+		place, tokenPlace = staged, filepath.Join(filepath.Dir(staged), filepath.Base(token))
+	}
 	// The kubeconfig names the token where it will be, not where it may be staged.
-	text, err := o.kubeconfig(o.Config.Workflows.Namespace, &clientcmdapi.AuthInfo{TokenFile: ControllerToken(o.Config)})
+	text, err := o.kubeconfig(o.Config.Workflows.Namespace, &clientcmdapi.AuthInfo{TokenFile: token})
 	if err != nil {
 		return err
 	}
-	change, err := o.renewToken(ctx, token, manifests.Controller, "", of)
+	change, err := o.renewToken(ctx, tokenPlace, account, "", of)
 	if err != nil {
 		return err
 	}
-	p.did(change, token)
+	p.did(change, tokenPlace)
 	renewed := change != Unchanged
-	if change, err = keepFile(config, text, 0o600, of); err != nil {
+	if change, err = keepFile(place, text, 0o600, of); err != nil {
 		return err
 	}
-	p.did(change, config)
+	p.did(change, place)
 	if o.Remote && (renewed || change != Unchanged) {
 		user := "root"
 		if conf, err := slurmconf.ReadSlurmConf(o.Config.SlurmConf); err == nil {
 			user = conf.SlurmUser
 		}
-		for _, f := range [][2]string{{config, o.Config.Kubernetes.Kubeconfig}, {token, ControllerToken(o.Config)}} {
+		for _, f := range [][2]string{{place, config}, {tokenPlace, token}} {
 			p.later("- on the controller: install -o %s -m 0600 %s %s", user, f[0], f[1])
 		}
 	}
@@ -279,13 +315,9 @@ func (o *Options) kubeconfig(namespace string, auth *clientcmdapi.AuthInfo) ([]b
 
 // slurmUser is whose the controller's files are; only root can make them so.
 func slurmUser(ctx context.Context, cfg *slurmconf.Config) (*hostfile.Owner, error) {
-	conf, err := slurmconf.ReadSlurmConf(cfg.SlurmConf)
+	account, err := users.SlurmUser(ctx, cfg.SlurmConf)
 	if err != nil {
-		return nil, err
-	}
-	account, err := users.AccountOf(ctx, conf.SlurmUser)
-	if err != nil {
-		return nil, fmt.Errorf("SlurmUser of %s: %w: if this host is not the controller, give --output DIR --remote", cfg.SlurmConf, err)
+		return nil, fmt.Errorf("%w: if this host is not the controller, give --output DIR --remote", err)
 	}
 	of := &hostfile.Owner{UID: int(account.UID), GID: int(account.GID)}
 	if euid := os.Geteuid(); euid != 0 && euid != of.UID {

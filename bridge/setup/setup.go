@@ -15,6 +15,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/duty/all"
+	"slurmk8s.io/slurmk8s/packaging/manifests"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -130,9 +131,12 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 		Cluster:   o.Config.Cluster,
 		Workflows: o.Config.Workflows.Namespace,
 		Open:      o.open(),
+		Bundles:   o.Config.Bundles.Named(),
 		Nodes:     o.nodes(),
 		Patterns:  o.Config.Services.HasPatterns(),
 		TakeNodes: o.TakeNodes,
+
+		BundlePatterns: o.Config.Bundles.HasPatterns(),
 	}
 	for _, d := range all.Duties {
 		for _, rights := range d.Rights(o.Config) {
@@ -141,6 +145,10 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 				plan.Rights = append(plan.Rights, rights)
 			}
 		}
+	}
+	if plan.BundlePatterns {
+		p.note("[[bundles.allow]] has a pattern as namespace: in each matching namespace, set the label slurmk8s.io/bundles=open and bind ClusterRole %s to ServiceAccount %s/%s",
+			manifests.Bundles, manifests.Namespace, plan.bundleAccount())
 	}
 	if !plan.Nodes {
 		p.note("services are not set up: neither --open nor [[services.allow]] of slurmk8s.toml names a namespace, and there is no --output for the credentials of nodes")

@@ -6,21 +6,24 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// PluginFile is the name of our SPANK plugin, wherever it is installed; beside it is
-// NodesPluginFile, which has the prolog that nodes=on needs.
+// PluginFile is the name of our SPANK plugin, wherever it is installed. Next to it are
+// NodesPluginFile, which has the prolog that nodes=on needs, and NoEpilogPluginFile, for
+// which Slurm runs no process after each job.
 const (
-	PluginFile      = "slurmk8s_spank.so"
-	NodesPluginFile = "slurmk8s_nodes_spank.so"
+	PluginFile         = "slurmk8s_spank.so"
+	NodesPluginFile    = "slurmk8s_nodes_spank.so"
+	NoEpilogPluginFile = "slurmk8s_noepilog_spank.so"
 )
 
-// IsPlugin tells whether a file is our SPANK plugin, one or the other.
+// IsPlugin tells whether a file is our SPANK plugin, any of the three.
 func IsPlugin(path string) bool {
-	return filepath.Base(path) == PluginFile || filepath.Base(path) == NodesPluginFile
+	return slices.Contains([]string{PluginFile, NodesPluginFile, NoEpilogPluginFile}, filepath.Base(path))
 }
 
 // slurmLine is a line that a file of Slurm's is to have.
@@ -96,7 +99,7 @@ func (o *Options) slurmLines() ([]slurmLine, error) {
 	}
 	for _, l := range plugins {
 		if IsPlugin(l.Path) {
-			plugin.there, plugin.text = true, l.String() // its arguments are the administrator's
+			plugin.there, plugin.file, plugin.text = true, l.File, l.String() // its arguments are the administrator's
 		}
 	}
 	if _, err := os.Stat(o.Plugin); err != nil && !plugin.there {

@@ -61,22 +61,42 @@ func (o *Options) accountUID(ctx context.Context, account string) string {
 	return string(u.GetUID())
 }
 
-// RenewOwn gives the controller a new token when less than a third of its life is
-// left, with the right that it has on its own account. It needs no administrator, so
+// Own is a credential of slurmctld's host that renews itself.
+type Own struct {
+	Kubeconfig string // its path
+	What       string // "the controller's token"
+	account    string
+}
+
+// Owns are those of the configuration.
+func Owns(cfg *slurmconf.Config) []Own {
+	all := []Own{{cfg.Kubernetes.Kubeconfig, "the controller's token", manifests.Controller}}
+	if hasBundleCredential(cfg) {
+		all = append(all, Own{cfg.Bundles.Kubeconfig, "the token for bundles", manifests.Bundles})
+	}
+	return all
+}
+
+func hasBundleCredential(cfg *slurmconf.Config) bool {
+	return cfg.Bundles.Kubeconfig != "" && len(cfg.Bundles.Allow) > 0
+}
+
+// Renew replaces the token when less than a third of its life is left, with the right that
+// it has on its own account; client has the credential. It needs no administrator, so
 // that reconcile can call it. A credential that setup did not make is left alone.
-func RenewOwn(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, now time.Time, alsoTrusted ...uint32) (until time.Time, renewed bool, err error) {
-	path := cfg.Kubernetes.Kubeconfig
+func (o Own) Renew(ctx context.Context, client *kube.Client, now time.Time, alsoTrusted ...uint32) (until time.Time, renewed bool, err error) {
+	path := o.Kubeconfig
 	c, err := kube.ReadCredential(path, alsoTrusted...)
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	if c.TokenFile == "" || c.User != subject(manifests.Controller) || !c.Due(now) {
+	if c.TokenFile == "" || c.User != subject(o.account) || !c.Due(now) {
 		return c.NotAfter, false, nil
 	}
-	token, err := newToken(ctx, client, manifests.Controller, "", c.NotAfter.Sub(c.NotBefore))
+	token, err := newToken(ctx, client, o.account, "", c.NotAfter.Sub(c.NotBefore))
 	if err != nil {
-		return c.NotAfter, false, fmt.Errorf("renew the controller's token, which expires %s: %w; \"slurmk8s setup --renew --kubeconfig FILE\" does it with an administrator's credential",
-			c.NotAfter.Format(time.RFC3339), err)
+		return c.NotAfter, false, fmt.Errorf("renew %s, which expires %s: %w; \"slurmk8s setup --renew --kubeconfig FILE\" does it with an administrator's credential",
+			o.What, c.NotAfter.Format(time.RFC3339), err)
 	}
 	of, err := ownerOf(c.TokenFile)
 	if err != nil {

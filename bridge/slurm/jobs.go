@@ -231,9 +231,61 @@ func (c Commands) Account(ctx context.Context, id uint32) (string, error) {
 	return "", fmt.Errorf("squeue --jobs=%d: no such job in its answer", id)
 }
 
+// BurstBufferState returns the state of a job's burst buffer in Slurm's words, such as
+// "staging-in"; "" if it has none.
+func (c Commands) BurstBufferState(ctx context.Context, id uint32) (string, error) {
+	number := strconv.FormatUint(uint64(id), 10)
+	out, err := c.run(ctx, "squeue", "--noheader", "--all", "--states=all", "--jobs="+number, "--Format=JobID:20 ,BurstBufferState:20 ")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(out) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0 || words[0] != number:
+			continue // another part of an array or of a heterogeneous job
+		case len(words) == 1 || words[1] == "N/A":
+			return "", nil
+		}
+		return words[1], nil
+	}
+	return "", fmt.Errorf("squeue --jobs=%d: no such job in its answer", id)
+}
+
 // WorkflowStatus returns the answer of "scontrol show bbstat workflow ID": the status of
 // a job's Workflow, for users whom Slurm lets ask.
 func (c Commands) WorkflowStatus(ctx context.Context, id uint32) (string, error) {
 	out, err := c.run(ctx, "scontrol", "show", "bbstat", "workflow", strconv.FormatUint(uint64(id), 10))
 	return strings.TrimSpace(out), err
+}
+
+// Owner is whose a job is, as Slurm says.
+type Owner struct {
+	UID                      uint32
+	User, Account, Partition string // Partition is the first of several that a job may wait for
+}
+
+// Owner asks whose a job is.
+func (c Commands) Owner(ctx context.Context, id uint32) (Owner, error) {
+	number := strconv.FormatUint(uint64(id), 10)
+	out, err := c.run(ctx, "squeue", "--noheader", "--all", "--states=all", "--jobs="+number, "--format=%A|%U|%u|%a|%P")
+	if err != nil {
+		return Owner{}, err
+	}
+	for line := range strings.Lines(out) {
+		words := strings.Split(strings.TrimSpace(line), "|")
+		if words[0] != number {
+			continue // another part of an array or of a heterogeneous job
+		}
+		if len(words) != 5 {
+			return Owner{}, fmt.Errorf("squeue: cannot read %q", strings.TrimSpace(line))
+		}
+		uid, err := strconv.ParseUint(words[1], 10, 32)
+		if err != nil {
+			return Owner{}, fmt.Errorf("squeue: cannot read %q: %w", strings.TrimSpace(line), err)
+		}
+		partition, _, _ := strings.Cut(words[4], ",")
+		return Owner{UID: uint32(uid), User: words[2], Account: known(words[3]), Partition: known(partition)}, nil
+	}
+	return Owner{}, fmt.Errorf("squeue --jobs=%d: no such job in its answer", id)
 }

@@ -193,3 +193,24 @@ func TestAccount(t *testing.T) {
 	_, err = answers(t, `printf '5 two words\n'`).Account(t.Context(), 5)
 	require.Error(t, err)
 }
+
+func TestBurstBufferState(t *testing.T) {
+	tests := []struct{ name, squeue, want, fails string }{
+		{"a hook runs", "12                  staging-in          ", "staging-in", ""},
+		{"another part of the array", "13                  teardown            \n12                  complete            ", "complete", ""},
+		{"a job without storage", "12                                      ", "", ""},
+		{"a job without storage, in other words", "12                  N/A                 ", "", ""},
+		{"a job that Slurm has forgotten", "", "", "no such job in its answer"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			state, err := answers(t, "cat <<'END'\n"+tt.squeue+"\nEND").BurstBufferState(t.Context(), 12)
+			if tt.fails != "" {
+				require.ErrorContains(t, err, tt.fails)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, tt.want, state)
+		})
+	}
+}

@@ -108,7 +108,7 @@ func (c Commands) Nodes(ctx context.Context, id uint32) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.nodes == "" || r.nodes == "(null)" {
+	if known(r.nodes) == "" {
 		return nil, fmt.Errorf("job %d has no nodes", id)
 	}
 	return slurmconf.ExpandHostlist(r.nodes)

@@ -76,6 +76,13 @@ func Collect(ctx context.Context, o Options) (*Report, error) {
 		for _, object := range objects {
 			c.add(object)
 		}
+		if d, has := d.(duty.Noted); has && o.Job == 0 && err == nil {
+			notes, err := d.Notes(ctx, host)
+			if err != nil {
+				c.note("%v", err)
+			}
+			c.notes = append(c.notes, notes...)
+		}
 	}
 	if len(failed) > 0 && len(failed) == len(o.Duties) {
 		return nil, failed[0]

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,7 @@ func (s *session) registerServices(ctx context.Context, env map[string]string) e
 	if err != nil {
 		return err
 	}
+	s.rules = rules
 	if len(s.req.specs) > 0 {
 		if s.req.specs, err = s.named(ctx); err != nil {
 			return err
@@ -118,6 +120,7 @@ func (s *session) registerServices(ctx context.Context, env map[string]string) e
 			return err
 		}
 		maps.Copy(env, vars)
+		env[variableImport] = s.fields[wire.KeyImport]
 	}
 	if len(mine) == 0 {
 		return nil
@@ -127,35 +130,32 @@ func (s *session) registerServices(ctx context.Context, env map[string]string) e
 
 // named are the services with the names that they have in this job.
 func (s *session) named(ctx context.Context) ([]service.Spec, error) {
-	of := service.Instance{Job: s.req.job.ID, User: s.req.job.User}
-	if service.NeedsArray(s.req.specs) {
-		var err error
-		if of.Array, of.Task, err = s.arrayTask(ctx); err != nil {
-			return nil, err
-		}
+	s.of = service.Instance{Job: s.req.job.ID, User: s.req.job.User}
+	if !service.NeedsArray(s.req.specs) {
+		s.of.Array, _ = slurm.ArrayNumber(s.fields[wire.KeyArrayJob]) // for advice
+		return service.Expand(s.req.specs, s.of)
 	}
-	return service.Expand(s.req.specs, of)
+	var err error
+	if s.of.Array, s.of.Task, err = s.arrayTask(ctx); err != nil {
+		return nil, err
+	}
+	return service.Expand(s.req.specs, s.of)
 }
 
 // arrayTask is the job's place in its array; 0 if it is in none. What the step was told
 // saves asking Slurm: a user who tells a step something else gets another name, which is
-// judged as any.
+// judged as any. What host=array shares has the array's id: that a user tells is not enough.
 func (s *session) arrayTask(ctx context.Context) (array, task uint32, err error) {
 	array, arrayErr := slurm.ArrayNumber(s.fields[wire.KeyArrayJob])
 	task, taskErr := slurm.ArrayNumber(s.fields[wire.KeyArrayTask])
-	if arrayErr == nil && (array == 0 || taskErr == nil) {
+	shares := slices.ContainsFunc(s.req.specs, func(spec service.Spec) bool { return spec.Array })
+	if arrayErr == nil && (array == 0 || taskErr == nil) && (s.req.step == "batch" || !shares) {
 		return array, task, nil
 	}
 	if array, task, err = s.slurm().ArrayTask(ctx, s.req.job.ID); err != nil {
 		return 0, 0, fmt.Errorf("the job's place in its array: %w", err)
 	}
 	return array, task, nil
-}
-
-// inArray tells whether the step was told that the job is a task of an array.
-func (s *session) inArray() bool {
-	array, err := slurm.ArrayNumber(s.fields[wire.KeyArrayJob])
-	return err == nil && array != 0
 }
 
 // mine are the services that this node registers: those for all nodes, and on the
@@ -171,7 +171,7 @@ func (s *session) mine() []service.Spec {
 }
 
 func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []service.Spec, rules *policy.Policy) error {
-	address, err := address.Finder{}.Find(ctx, s.cfg, s.req.node)
+	first, second, err := address.Finder{}.FindBoth(ctx, s.cfg, s.req.node)
 	if err != nil {
 		return err
 	}
@@ -189,14 +189,24 @@ func (s *session) registerMine(ctx context.Context, client *kube.Client, mine []
 		return err
 	}
 	s.registrar = &service.Registrar{
-		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: address, InArray: s.inArray(),
-		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Wanted: s.wanted,
+		Kube: client, As: as, Job: s.req.job, Step: s.req.step, Node: s.req.node, Address: first, Second: second, Array: s.of.Array, Task: s.of.Task,
+		LeaseDuration: 3 * s.cfg.Services.RenewInterval.Std(), Alive: s.alive, Holder: s.holder, Wanted: s.wanted,
 		Events: kube.NewEvents(client, s.req.node), Log: s.log,
 	}
-	if s.regs, err = s.registrar.Register(ctx, mine); err != nil {
+	s.regs, err = s.registrar.Register(ctx, mine)
+	if err != nil && s.req.inherited && len(s.regs) == 0 && wire.CodeOf(err) != wire.Refused {
+		s.regs = s.registrar.Postpone(mine)
+		s.notice = wire.Line(fmt.Sprintf("slurmk8s: the step starts, but the job's registration of %s cannot be looked up now: %v", strings.Join(names, ", "), err))
+		s.log.Warn(s.notice)
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	return s.countOfAllNodes(ctx, rules, mine)
+	if err := s.countOfAllNodes(ctx, rules, mine); err != nil {
+		return err
+	}
+	return s.records.Hold(ctx, s.req.job.ID, mine)
 }
 
 // countOfAllNodes refuses what was just made if the job has too much now, with what other
@@ -258,6 +268,11 @@ func (s *session) alive(ctx context.Context, c service.Claim) (bool, error) {
 	return running, nil
 }
 
+// holder is another step of the job on this node that has registered the service.
+func (s *session) holder(spec service.Spec) string {
+	return s.records.Holder(s.req.job.ID, s.req.step, spec)
+}
+
 // wanted tells whether another step of the job on this node has the service too.
 func (s *session) wanted(spec service.Spec) bool {
 	return s.records.Wanted(s.req.job.ID, s.req.step, spec.Namespace+"/"+spec.Name)
@@ -266,6 +281,11 @@ func (s *session) wanted(spec service.Spec) bool {
 // limit is what the plugin grants: plugstack.conf says how long Slurm waits. Run by hand,
 // or when slurmstepd was killed, nobody waits.
 func limit(fields wire.Fields) time.Duration { return cmp.Or(fields.Granted(), 15*time.Second) }
+
+// variableImport has the value of --k8s-import whose variables are in the same environment, so
+// that an srun that inherits both asks for nothing. It does not begin with SLURM: srun sends
+// all of these even with --export=NONE, and the variables of the import would be missing.
+const variableImport = "K8S_IMPORTED"
 
 // variables tell the job under which names pods reach it, and which ports of the node were
 // chosen for it.

@@ -25,13 +25,17 @@ type request struct {
 	step      string
 	node      string
 	rank      uint32
+	inherited bool // the options are those of a task of the job
 	specs     []service.Spec
 	imports   []service.Import
 	namespace string
 }
 
 func parseRequest(fields wire.Fields) (*request, error) {
-	r := &request{step: fields[wire.KeyStepID], node: fields[wire.KeyNode], namespace: fields[wire.KeyNamespace]}
+	r := &request{
+		step: fields[wire.KeyStepID], node: fields[wire.KeyNode], namespace: fields[wire.KeyNamespace],
+		inherited: fields[wire.KeyInherited] != "",
+	}
 	r.job.SubmitTime = fields[wire.KeySubmitTime]
 	for _, number := range []struct {
 		key  string
@@ -97,7 +101,7 @@ func (r *request) parseOptions(fields wire.Fields) (err error) {
 			return err
 		}
 	}
-	if text := fields[wire.KeyImport]; text != "" {
+	if text := fields[wire.KeyImport]; text != "" && !(r.inherited && text == fields[wire.KeyImported]) {
 		r.imports, err = service.ParseImports(text)
 	}
 	return err

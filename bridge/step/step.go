@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"slurmk8s.io/slurmk8s/bridge/metrics"
+	"slurmk8s.io/slurmk8s/bridge/policy"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -61,10 +62,13 @@ type session struct {
 	sink io.Closer
 
 	req       *request
+	of        service.Instance
 	specs     []service.Spec // with their namespaces, whoever registers them
 	records   service.Records
 	registrar *service.Registrar
 	regs      []*service.Registration
+	rules     *policy.Policy // for what is known only when the job runs
+	notice    string         // for the user, when the first task runs; "": none
 }
 
 func (s *session) close() {

@@ -3,34 +3,37 @@ package step
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
 
-// delivered tells the steps inside the job that they have the variables of the Workflow
-// already. A user who forges it only misses them.
-const delivered = "SLURMK8S_WORKFLOW"
-
-// storage adds what DWS tells the job, where its storage is above all. Without it the
-// job would write somewhere else, so that a failure is the step's.
+// storage adds what DWS tells the job, where its storage is above all, and keeps it for the
+// job's later steps on this node. Without it the job would write somewhere else, so that a
+// failure is the step's.
 func (s *session) storage(ctx context.Context, client *kube.Client, env map[string]string) error {
 	driver, err := workflow.New(ctx, s.cfg, client, s.log)
 	if err != nil {
 		return err
 	}
 	job := &workflow.Job{Job: s.req.job}
-	vars, err := driver.Environment(ctx, job)
+	delivery, err := driver.Deliver(ctx, job)
 	if err != nil {
 		return fmt.Errorf("variables of the job's storage: %w", err)
 	}
-	for name, value := range vars {
-		if !workflow.IsVariable(name, value) {
-			s.log.Warnf("%s of workflow %s: not a valid variable name for a shell, skipped", name, job.Name())
-			continue
-		}
-		env[name] = value
+	if delivery == nil {
+		return nil
 	}
-	env[delivered] = job.Name()
+	for _, name := range delivery.Skipped {
+		s.log.Warnf("%s of workflow %s: not a valid variable for a shell, skipped", name, job.Name())
+	}
+	if err := workflow.NodeFiles(s.cfg.Services.RunDir).Keep(job.ID, job.UID, s.req.gid, delivery); err != nil {
+		if delivery.Token != "" {
+			return err
+		}
+		s.log.Warnf("each step of the job here has to ask Kubernetes: %v", err)
+	}
+	maps.Copy(env, delivery.Env)
 	return nil
 }

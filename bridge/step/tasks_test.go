@@ -17,6 +17,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/probe"
+	"slurmk8s.io/slurmk8s/bridge/service"
 )
 
 // The test is the slurmk8s program too, which a session starts as the user.
@@ -25,6 +26,15 @@ func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 2 && os.Args[1] == "await-file":
 		err = probe.AwaitFile(context.Background(), os.Args[2], os.Args[3:]...)
+	case len(os.Args) > 3 && os.Args[1] == "read-port":
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		port, failed := probe.ReadPort(ctx, os.Args[2], os.Args[3], os.Args[4:]...)
+		cancel()
+		if err = failed; err == nil {
+			fmt.Println(port)
+		} else {
+			fmt.Println(err)
+		}
 	case len(os.Args) > 2 && os.Args[1] == "tell-tasks":
 		err = probe.TellTasks(os.Args[2], os.Args[3:])
 	default:
@@ -115,6 +125,36 @@ func TestAReadyFileIsLookedUpWhereTheTasksLive(t *testing.T) {
 	}
 }
 
+// The file is the user's to name and to make: what root alone can read says no port.
+func TestAPortIsReadAsTheUser(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("8787"), 0o600))
+	const stay = `exec $as "echo there; read end"`
+	for _, tt := range []struct {
+		name, script string
+		port         uint16
+		says         string
+	}{
+		{"in a /tmp of the job's own", `mount -t tmpfs none /tmp; echo '{"services": {"dashboard": 8787}}' >/tmp/s; ` + stay, 8787, ""},
+		{"that only root can read", `mount -t tmpfs none /tmp; echo 8787 >/tmp/s; chmod 600 /tmp/s; ` + stay, 0, "permission denied"},
+		{"by a link to what only root can read", `mkdir -p /mnt/s; mount --bind ` + filepath.Dir(secret) + ` /mnt; mount -t tmpfs none /tmp; ln -s /mnt/secret /tmp/s; ` + stay, 0, "permission denied"},
+		{"without a port", `mount -t tmpfs none /tmp; echo root:x:0 >/tmp/s; ` + stay, 0, "it says no port"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSession(t)
+			task(t, tt.script, nil)
+			port, err := s.readPort(t.Context(), service.Port{File: "/tmp/s"})
+			assert.Equal(t, tt.port, port)
+			if tt.says == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, tt.says)
+			assert.NotContains(t, err.Error(), "root:x", "what the file says is not told")
+		})
+	}
+}
+
 func TestNoReadyFileBeforeAnyTask(t *testing.T) {
 	s := newSession(t)
 	s.options.Stepd = 1 // which has no process of alice's
@@ -177,6 +217,17 @@ func TestTheUserIsToldInTheJobsOutput(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, line+"\n", string(text))
 	})
+	t.Run("a task that hides its output until it is the user's program", func(t *testing.T) {
+		s := newSession(t)
+		path := filepath.Join(filepath.Dir(s.options.Program), "out")
+		require.NoError(t, os.WriteFile(path, nil, 0o666))
+		require.NoError(t, os.Chmod(path, 0o666))
+		task(t, `exec $as "exec 2>&-; echo there; sleep 0.5; exec 2>>`+path+`; read end"`, nil)
+		s.tellUser(t.Context(), line)
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, line+"\n", string(text))
+	})
 	t.Run("nobody, if the step ends without a task", func(t *testing.T) {
 		s := newSession(t)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -191,7 +242,9 @@ func TestTheUserIsToldInTheJobsOutput(t *testing.T) {
 		require.NoError(t, err)
 		defer file.Close()
 		task(t, `exec $as "echo there; read end"`, file)
-		s.tellUser(t.Context(), line)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		s.tellUser(ctx, line)
 		text, err := os.ReadFile(file.Name())
 		require.NoError(t, err)
 		assert.Empty(t, string(text))

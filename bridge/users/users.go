@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 // Name returns the name of a uid.
@@ -49,6 +51,19 @@ func AccountOf(ctx context.Context, nameOrUID string) (*Account, error) {
 		return nil, fmt.Errorf("user %s does not exist on this host (getent passwd %s)", nameOrUID, nameOrUID)
 	}
 	return account(entry[0], entry[2], entry[3])
+}
+
+// SlurmUser returns the account that slurmctld runs as, by the slurm.conf at a path.
+func SlurmUser(ctx context.Context, slurmConf string) (*Account, error) {
+	conf, err := slurmconf.ReadSlurmConf(slurmConf)
+	if err != nil {
+		return nil, err
+	}
+	account, err := AccountOf(ctx, conf.SlurmUser)
+	if err != nil {
+		return nil, fmt.Errorf("SlurmUser of %s: %w", slurmConf, err)
+	}
+	return account, nil
 }
 
 func account(name, uid, gid string) (*Account, error) {

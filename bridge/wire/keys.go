@@ -31,8 +31,11 @@ const (
 	KeyRegister  = "K8S_REGISTER"  // --k8s-register
 	KeyNamespace = "K8S_NAMESPACE" // --k8s-namespace
 	KeyImport    = "K8S_IMPORT"    // --k8s-import
+	KeyBundle    = "K8S_BUNDLE"    // --k8s-bundle
+	KeyInherited = "INHERITED"     // "1": srun was given no option, but found those in the environment of a task of the job
+	KeyImported  = "IMPORTED"      // with INHERITED: the value of --k8s-import whose variables that environment has
 	KeyEnv       = "ENV_"          // ENV_NAME: a variable that --k8s-register=env looks at
-	KeyWorkflow  = "WORKFLOW"      // "1": the step wants the variables of the job's Workflow
+	KeyWorkflow  = "WORKFLOW"      // "1": the step wants the variables of the job's Workflow; in what a node keeps, its name and UID
 
 	KeyNodesOption  = "K8S_NODES"         // --k8s-nodes
 	KeyEvictGrace   = "K8S_EVICT_GRACE"   // --k8s-evict-grace

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -27,4 +28,13 @@ func OneLine(text string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(text, "?"))
+}
+
+// Quote is a word that a person gave, in quotes and ASCII, short enough for a message
+// about it to stay one line.
+func Quote(text string) string {
+	if len(text) > 60 {
+		text = strings.ToValidUTF8(text[:57], "") + "..."
+	}
+	return strconv.QuoteToASCII(text)
 }

@@ -3,9 +3,12 @@ package workflow
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 // Bounds of Directives. MaxScriptBytes is Slurm's default max_script_size.
@@ -85,6 +88,25 @@ func Directives(script []byte, word string) ([]string, error) {
 		return nil, err
 	}
 	return p.directives, nil
+}
+
+// Expand replaces each directive that is the name of a preset, and nothing else, by what stands
+// for it.
+func Expand(directives []string, presets []slurmconf.Preset) []string {
+	if len(presets) == 0 {
+		return directives
+	}
+	var expanded []string
+	for _, directive := range directives {
+		words := strings.Fields(directive)
+		at := slices.IndexFunc(presets, func(p slurmconf.Preset) bool { return len(words) == 2 && p.Name == words[1] })
+		if at < 0 {
+			expanded = append(expanded, directive)
+		} else {
+			expanded = append(expanded, presets[at].Directives...)
+		}
+	}
+	return expanded
 }
 
 // directiveParser joins lines to directives.
@@ -223,4 +245,22 @@ func excerpt(text string, at int) string {
 		quoted += "..."
 	}
 	return quoted
+}
+
+// command is the second word of a directive that DWS takes: "jobdw".
+func command(directive string) string {
+	if words := strings.Fields(directive); len(words) > 1 {
+		return words[1]
+	}
+	return ""
+}
+
+// argument is the value of name=value in a directive, "" if there is none.
+func argument(directive, name string) string {
+	for _, word := range strings.Fields(directive) {
+		if value, ok := strings.CutPrefix(word, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }

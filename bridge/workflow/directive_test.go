@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 func TestDirectives(t *testing.T) {
@@ -228,4 +230,11 @@ func TestThePoolIsForSlurmAndNotForDWS(t *testing.T) {
 			require.Equal(t, []string{c[1]}, got)
 		})
 	}
+}
+
+func TestAPresetStandsForItsDirectives(t *testing.T) {
+	presets := []slurmconf.Preset{{Name: "small", Directives: []string{"#DW jobdw name=a", "#DW copy_in destination=$DW_JOB_a"}}}
+	assert.Equal(t, []string{"#DW jobdw name=a", "#DW copy_in destination=$DW_JOB_a", "#DW container name=x", "#DW small name=b"},
+		Expand([]string{"#DW small", "#DW container name=x", "#DW small name=b"}, presets))
+	assert.Empty(t, Expand(nil, presets))
 }

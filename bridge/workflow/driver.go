@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -41,10 +42,15 @@ func (j *Job) Name() string { return "bb" + strconv.FormatUint(uint64(j.ID), 10)
 type Driver struct {
 	cfg       *slurmconf.Config
 	log       *logrus.Entry
+	client    *kube.Client
 	events    *kube.Events
 	workflows *kube.Objects
 	computes  *kube.Objects
+	objects   func(resource, namespace string) *kube.Objects // of DWS
 	version   schema.GroupVersion
+	names     func() (*names, error) // of nodes; read when they are needed
+	files     Files                  // what hooks keep for each other; "": nothing is
+	watch     *follower              // that all waits share; nil: each has its own
 }
 
 // errNoDWS says that Kubernetes does not serve DWS's API.
@@ -52,19 +58,33 @@ var errNoDWS = fmt.Errorf("DWS is %w: no API group %s", duty.ErrAbsent, group)
 
 // New finds the version of DWS that the server prefers.
 func New(ctx context.Context, cfg *slurmconf.Config, client *kube.Client, log *logrus.Entry) (*Driver, error) {
-	version, err := client.PreferredVersion(ctx, group)
-	if kube.Is(err, kube.Unserved) {
-		return nil, errNoDWS
-	}
+	version, err := preferred(ctx, client)
 	if err != nil {
 		return nil, err
 	}
+	return at(version, cfg, client, log), nil
+}
+
+func preferred(ctx context.Context, client *kube.Client) (version string, err error) {
+	found, err := client.PreferredVersion(ctx, group)
+	if kube.Is(err, kube.Unserved) {
+		return "", errNoDWS
+	}
+	return found.Version, err
+}
+
+// at is a driver that uses a version of DWS's API.
+func at(name string, cfg *slurmconf.Config, client *kube.Client, log *logrus.Entry) *Driver {
+	version := schema.GroupVersion{Group: group, Version: name}
 	host, _ := os.Hostname() // "" is a host too that tells
+	objects := func(resource, namespace string) *kube.Objects {
+		return client.Objects(version.WithResource(resource), namespace)
+	}
 	return &Driver{
-		cfg: cfg, log: log, version: version, events: kube.NewEvents(client, host),
-		workflows: client.Objects(version.WithResource("workflows"), cfg.Workflows.Namespace),
-		computes:  client.Objects(version.WithResource("computes"), cfg.Workflows.Namespace),
-	}, nil
+		cfg: cfg, log: log, client: client, version: version, names: sync.OnceValues(func() (*names, error) { return readNames(cfg) }), events: kube.NewEvents(client, host), objects: objects,
+		workflows: objects("workflows", cfg.Workflows.Namespace),
+		computes:  objects("computes", cfg.Workflows.Namespace),
+	}
 }
 
 // get reads a Workflow; nil when there is none.
@@ -119,7 +139,11 @@ func (d *Driver) patch(ctx context.Context, o *object, to State, hurry bool) (*o
 	if hurry {
 		spec["hurry"] = true
 	}
-	metadata := map[string]any{"annotations": map[string]any{annotationStateSince: now(), annotationTransientSince: nil}}
+	annotations := map[string]any{annotationStateSince: now(), annotationTransientSince: nil}
+	if o.Annotations[annotationPlacement] != "" {
+		annotations[annotationPlacement] = nil
+	}
+	metadata := map[string]any{"annotations": annotations}
 	if to != Teardown {
 		metadata["resourceVersion"] = o.ResourceVersion
 	}

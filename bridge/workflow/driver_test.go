@@ -20,6 +20,14 @@ const patience = 30 * time.Second
 
 func newDriver(t *testing.T, s *kubetest.Workflows, change func(*slurmconf.Config)) *Driver {
 	t.Helper()
+	cfg, client, log := newClient(t, s, change)
+	d, err := New(t.Context(), cfg, client, log)
+	require.NoError(t, err)
+	return d
+}
+
+func newClient(t *testing.T, s *kubetest.Workflows, change func(*slurmconf.Config)) (*slurmconf.Config, *kube.Client, *logrus.Entry) {
+	t.Helper()
 	cfg := slurmconf.Default()
 	cfg.Cluster = "hpc"
 	if change != nil {
@@ -32,9 +40,7 @@ func newDriver(t *testing.T, s *kubetest.Workflows, change func(*slurmconf.Confi
 		Kubeconfig: s.Kubeconfig(), RequestTimeout: cfg.Kubernetes.RequestTimeout.Std(), UserAgent: "test", Log: log,
 	})
 	require.NoError(t, err)
-	d, err := New(t.Context(), cfg, client, log)
-	require.NoError(t, err)
-	return d
+	return cfg, client, log
 }
 
 var theJob = &Job{Job: job.Job{Cluster: "hpc", ID: 12, UID: 1000, Restarts: job.AnyRun}, GID: 1000}
@@ -56,6 +62,12 @@ func is(desired, state State, ready bool, status string) func(kubetest.Object) k
 		st["state"], st["ready"], st["status"] = string(state), ready, status
 		return o
 	}
+}
+
+// doneAtOnce is a DWS that has nothing to do in a state.
+func doneAtOnce(o kubetest.Object) kubetest.Object {
+	want := State(kubetest.Part(o, "spec")["desiredState"].(string))
+	return is(want, want, true, "Completed")(o)
 }
 
 func bounded(t *testing.T) context.Context {

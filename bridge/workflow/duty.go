@@ -23,10 +23,16 @@ func (Duty) Used(*slurmconf.Config) bool { return true }
 // Rights are those of the controller, and of nodes that tell jobs where their storage is.
 func (Duty) Rights(cfg *slurmconf.Config) []duty.Rights {
 	namespace := cfg.Workflows.Namespace
-	return []duty.Rights{
+	rights := []duty.Rights{
 		{Role: "slurmk8s-controller", Namespace: namespace, When: duty.BurstBuffer, Optional: []string{"events"}},
+		{Role: "slurmk8s-storage", When: duty.BurstBuffer, Optional: []string{duty.Everything}},
+		{Role: "slurmk8s-storage-workflows", Namespace: namespace, When: duty.BurstBuffer, Optional: []string{duty.Everything}},
 		{Role: "slurmk8s-node-workflows", Namespace: namespace, OnNodes: true, When: duty.NodesRead},
 	}
+	if cfg.Workflows.Token == slurmconf.TokenJob {
+		rights = append(rights, duty.Rights{Role: "slurmk8s-storage-token", Namespace: namespace, When: duty.BurstBuffer})
+	}
+	return rights
 }
 
 // List returns the Workflows, those that DWS is done with first and those that it is
@@ -42,7 +48,29 @@ func (Duty) List(ctx context.Context, h duty.Host) ([]duty.Object, error) {
 				Remove: func(context.Context) error { return files.RemoveJob(f.ID) }})
 		}
 	}
-	return objects, errors.Join(failed, err)
+	away, awayErr := files.JobsAway()
+	for _, f := range away {
+		if h.Job == 0 || h.Job == f.ID {
+			objects = append(objects, duty.Object{Name: fmt.Sprintf("what job %d is kept away from, in %s", f.ID, files), JobID: f.ID, Made: f.Made,
+				Remove: func(context.Context) error { return files.RemoveAway(f.ID) }})
+		}
+	}
+	return objects, errors.Join(failed, err, awayErr)
+}
+
+// Kubeconfig is the credential of compute nodes.
+func (Duty) Kubeconfig(cfg *slurmconf.Config) string { return cfg.Services.Kubeconfig }
+
+// ListHere returns what this node keeps for jobs: what their epilogs did not remove.
+func (Duty) ListHere(_ context.Context, h duty.Host) ([]duty.Object, error) {
+	files := NodeFiles(h.Config.Services.RunDir)
+	jobs, err := files.Jobs()
+	var objects []duty.Object
+	for _, j := range jobs {
+		objects = append(objects, duty.Object{Name: fmt.Sprintf("storage files of job %d on node %s", j.ID, h.Node), JobID: j.ID, Made: j.Made,
+			Allocation: true, Node: h.Node, Remove: func(context.Context) error { return files.Remove(j.ID) }})
+	}
+	return objects, err
 }
 
 func workflows(ctx context.Context, h duty.Host, files Files) ([]duty.Object, error) {
@@ -50,7 +78,7 @@ func workflows(ctx context.Context, h duty.Host, files Files) ([]duty.Object, er
 	if err != nil {
 		return nil, err
 	}
-	items, err := driver.workflows.List(ctx, kube.Selection{Labels: h.Selector()})
+	items, err := driver.workflows.List(ctx, kube.Selection{Labels: h.Selector(), Trim: kube.Lean})
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +114,16 @@ func (d *Driver) kept(u *unstructured.Unstructured, object duty.Object, h duty.H
 	object.Finished = o.reached(Teardown)
 	cannotRun := object.Finished && o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std())
 	object.Remove = func(ctx context.Context) error {
-		err := d.dispose(ctx, o, false)
-		d.disposed(ctx, o, object.JobID, err)
+		notDestroyed, err := d.dispose(ctx, o, false)
+		d.disposed(ctx, o, object.JobID, notDestroyed, err)
 		if err == nil {
 			err = files.RemoveJob(object.JobID)
 		}
 		if err != nil || !cannotRun {
 			return err
+		}
+		if away, err := files.Away(object.JobID); err != nil || away != nil && len(away.Pending) > 0 {
+			return err // other nodes may do better
 		}
 		// Slurm gave up the teardown that would have ended the job, and keeps it pending.
 		jobs, err := h.Slurm().Lookup(ctx, object.JobID)
@@ -102,6 +133,43 @@ func (d *Driver) kept(u *unstructured.Unstructured, object duty.Object, h duty.H
 		return h.Slurm().Cancel(ctx, object.JobID)
 	}
 	return object
+}
+
+// Tend does what the servers of a provider need from time to time: DWS waits again for nodes
+// that live again, waiting jobs may have nodes again that are well, nodes are drained as
+// workflows.health says, and Slurm's pool follows what is free. Where storage has no servers,
+// or the credential may not see them, there is nothing to do.
+func (Duty) Tend(ctx context.Context, h duty.Host) error {
+	driver, err := New(ctx, h.Config, h.Kube, h.Log)
+	if errors.Is(err, duty.ErrAbsent) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	topology, err := driver.topology(ctx)
+	if kube.Is(err, kube.Denied) {
+		h.Log.Debug(err)
+		return nil
+	}
+	if err != nil || topology == nil {
+		return err
+	}
+	files := Files(h.Config.StateDir)
+	failed := []error{driver.EnableLiving(ctx), driver.readmit(ctx, topology, files)}
+	if h.Config.Workflows.UnmountTimeout > 0 || h.Config.Workflows.Health == slurmconf.HealthDrain {
+		failed = append(failed, driver.tendNodes(ctx, topology)...)
+	}
+	if pool := h.Config.Workflows.Pool; pool != "" {
+		failed = append(failed, files.WritePools(pool, topology.Rooms()))
+	}
+	return errors.Join(slices.DeleteFunc(failed, func(err error) bool {
+		denied := kube.Is(err, kube.Denied) // doctor compares the rights
+		if denied {
+			h.Log.Warn(err)
+		}
+		return denied
+	})...)
 }
 
 // detail is "PreRun, ready" or "DataIn, DriverWait"; wrong is the message of a driver's

@@ -32,7 +32,7 @@ func kept(ready bool, setupStatus string) kubetest.Object {
 
 // onHost lists what is kept for jobs; squeue prints the line, and scancel writes down what
 // it is asked.
-func onHost(t *testing.T, object kubetest.Object, squeue string) (objects []duty.Object, api *kubetest.Workflows, dir string) {
+func onHost(t *testing.T, object kubetest.Object, squeue string, pending ...string) (objects []duty.Object, api *kubetest.Workflows, dir string) {
 	t.Helper()
 	api = kubetest.NewWorkflows(t)
 	api.Change(func(kubetest.Object) kubetest.Object { return object })
@@ -52,9 +52,12 @@ func onHost(t *testing.T, object kubetest.Object, squeue string) (objects []duty
 	for _, id := range []uint32{12, 13} {
 		require.NoError(t, os.MkdirAll(filepath.Join(cfg.StateDir, fmt.Sprint("job.", id)), 0o700))
 	}
+	if len(pending) > 0 {
+		require.NoError(t, Files(cfg.StateDir).ChangeAway(t.Context(), 12, func(a *Away) { a.Pending = pending }))
+	}
 	objects, err = Duty{}.List(t.Context(), duty.Host{Config: cfg, Kube: client, Log: logrus.NewEntry(log)})
 	require.NoError(t, err)
-	require.Len(t, objects, 2, "the Workflow, and the files of a job without one")
+	require.Len(t, objects, 2+min(len(pending), 1), "the Workflow, the files of a job without one, and what it is kept away from")
 	return objects, api, dir
 }
 
@@ -77,14 +80,16 @@ func TestAJobThatCannotRunIsCancelledWithItsWorkflow(t *testing.T) {
 	tests := []struct {
 		name, setup, squeue string
 		cancelled           string
+		pending             []string
 	}{
-		{"it failed before it could start, and waits", "Error", "12|PENDING|ada|", "12\n"},
-		{"it failed before it could start, and is over", "Error", "12|CANCELLED|ada|", ""},
-		{"it waits for its next run", "Completed", "12|REQUEUED|ada|", ""},
+		{"it failed before it could start, and waits", "Error", "12|PENDING|ada|", "12\n", nil},
+		{"it failed on its nodes, and goes back", "Error", "12|PENDING|ada|", "", []string{"c1"}},
+		{"it failed before it could start, and is over", "Error", "12|CANCELLED|ada|", "", nil},
+		{"it waits for its next run", "Completed", "12|REQUEUED|ada|", "", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			objects, api, dir := onHost(t, kept(true, tt.setup), tt.squeue)
+			objects, api, dir := onHost(t, kept(true, tt.setup), tt.squeue, tt.pending...)
 			require.NoError(t, objects[0].Remove(t.Context()))
 			assert.Equal(t, 1, api.Count("DELETE", "workflows/bb12"))
 			assert.NoDirExists(t, filepath.Join(dir, "state", "job.12"))

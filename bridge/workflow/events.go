@@ -41,7 +41,7 @@ func (d *Driver) TellFailure(ctx context.Context, hook string, err error) {
 }
 
 // disposed tells what became of a Workflow whose job is over.
-func (d *Driver) disposed(ctx context.Context, o *object, job uint32, err error) {
+func (d *Driver) disposed(ctx context.Context, o *object, job uint32, notDestroyed string, err error) {
 	if err != nil {
 		d.TellFailure(ctx, "slurmk8s", err)
 		return
@@ -49,6 +49,9 @@ func (d *Driver) disposed(ctx context.Context, o *object, job uint32, err error)
 	did := fmt.Sprintf("tore it down (it was in %s) and deleted it", o.Desired)
 	if o.destroysBeforeRun() {
 		did = fmt.Sprintf("deleted it without Teardown (it was in %s), so that the persistent instance stays", o.Desired)
+	}
+	if notDestroyed != "" {
+		did = "deleted it, and the persistent instance stays: " + notDestroyed
 	}
 	d.tell(ctx, o, kube.EventNormal, eventRemoved,
 		fmt.Sprintf("left by Slurm job %d of cluster %s: slurmk8s %s", job, d.cfg.Cluster, did))

@@ -1,16 +1,21 @@
 package workflow
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"slurmk8s.io/slurmk8s/bridge/hostfile"
+	"slurmk8s.io/slurmk8s/bridge/slurm"
 )
 
 // Files are the files on the controller, in state_dir of slurmk8s.toml, which
@@ -21,6 +26,14 @@ type Files string
 func (f Files) job(id uint32) string { return hostfile.OfJob(string(f), filesPrefix, id) }
 
 const filesPrefix = "job."
+
+// writeOfJob writes a file into the folder of a job, and makes the folder.
+func (f Files) writeOfJob(id uint32, name, text string) error {
+	if err := os.Mkdir(f.job(id), 0o700); err != nil && !os.IsExist(err) {
+		return err
+	}
+	return hostfile.Write(filepath.Join(f.job(id), name), text, 0o600)
+}
 
 // IsVariable reports whether a variable can be a line of the file that Slurm reads, with a
 // name that every shell takes.
@@ -35,7 +48,20 @@ func IsVariable(name, value string) bool {
 
 // WriteEnv writes a job's variables for slurm_bb_paths, as lines KEY=VALUE, and returns
 // the names of variables that cannot be such a line. The file is replaced atomically.
+//
+// The variables of the job's bundles are added.
 func (f Files) WriteEnv(id uint32, env map[string]string) (skipped []string, err error) {
+	kept, err := f.Bundles(id)
+	if err != nil {
+		return nil, err
+	}
+	if len(kept.Env) > 0 {
+		env = maps.Clone(env)
+		if env == nil {
+			env = map[string]string{}
+		}
+		maps.Copy(env, kept.Env)
+	}
 	lines := make([]string, 0, len(env))
 	for name, value := range env {
 		if !IsVariable(name, value) {
@@ -46,14 +72,71 @@ func (f Files) WriteEnv(id uint32, env map[string]string) (skipped []string, err
 	}
 	slices.Sort(lines)
 	slices.Sort(skipped)
-	dir := f.job(id)
-	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
-		return skipped, fmt.Errorf("keep the job's variables: %w", err)
-	}
-	if err := hostfile.Write(filepath.Join(dir, "env"), strings.Join(lines, ""), 0o600); err != nil {
+	if err := f.writeOfJob(id, "env", strings.Join(lines, "")); err != nil {
 		return skipped, fmt.Errorf("keep the job's variables: %w", err)
 	}
 	return skipped, nil
+}
+
+// BundleNotes are what slurm_bb_setup has decided about a job's bundles.
+type BundleNotes struct {
+	Namespaces []string          // in which there may be objects
+	Env        map[string]string // the job's variables
+	Owner      slurm.Owner       // as Slurm said when the bundles were expanded
+}
+
+// WriteBundles keeps notes for the job's later hooks.
+func (f Files) WriteBundles(id uint32, notes BundleNotes) error {
+	var text strings.Builder
+	for _, namespace := range notes.Namespaces {
+		fmt.Fprintln(&text, "namespace", namespace)
+	}
+	for _, name := range slices.Sorted(maps.Keys(notes.Env)) {
+		if value := notes.Env[name]; IsVariable(name, value) {
+			fmt.Fprintln(&text, "env", name+"="+value)
+		}
+	}
+	fmt.Fprintf(&text, "uid %d\nuser %s\naccount %s\npartition %s\n", notes.Owner.UID, notes.Owner.User, notes.Owner.Account, notes.Owner.Partition)
+	if err := f.writeOfJob(id, "bundles", text.String()); err != nil {
+		return fmt.Errorf("keep the job's bundles: %w", err)
+	}
+	return nil
+}
+
+// Bundles are the notes of WriteBundles; none are no error.
+func (f Files) Bundles(id uint32) (BundleNotes, error) {
+	notes := BundleNotes{Env: map[string]string{}}
+	text, err := hostfile.Read(filepath.Join(f.job(id), "bundles"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return notes, nil
+	}
+	if err != nil {
+		return notes, fmt.Errorf("bundles of job %d: %w", id, err)
+	}
+	for line := range strings.Lines(text) {
+		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		switch word {
+		case "namespace":
+			notes.Namespaces = append(notes.Namespaces, rest)
+		case "env":
+			if name, value, ok := strings.Cut(rest, "="); ok {
+				notes.Env[name] = value
+			}
+		case "uid":
+			uid, err := strconv.ParseUint(rest, 10, 32)
+			if err != nil {
+				return notes, fmt.Errorf("bundles of job %d: uid: %w", id, err)
+			}
+			notes.Owner.UID = uint32(uid)
+		case "user":
+			notes.Owner.User = rest
+		case "account":
+			notes.Owner.Account = rest
+		case "partition":
+			notes.Owner.Partition = rest
+		}
+	}
+	return notes, nil
 }
 
 // What slurmctld reads again is kept small, and few: Slurm calls no hook for a job

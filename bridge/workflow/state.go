@@ -77,6 +77,8 @@ type object struct {
 	Drivers           []driver
 	ComputesName      string
 	ComputesNamespace string
+	Token             types.NamespacedName // the Secret of status.workflowToken
+	Breakdowns        []types.NamespacedName
 }
 
 // String is how errors and logs name a Workflow.
@@ -112,10 +114,21 @@ func parse(u *unstructured.Unstructured) *object {
 		ComputesName:      text("status", "computes", "name"),
 		ComputesNamespace: text("status", "computes", "namespace"),
 	}
+	o.Token = types.NamespacedName{
+		Namespace: text("status", "workflowToken", "secretNamespace"), Name: text("status", "workflowToken", "secretName"),
+	}
 	o.OwnerUID, _, _ = unstructured.NestedInt64(u.Object, "spec", "userID")
 	o.Directives, _, _ = unstructured.NestedStringSlice(u.Object, "spec", "dwDirectives")
 	o.Env, _, _ = unstructured.NestedStringMap(u.Object, "status", "env")
 
+	references, _, _ := unstructured.NestedSlice(u.Object, "status", "directiveBreakdowns")
+	for _, r := range references {
+		if r, ok := r.(map[string]any); ok {
+			name, _ := r["name"].(string)
+			namespace, _ := r["namespace"].(string)
+			o.Breakdowns = append(o.Breakdowns, types.NamespacedName{Namespace: namespace, Name: name})
+		}
+	}
 	entries, _, _ := unstructured.NestedSlice(u.Object, "status", "drivers")
 	for _, entry := range entries {
 		fields, ok := entry.(map[string]any)
@@ -174,6 +187,16 @@ func (o *object) failure() string {
 	return text
 }
 
+// waitsFor is the error that a driver reports while it goes on; "": none does.
+func (o *object) waitsFor() string {
+	for i := range o.Drivers {
+		if d := &o.Drivers[i]; d.Watch == o.State && d.Status != "Completed" && d.Error != "" {
+			return d.Error
+		}
+	}
+	return ""
+}
+
 // failedDriver is the driver that the Workflow's message is about, or the first one with
 // its status; nil if there is none.
 func (o *object) failedDriver() *driver {
@@ -209,7 +232,8 @@ func withError(message, detail string) string {
 // failedBeforeRun reports that the job can never run: in a state that it has to
 // pass before it starts a driver failed, or reports a TransientCondition that has
 // outlasted its grace. A younger condition is no failure: after a restart of
-// slurmctld the job is staged again.
+// slurmctld the job is staged again. Nor is it that a rabbit has no room: other nodes, or
+// another hour, may have.
 func (o *object) failedBeforeRun(grace time.Duration) bool {
 	outlasted := false
 	if since, err := time.Parse(time.RFC3339, o.Annotations[annotationTransientSince]); err == nil {
@@ -217,6 +241,9 @@ func (o *object) failedBeforeRun(grace time.Duration) bool {
 	}
 	for _, d := range o.Drivers {
 		failed := d.Status == statusError || d.Status == statusTransient && outlasted
+		if d.Watch == Setup && noRoomThere().MatchString(d.Message) {
+			continue
+		}
 		if failed && d.Watch.index() >= 0 && d.Watch.before(PostRun) {
 			return true
 		}

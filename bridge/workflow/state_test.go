@@ -131,6 +131,11 @@ func TestFailedBeforeRun(t *testing.T) {
 		want bool
 	}{
 		{"in Proposal", driver{Watch: Proposal, Status: "Error"}, true},
+		{"in Setup", driver{Watch: Setup, Status: "Error", Message: "User error: no such thing"}, true},
+		{"in Setup without room, which may be elsewhere or later", driver{Watch: Setup, Status: "Error",
+			Message: "WLM error: r1: insufficient capacity available"}, false},
+		{"in Setup on a rabbit that fails: the hook knows whether the job goes back", driver{Watch: Setup, Status: "Error",
+			Error: "internal error: Node: r3: NnfNodeBlockStorage has not been reconciled after 300 seconds"}, true},
 		{"in PreRun", driver{Watch: PreRun, Status: "Error"}, true},
 		{"in PostRun the job has run", driver{Watch: PostRun, Status: "Error"}, false},
 		{"in Teardown", driver{Watch: Teardown, Status: "Error"}, false},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -16,13 +15,19 @@ type TeardownResult struct {
 	// FailedBeforeRun: a driver failed for good in a state before the job could
 	// start, so the job can never run.
 	FailedBeforeRun bool
+	// NotDestroyed says why a persistent instance that the job was to destroy stays; "": it
+	// does not.
+	NotDestroyed string
 }
 
 // Teardown tears the job's Workflow down from any state and deletes it when DWS is done
 // (slurm_bb_job_teardown). A missing Workflow is success. A Workflow that slurmk8s did
 // not make is left alone.
 func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error) {
-	o, err := d.get(ctx, job.Name())
+	o, err := d.goOn(ctx, job, Teardown)
+	if err == nil && o == nil {
+		o, err = d.get(ctx, job.Name())
+	}
 	if err != nil || o == nil {
 		return TeardownResult{}, err
 	}
@@ -30,19 +35,33 @@ func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error)
 		d.log.Warn(d.foreign(o))
 		return TeardownResult{}, nil
 	}
-	return TeardownResult{FailedBeforeRun: o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std())}, d.dispose(ctx, o, job.Hurry)
+	result := TeardownResult{FailedBeforeRun: o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std())}
+	result.NotDestroyed, err = d.dispose(ctx, o, job.Hurry)
+	return result, err
 }
 
 // dispose brings a Workflow to Teardown, deletes it only after that, and waits until
 // it is gone. One that would destroy a persistent instance for a job that has not run
-// is deleted as it is.
-func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
+// is deleted as it is; so is one whose provider refuses to destroy the instance, which is
+// another user's or in use: no Teardown of it ends. notDestroyed is what the provider said.
+// A right to the token that cannot be revoked goes with the Workflow, its owner.
+func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) (notDestroyed string, err error) {
+	if err := d.revokeToken(ctx, o); err != nil {
+		d.log.Warnf("the job's nodes may read its token until its workflow is gone: %v", err)
+	}
+	d, end := d.withOneWatch()
+	defer end()
 	for !o.Deleting {
-		var err error
+		notDestroyed, err = "", nil
 		if o.destroysBeforeRun() {
 			d.log.Warnf("%s: its job has not run: deleting it without Teardown, so that the persistent instance stays", o)
 		} else {
 			o, err = d.tearDown(ctx, o, hurry)
+		}
+		var failed *DriverError
+		if errors.As(err, &failed) && failed.about.destroys() && failed.about.worst() == statusError {
+			o, notDestroyed, err = failed.about, failed.Text, nil
+			d.log.Warnf("%s: the persistent instance stays: %s", o, notDestroyed)
 		}
 		var next *object
 		if err == nil {
@@ -50,28 +69,28 @@ func (d *Driver) dispose(ctx context.Context, o *object, hurry bool) error {
 		}
 		var gone *goneError
 		if errors.As(err, &gone) { // or replaced by another run's Workflow
-			return nil
+			return notDestroyed, nil
 		}
 		if err != nil {
-			return err
+			return notDestroyed, err
 		}
 		if next == nil {
 			break
 		}
 		o = next
 	}
-	return d.awaitGone(ctx, o)
+	return notDestroyed, d.awaitGone(ctx, o)
 }
 
 // destroysBeforeRun reports that Teardown would destroy a persistent instance though the
 // job has not run. Providers destroy it in Teardown whatever happened before, even if they
 // refused the directive in Proposal. The job has run if PostRun was asked for; where
 // Teardown was asked for already, it is decided.
-func (o *object) destroysBeforeRun() bool {
-	return o.Desired.before(PostRun) && slices.ContainsFunc(o.Directives, func(directive string) bool {
-		words := strings.Fields(directive)
-		return len(words) > 1 && words[1] == "destroy_persistent"
-	})
+func (o *object) destroysBeforeRun() bool { return o.Desired.before(PostRun) && o.destroys() }
+
+// destroys reports whether a directive destroys a persistent instance.
+func (o *object) destroys() bool {
+	return slices.ContainsFunc(o.Directives, func(directive string) bool { return command(directive) == "destroy_persistent" })
 }
 
 // tearDown returns when DWS is done with the Workflow's Teardown. Until DWS takes a
@@ -125,7 +144,7 @@ func (d *Driver) remove(ctx context.Context, o *object) (*object, error) {
 // awaitGone waits for the finalizers of DWS and its drivers.
 func (d *Driver) awaitGone(ctx context.Context, o *object) error {
 	f := d.follow(o)
-	defer f.Stop()
+	defer f.release()
 	for {
 		next, err := f.next(ctx)
 		switch {

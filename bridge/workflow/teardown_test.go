@@ -34,16 +34,17 @@ func TestAWorkflowWhoseTeardownWasReplacedIsTornDownBeforeItIsDeleted(t *testing
 	s := kubetest.NewWorkflows(t)
 	s.Change(is(Setup, Setup, true, "Completed"))
 	d := newDriver(t, s, nil)
-	var patches atomic.Int32
+	patches := 0
+	s.React = func(o kubetest.Object) kubetest.Object {
+		if patches++; patches == 2 {
+			return doneAtOnce(o)
+		}
+		return nil
+	}
 	var deletedIn atomic.Value
 	s.Before = func(_ http.ResponseWriter, r *http.Request) bool {
-		switch {
-		case r.Method == http.MethodPatch:
-			patches.Add(1)
-		case r.Method == http.MethodDelete:
+		if r.Method == http.MethodDelete {
 			deletedIn.Store(kubetest.Part(s.Current(), "status")["state"])
-		case patches.CompareAndSwap(2, 3): // the watch for the second one
-			s.Change(is(Teardown, Teardown, true, "Completed"))
 		}
 		return false
 	}
@@ -102,6 +103,43 @@ func TestAPersistentInstanceIsDestroyedOnlyForAJobThatRan(t *testing.T) {
 	}
 }
 
+// NNF refuses for good to destroy what is another user's or in use. Its Workflow would stay
+// in Teardown and be tried by each reconcile; deleted, it leaves the instance.
+func TestAPersistentInstanceThatCannotBeDestroyedStaysAndItsWorkflowDoesNot(t *testing.T) {
+	for directive, kept := range map[string]string{
+		"#DW destroy_persistent name=data": "Teardown failed: DW Directive 0: User error: persistent storage cannot be deleted while in use",
+		"#DW jobdw type=xfs":               "",
+	} {
+		s := kubetest.NewWorkflows(t)
+		s.Change(func(o kubetest.Object) kubetest.Object {
+			o = is(DataOut, DataOut, true, "Completed")(o)
+			kubetest.Part(o, "spec")["dwDirectives"] = []any{directive}
+			return o
+		})
+		s.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+			if o := s.Current(); o != nil && r.Method == http.MethodGet && kubetest.Part(o, "spec")["desiredState"] == "Teardown" {
+				s.Change(func(o kubetest.Object) kubetest.Object {
+					if o != nil && kubetest.Part(o, "status")["status"] != "Error" {
+						o = is(Teardown, Teardown, false, "Error")(o)
+						kubetest.Part(o, "status")["message"] = "DW Directive 0: User error: persistent storage cannot be deleted while in use"
+					}
+					return o
+				})
+			}
+			return false
+		}
+		result, err := newDriver(t, s, nil).Teardown(bounded(t), theJob)
+		assert.Equal(t, kept, result.NotDestroyed)
+		if kept != "" {
+			require.NoError(t, err)
+			assert.Nil(t, s.Current())
+		} else {
+			require.ErrorContains(t, err, "cannot be deleted")
+			assert.NotNil(t, s.Current())
+		}
+	}
+}
+
 // What decides is looked at again if the Workflow changed before it was deleted.
 func TestAJobThatRanMeanwhileHasItsPersistentInstanceDestroyed(t *testing.T) {
 	s := kubetest.NewWorkflows(t)
@@ -156,7 +194,8 @@ func TestDisposeLeavesAWorkflowThatWasMadeAnew(t *testing.T) {
 	left, err := d.get(t.Context(), "bb12")
 	require.NoError(t, err)
 	s.Change(func(o kubetest.Object) kubetest.Object { kubetest.Meta(o)["uid"] = "u2"; return o })
-	require.NoError(t, d.dispose(bounded(t), left, true))
+	_, err = d.dispose(bounded(t), left, true)
+	require.NoError(t, err)
 	// A patch bears the uid that was read, so that the server refuses it.
 	assert.Zero(t, s.Count("DELETE", ""))
 	assert.Equal(t, "Setup", kubetest.Part(s.Current(), "spec")["desiredState"])

@@ -95,11 +95,14 @@ func (d *Driver) foreign(o *object) error {
 		o, d.cfg.Cluster)
 }
 
-// await blocks until DWS is done with the state that o is asked to be in.
+// await blocks until DWS is done with the state that o is asked to be in. The error is a
+// *placement.Refusal if the provider has no room, and no other place has room now.
 func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
 	target, uid := o.Desired, o.UID
+	var looked time.Time // for dead nodes
+	began := time.Now()
 	f := d.follow(o)
-	defer f.Stop()
+	defer f.release()
 	for {
 		switch {
 		case o.UID != uid:
@@ -108,12 +111,31 @@ func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
 			return o, nil
 		case o.Desired != target:
 			return o, overtaken(o, target)
-		case o.worst() == statusError:
-			return nil, &DriverError{o.failure(), o}
 		}
 		until, timeout := d.limit(ctx, o, target)
-		if !time.Now().Before(until) {
+		late := !time.Now().Before(until)
+		if o.worst() == statusError || o.withoutRoom() != "" {
+			switch again, err := d.placedElsewhere(ctx, o); {
+			case err != nil && !(late && noRoom(err)):
+				return nil, err
+			case !again:
+				return nil, &DriverError{o.failure(), o}
+			}
+		}
+		if late {
 			return nil, timeout
+		}
+		if o.waitsForNodes(target) {
+			look := earlier(stamp(o, annotationStateSince), began).Add(deadAfter)
+			if !looked.IsZero() {
+				look = looked.Add(deadAfter)
+			}
+			if !time.Now().Before(look) {
+				d.leaveOutDead(ctx, o, target)
+				looked = time.Now()
+				look = looked.Add(deadAfter)
+			}
+			until = earlier(until, look)
 		}
 		patience, cancel := context.WithDeadline(ctx, until)
 		next, err := f.next(patience)
@@ -131,6 +153,17 @@ func (d *Driver) await(ctx context.Context, o *object) (*object, error) {
 	}
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// setupPatience is how long the servers of a provider may take to make storage, if they say
+// neither that they have no room nor why else it takes so long. It takes seconds, or for ever.
+const setupPatience = 10 * time.Minute
+
 // forever is later than any hook's deadline.
 const forever = 100 * 24 * time.Hour
 
@@ -139,7 +172,11 @@ const forever = 100 * 24 * time.Hour
 // TransientCondition has to recover.
 func (d *Driver) limit(ctx context.Context, o *object, target State) (time.Time, error) {
 	until, err := time.Now().Add(forever), error(nil)
-	if limit := d.timeout(target); limit > 0 {
+	limit := d.timeout(target)
+	if limit == 0 && target == Setup && len(o.Breakdowns) > 0 && o.worst() != statusError && o.withoutRoom() == "" {
+		limit = setupPatience
+	}
+	if limit > 0 {
 		until = stamp(o, annotationStateSince).Add(limit)
 		err = &timeoutError{waited(o, target, "after "+limit.String()), o}
 	}
@@ -204,7 +241,11 @@ func waited(o *object, target State, when string) string {
 	case o.State != target:
 		return text + fmt.Sprintf("DWS has not started it (%s still in %s: is the DWS controller running?)", o, o.State)
 	case o.Message != "":
-		return text + o.Message
+		text += withError(o.Message, o.waitsFor())
+		if target == Setup && len(o.Breakdowns) > 0 {
+			text += ": look at \"slurmk8s storage\" and at the provider's controllers on its rabbits"
+		}
+		return text
 	}
 	for _, driver := range o.Drivers {
 		if driver.Watch != target || driver.Status == "Completed" {

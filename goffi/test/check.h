@@ -79,12 +79,20 @@ __attribute__((unused)) static int wait_for(pid_t pid, double timeout_ms)
 	return -1;
 }
 
+/* The tests look at descriptors by their numbers: close those that the caller's shell has left open. */
+static void close_inherited_descriptors(void)
+{
+	for (int fd = STDERR_FILENO + 1; fd < 1024; fd++)
+		close(fd);
+}
+
 /* Returns the number of failed tests. */
 __attribute__((unused))
 static int run_tests(const struct test *tests, size_t count)
 {
 	int failed = 0;
 
+	close_inherited_descriptors();
 	check_note = mmap(NULL, 1024, PROT_READ | PROT_WRITE,
 			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (size_t i = 0; i < count; i++) {

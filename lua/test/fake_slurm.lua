@@ -25,6 +25,9 @@ local function slurm_table(version)
 			fake.lines[#fake.lines + 1] = level .. ": " .. string.format(unpack({ ... }))
 		end
 	end
+	slurm.log_user = function(...) -- in job_submit.lua only
+		fake.told[#fake.told + 1] = string.format(unpack({ ... }))
+	end
 	return slurm
 end
 
@@ -38,9 +41,10 @@ end
 
 -- Load the script again as Slurm `version` would. `result` is what the module's
 -- functions return: { code, reply }, or nil when the module cannot be loaded.
--- Afterwards fake.called is the module's last call, fake.lines the log.
+-- Afterwards fake.called is the module's last call, fake.lines the log, fake.told what the
+-- user reads.
 function fake.load(path, version, result)
-	fake.called, fake.lines, fake.calls = nil, {}, 0
+	fake.called, fake.lines, fake.told, fake.calls = nil, {}, {}, 0
 	slurm = slurm_table(version) -- luacheck: ignore
 	local function record(kind)
 		return function(target, hook, fields, timeout_ms)

@@ -68,4 +68,41 @@ function releases.complaint(hook, release, ...)
 	return nil
 end
 
+-- A job_desc as job_submit.lua gets it in all these releases, and what is written into it. It
+-- has any field, and a field that is not set is nil. spank_job_env is a list that begins with 0.
+-- Numbers are doubles. environment is a batch job's only: to read that of another one is an
+-- error in the log. From 23.02 on there is argv too. Facts: job_submit_lua.c of each.
+function releases.job_desc(fields)
+	local written = {}
+	return setmetatable({}, {
+		__index = function(_, key)
+			assert(type(key) == "string", "key of job_desc")
+			assert(key ~= "environment" or fields.environment, "environment of a job that has none")
+			return fields[key]
+		end,
+		__newindex = function(_, key, value)
+			assert(key == "script" or key == "burst_buffer", "nobody asked for another " .. tostring(key))
+			assert(type(value) == "string", "value of " .. key)
+			fields[key], written[key] = value, value
+		end,
+	}), written
+end
+
+-- Does sbatch --export=NONE leave a job's options out of its environment? They are in
+-- spank_job_env nevertheless. Fact: CHANGELOG of 23.11.
+function releases.export_none_loses(release)
+	return release < 2311
+end
+
+-- Why Slurm does not take what slurm_job_submit returned, or nil. What is no number counts as
+-- success in all releases, and a fraction is cut off.
+function releases.submit_complaint(code)
+	if type(code) ~= "number" then
+		return "an answer that is no number: the job is accepted"
+	elseif code % 1 ~= 0 or code < -1 or code > 9999 then
+		return "an answer that is no error number of Slurm"
+	end
+	return nil
+end
+
 return releases

@@ -25,7 +25,7 @@ up() {
 	docker run --detach --init --hostname localhost --name "$container" --volume "$here:/test:ro" --volume "$out:/build:ro" \
 		--entrypoint /test/slurmctld.sh "$image" >/dev/null
 	for _ in $(seq 1500); do
-		! in_slurm scontrol ping 2>/dev/null | grep -q UP || return 0
+		! in_slurm scontrol ping 2>/dev/null | grep UP >/dev/null || return 0
 		sleep 0.2
 	done
 	docker logs "$container" >&2

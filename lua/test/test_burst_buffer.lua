@@ -295,6 +295,17 @@ test("real_size: a number that changes nothing, without the library", function()
 	end
 end)
 
+test("real_size: what the storage takes, where setup has left that", function()
+	fake.load(script, 2605, { 0, {} })
+	for text, want in pairs({ ["110000000000\n"] = "110000000000", [""] = "0", ["nonsense"] = "0", ["-1"] = "0" }) do
+		check.write(state_dir .. "/job.77/size", text)
+		local code, size = returned(slurm_bb_real_size("77", "1000", "100", INFO))
+		equal(code, 0)
+		equal(size, want)
+	end
+	os.remove(state_dir .. "/job.77/size")
+end)
+
 test("pools: no file gives the pool without an end, an empty one gives none", function()
 	fake.load(script, 2605, { 0, {} })
 	os.remove(state_dir .. "/pools.json")

@@ -133,6 +133,29 @@ check.test("values that differ between the sources are all judged", function()
 	check.equal(#asked, 1, "calls")
 end)
 
+check.test("a batch job whose script would not get an option is refused", function()
+	load()
+	local name = OPTION .. "k8s_register"
+	local lost = "--k8s-register is missing in the job's environment, and its batch script would not get it: "
+		.. "add _SLURM_SPANK_OPTION_slurmk8s_k8s_register there"
+	for _, case in ipairs({
+		{ { script = "x", environment = { HOME = "/" } }, lost },
+		{ { script = "x", environment = { [OPTION .. "k8s_import"] = "db" } }, lost },
+		{ { script = "x", environment = { [name] = "a:1" } } },
+		{ { script = "x", environment = { ["SLURM_SPANK_" .. name] = "a:1" } } }, -- sbatch --export=NONE of 22.05
+		{ {} }, -- srun, salloc
+	}) do
+		case[1].spank_job_env = spank(name .. "=a:1")
+		if case[2] then
+			refused(case[1], case[2])
+		else
+			accepted(case[1])
+		end
+	end
+	accepted({ spank_job_env = spank(OPTION .. "k8s_nodes=keep"), script = "x", environment = {} })
+	check.equal(#asked, 4, "calls")
+end)
+
 check.test("the environment of a job that is no batch job is not asked for", function()
 	load()
 	local desc = setmetatable({}, { __index = function(_, key)
@@ -297,6 +320,25 @@ check.test("a script that Slurm takes as it is stays as it is", function()
 	check.equal(#logged, 0, logged[1] or "lines in the log")
 end)
 
+check.test("Slurm leaves the directive of a bundle alone", function()
+	load()
+	pools_are('{"pools":[{"id":"flash"},{"id":"disk"}]}')
+	for _, case in ipairs({
+		{ "#DW bundle argo p.disk-capacity=5Gi x=capacity=1", "#DW bundle argo p.disk-capacity%%3D5Gi x=capacity%%3D1" },
+		{ "#DW\tbundle argo \\\n#DW p.capacity=5Gi\n#DW jobdw capacity=1GB pool=disk",
+			"#DW\tbundle argo \\\n#DW p.capacity%%3D5Gi\n#DW jobdw capacity=1GB pool=disk" },
+		{ "#DW bundle aok pool=x", "#DW bundle aok pool=x" },
+		{ "#DW bundle aok x=a%2Cb%20c%25%2C name=n-%j", "#DW bundle aok x=a%%2Cb%%20c%%25%%2C name=n-%j" },
+		{ "#DW bundle aok x=a%%2Cb%%25%2C", "#DW bundle aok x=a%%2Cb%%25%%2C" },
+	}) do
+		check.equal(script_of("#!/bin/sh\n" .. case[1] .. "\ndate\n"), "#!/bin/sh\n" .. case[2] .. "\ndate\n")
+		check.equal(script_of(case[1], "burst_buffer"), case[2], "--bb")
+	end
+	local desc = job({ spank_job_env = spank(OPTION .. "k8s_bundle=argo,p.capacity=5Gi") })
+	check.equal(slurm_job_submit(desc, {}, 1001), 0, told[1] or "return value")
+	check.equal(desc.burst_buffer, "#DW bundle argo p.capacity%%3D5Gi")
+end)
+
 check.test("a site's own pools are those of its pools.json", function()
 	load()
 	local one, several = '{"pools":[{"id":"lustre","quantity":1}]}', '{"pools":[{"id" : "flash"}, {"id":"disk"}]}'
@@ -365,6 +407,47 @@ check.test("a site's own word for directives counts", function()
 	refused({ script = "#bb_lua2 jobdw" }, "write #BB_LUA2", 2074)
 	module.directive = ""
 	check.equal(script_of("#!/bin/sh\n#dw jobdw\n#DW jobdw capacity=1GB"), "#!/bin/sh\n#dw jobdw\n#DW jobdw capacity=1GB")
+end)
+
+-- Submits a job with --k8s-bundle=value and returns the text of --bb that it has then.
+local function bundles_of(value, fields)
+	fields = fields or {}
+	fields.spank_job_env = spank(OPTION .. "k8s_bundle=" .. value)
+	fields.user_id, fields.group_id = 1001, 100
+	local desc = setmetatable({}, { __index = fields, __newindex = function(_, key, text) fields[key] = text end })
+	check.equal(slurm_job_submit(desc, {}, 1001), 0, told[1] or "return value")
+	return fields.burst_buffer
+end
+
+check.test("--k8s-bundle becomes directives, beside those of --bb", function()
+	load()
+	check.equal(bundles_of("aok"), "#DW bundle aok")
+	check.equal(bundles_of("aok,locales=2,name=a%20b;exporter,as=e"),
+		"#DW bundle aok locales=2 name=a%%20b\n#DW bundle exporter as=e")
+	check.equal(bundles_of("aok", { burst_buffer = "#DW jobdw name=x" }), "#DW jobdw name=x\n#DW bundle aok")
+	check.equal(asked[1].K8S_BUNDLE, "aok")
+end)
+
+check.test("only the first component of a heterogeneous job gets the bundle", function()
+	load()
+	check.equal(bundles_of("aok", { het_job_offset = 0 }), "#DW bundle aok")
+	check.equal(bundles_of("aok", { het_job_offset = 4294967294 }), "#DW bundle aok")
+	check.equal(bundles_of("aok", { het_job_offset = 1 }), nil)
+end)
+
+check.test("a bundle that cannot be a directive is refused", function()
+	load()
+	local function refused_bundle(value, part)
+		refused({ spank_job_env = spank(OPTION .. "k8s_bundle=" .. value) }, part, 2074)
+	end
+	refused_bundle("aok,name=a b", "--k8s-bundle: has a blank or control character")
+	refused_bundle("aok\nrm -rf /", "--k8s-bundle: has a blank or control character")
+	local module = dofile(script)
+	module.directive = ""
+	slurm_job_submit = function(desc, _, uid) return module.check(desc, uid) end
+	refused_bundle("aok", "this cluster has no directives")
+	local two = spank(OPTION .. "k8s_bundle=a", "SPANK_" .. OPTION .. "k8s_bundle=b")
+	refused({ spank_job_env = two }, "given with two values", 2074)
 end)
 
 -- slurmctld stands still meanwhile.

@@ -8,15 +8,9 @@ local unpack = table.unpack or unpack -- luacheck: ignore (5.1 has the global on
 
 local ROUNDS = 40
 
--- The same numbers in each version of Lua.
-local seed = 20221
-local function random(below)
-	seed = (seed * 16807) % 2147483647
-	return seed % below
-end
+local random = require("random").below
 local function one_of(...)
-	local values = { ... }
-	return values[1 + random(#values)]
+	return require("random").one_of({ ... })
 end
 
 local function id()

@@ -20,14 +20,19 @@ var files embed.FS
 
 // Names that the manifests use.
 const (
-	Namespace       = "slurm"      // of accounts, workflows and the list of nodes
-	OpenNamespace   = "slurm-jobs" // the example of a namespace that is open to services
+	Namespace       = "slurm"         // of accounts, workflows and the list of nodes
+	OpenNamespace   = "slurm-jobs"    // the example of a namespace that is open to services
+	BundleNamespace = "slurm-bundles" // the example of a namespace that is open to bundles
+	Bundles         = "slurmk8s-bundles"
+	BundlesList     = "slurmk8s-bundles-list"
 	Controller      = "slurmk8s-controller"
 	ControllerToken = "slurmk8s-controller-token"
 	Node            = "slurmk8s-node"
 	NodeWorkflows   = "slurmk8s-node-workflows"
 	Nodes           = "slurmk8s-nodes"
 	Reconcile       = "slurmk8s-reconcile"
+	Storage         = "slurmk8s-storage-workflows"
+	StorageToken    = "slurmk8s-storage-token"
 )
 
 // With are the objects of the manifest that has the Role or ClusterRole of that name, and

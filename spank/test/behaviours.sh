@@ -86,6 +86,7 @@ srun_in_a_script_inherits_the_option_unchecked() {
 	ends "$id" COMPLETED 0:0
 	logged n1 'step STEP_ID=batch' 'step STEP_ID=0'
 	[ "$(n1 grep -c 'check K8S_REGISTER' /tmp/step_program.log)" = 1 ] || fail "srun checked again"
+	[ "$(n1 grep -c 'step INHERITED=1' /tmp/step_program.log)" = 1 ] || fail "$(n1 grep INHERITED /tmp/step_program.log)"
 }
 
 # The steps of all components see the option; their jobs' numbers differ.

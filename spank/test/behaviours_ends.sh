@@ -101,7 +101,7 @@ the_program_outlives_no_slurmstepd() {
 
 the_epilog_deregisters_on_every_node() {
 	local id node
-	id=$(submit -N2 --k8s-register=jup:1 -- true)
+	id=$(submit -N2 --k8s-register=jup:1 -- 'srun true') # each node has a step that registers
 	ends "$id" COMPLETED 0:0
 	for node in n1 n2; do
 		eventually "$node" grep -q "JOB_ID=$id" /tmp/library.log

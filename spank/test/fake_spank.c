@@ -14,7 +14,7 @@ struct fake_slurm slurm = { .job = 42, .uid = 1001, .gid = 1002, .step = SLURM_B
 static int handle;
 spank_t const fake_handle = (spank_t)&handle;
 
-static struct spank_option options[64]; /* a test may start several steps */
+static struct spank_option options[128]; /* a test may start several steps */
 static int option_count;
 
 static void log_line(const char *format, va_list args)

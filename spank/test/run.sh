@@ -22,7 +22,7 @@ if [ -z "$plugin" ]; then
 fi
 cp "$tests/step_program" "$out/"
 gcc "${warnings[@]}" -O2 -shared -fPIC -DLOG="\"$out/library.log\"" -o "$out/stub_library.so" "$tests/stub_library.c"
-for name in parts stepd stepd_faults client job_script; do
+for name in parts stepd stepd_faults releases client job_script; do
 	gcc "${sanitize[@]}" -o "$out/test_$name" "$tests/test_$name.c" "${fakes[@]}" "${sources[@]}" -ldl -lpthread
 done
 for name in stepd stepd_faults; do
@@ -50,15 +50,20 @@ exports_only_slurms_symbols() {
 	[ -z "$foreign" ] || { echo "$foreign"; return 1; }
 }
 
-# With the symbol, Slurm runs a process before each job.
-only_the_one_for_nodes_has_a_prolog() {
-	! nm -D --defined-only "$plugin" | grep -q slurm_spank_job_prolog &&
-		nm -D --defined-only "${plugin%_spank.so}_nodes_spank.so" | grep -q slurm_spank_job_prolog
+# Slurm runs a process before each job for the first symbol, after each job for the second.
+job_scripts_of() {
+	nm -D --defined-only "$1" | awk '{ print $3 }' | grep -E '^slurm_spank_job_(prolog|epilog)$' | sort | xargs
+}
+
+each_has_the_job_scripts_that_it_is_for() {
+	[ "$(job_scripts_of "$plugin")" = slurm_spank_job_epilog ] &&
+		[ "$(job_scripts_of "${plugin%_spank.so}_nodes_spank.so")" = "slurm_spank_job_epilog slurm_spank_job_prolog" ] &&
+		[ -z "$(job_scripts_of "${plugin%_spank.so}_noepilog_spank.so")" ]
 }
 
 is_hardened() {
-	readelf -dW "$plugin" | grep -q BIND_NOW && readelf -lW "$plugin" | grep -q GNU_RELRO &&
-		readelf -lW "$plugin" | grep GNU_STACK | grep -q 'RW ' && readelf -dW "$plugin" | grep -q NODELETE
+	readelf -dW "$plugin" | grep BIND_NOW >/dev/null && readelf -lW "$plugin" | grep GNU_RELRO >/dev/null &&
+		readelf -lW "$plugin" | grep GNU_STACK | grep 'RW ' >/dev/null && readelf -dW "$plugin" | grep NODELETE >/dev/null
 }
 
 needs_only_libc() {
@@ -83,22 +88,29 @@ is_made_for_each_release() {
 		[ "$("$out/plugin_version" "$out/release/slurmk8s_spank.so")" = "$number" ] || { echo "$release"; return 1; }
 	done <<-END
 		22.05.8 1605
+		23.02 1702
+		23.11 170b
+		24.05 1805
 		24.11.5 180b
+		25.05 1905
+		25.11 190b
 		26.05 1a05
 	END
 }
 
 {
 	report "plugin: exports only what Slurm looks for" exports_only_slurms_symbols
-	report "plugin: only the one for nodes has a prolog" only_the_one_for_nodes_has_a_prolog
+	report "plugin: each build has the prolog and epilog that it is for, and no other" each_has_the_job_scripts_that_it_is_for
 	report "plugin: NOW, RELRO, NODELETE, no executable stack" is_hardened
 	report "plugin: needs only libc" needs_only_libc
 	report "plugin: is small" is_small
 	report "plugin: is made for each release of Slurm" is_made_for_each_release
 	"$out/test_parts" || true
 	report "plugin: costs a launch without an option less than 0.5 ms" "$out/launch_cost" "$plugin"
+	report "plugin: gives a later step of a job with storage its variables in less than 5 ms" "$out/launch_cost" "$plugin" storage
 	"$out/test_stepd" "$out/step_program" || true
 	"$out/test_stepd_faults" "$out/step_program" || true
+	"$out/test_releases" "$out/step_program" || true
 	"$out/test_client" "$out/step_program" || true
 	"$out/test_job_script" "$out/stub_library.so" "$out/library.log" || true
 	for name in stepd stepd_faults; do

@@ -29,7 +29,7 @@ up() {
 	build "$image"
 	docker network create "spank-$release" >/dev/null
 	for node in n1 n2; do
-		docker run --detach --init --cap-add SYS_PTRACE --network "spank-$release" --hostname "$node" \
+		docker run --detach --init --cap-add SYS_PTRACE --cap-add SYS_ADMIN --network "spank-$release" --hostname "$node" \
 			--name "spank-$release-$node" --volume "$here:/test:ro" --volume "$out:/build:ro" \
 			--entrypoint /test/node "$image" "$node" >/dev/null
 	done

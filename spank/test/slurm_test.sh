@@ -95,6 +95,8 @@ usual_plugstack() {
 
 # shellcheck source-path=SCRIPTDIR source=behaviours.sh
 . "$here/behaviours.sh"
+# shellcheck source-path=SCRIPTDIR source=behaviours_submit.sh
+. "$here/behaviours_submit.sh"
 # shellcheck source-path=SCRIPTDIR source=behaviours_ends.sh
 . "$here/behaviours_ends.sh"
 
@@ -102,6 +104,7 @@ for slurm in "$@"; do
 	release=$(basename "$slurm")
 	"$here/slurm.sh" "$slurm" up
 	all_behaviours
+	submit_behaviours
 	[ -n "${KEEP:-}" ] || "$here/slurm.sh" "$slurm" down
 done
 echo "$passed passed, $failed failed"

@@ -70,7 +70,7 @@ __attribute__((unused)) static bool gone(pid_t pid)
 	return false;
 }
 
-static char *arguments[4];
+static char *arguments[5];
 static int argument_count;
 
 /* slurmstepd up to the first task: Slurm gives option NAME=VALUE, or none. */
@@ -84,10 +84,13 @@ __attribute__((unused)) static void start_step(uint32_t step, const char *option
 	snprintf(path, sizeof(path), "program=%s", program);
 	snprintf(registering, sizeof(registering), "register_timeout_ms=%d", REGISTER_TIMEOUT_MS);
 	snprintf(deregistering, sizeof(deregistering), "deregister_timeout_ms=%d", DEREGISTER_TIMEOUT_MS);
-	if (!argument_count) {
-		arguments[argument_count++] = path;
-		arguments[argument_count++] = registering;
-		arguments[argument_count++] = deregistering;
+	/* A test may have added some, or all by itself. */
+	if (!arguments[0] || (arguments[0] != path && strncmp(arguments[0], "program=", 8) != 0)) {
+		memmove(arguments + 3, arguments, sizeof(arguments[0]) * (size_t)argument_count);
+		arguments[0] = path;
+		arguments[1] = registering;
+		arguments[2] = deregistering;
+		argument_count += 3;
 	}
 	CHECK(slurm_spank_init(fake_handle, argument_count, arguments) == 0);
 	if (option)

@@ -136,9 +136,53 @@ static void an_inherited_option_is_not_checked_again(void)
 {
 	setenv("SLURM_JOB_ID", "42", 1);
 	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register", "jup:8888", 1);
-	CHECK(submit("jup:8888") == 0 && access(check_log, F_OK) < 0);
+	CHECK(give(S_CTX_LOCAL, "k8s-register", "jup:8888") == 0 && access(check_log, F_OK) < 0);
 	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register", "other:1", 1);
-	CHECK(submit("jup:8888") == 0 && access(check_log, F_OK) == 0);
+	CHECK(give(S_CTX_LOCAL, "k8s-register", "jup:8888") == 0 && access(check_log, F_OK) == 0);
+}
+
+static void start_client(spank_context_t context)
+{
+	static char path[512];
+	char *arguments[] = { path };
+
+	snprintf(path, sizeof(path), "program=%s", program);
+	slurm.context = context;
+	CHECK(slurm_spank_init(fake_handle, 1, arguments) == 0);
+}
+
+#define REGISTER_ENVIRONMENT "_SLURM_SPANK_OPTION_slurmk8s_k8s_register"
+#define NODES_ENVIRONMENT "SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_nodes"
+
+static void what_a_job_was_given_reaches_no_job_that_it_makes(void)
+{
+	static const struct { spank_context_t context; const char *variable; bool other_job; } commands[] = {
+		{ S_CTX_ALLOCATOR, "SLURM_JOB_ID", true }, { S_CTX_ALLOCATOR, "SLURM_JOBID", true },
+		{ S_CTX_ALLOCATOR, "SLURM_JOB_NODELIST", true }, /* env -u SLURM_JOB_ID -u SLURM_JOBID sbatch */
+		{ S_CTX_ALLOCATOR, "NONE", false },
+		{ S_CTX_LOCAL, "SLURM_JOB_ID", false }, { S_CTX_LOCAL, "SLURM_JOBID", false },
+		{ S_CTX_LOCAL, "SLURM_JOB_NODELIST", true }, { S_CTX_LOCAL, "NONE", false },
+	};
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		setenv(commands[i].variable, "42", 1);
+		setenv(REGISTER_ENVIRONMENT, "a:1", 1); /* of salloc's shell */
+		setenv("SLURM_SPANK_" REGISTER_ENVIRONMENT, "a:1", 1);
+		setenv(NODES_ENVIRONMENT, "lend", 1);
+		start_client(commands[i].context);
+		CHECK(!getenv("SLURM_SPANK_" REGISTER_ENVIRONMENT) == commands[i].other_job, "%zu", i);
+		CHECK(!getenv(REGISTER_ENVIRONMENT) == commands[i].other_job, "%zu", i);
+		CHECK(!getenv(NODES_ENVIRONMENT) == commands[i].other_job, "%zu", i);
+		unsetenv(commands[i].variable);
+	}
+}
+
+static void an_option_in_a_crontab_is_refused(void)
+{
+	start_client(S_CTX_ALLOCATOR);
+	program_invocation_short_name = (char *)"scrontab";
+	CHECK(fake_option("k8s-import", "db", 0) == -1 && slurm.errors == 1);
+	CHECK(strstr(slurm.log, "slurmk8s: --k8s-import has no effect in a crontab; give it to a command there: srun --k8s-import="), "%s", slurm.log);
 }
 
 /* Parse the options of one component; NULL for none. Returns whether the command goes on. */
@@ -158,16 +202,6 @@ static bool component(const char *value)
 	if (status == 0)
 		slurm_spank_init_post_opt(fake_handle, 0, NULL);
 	return status == 0;
-}
-
-static void start_client(spank_context_t context)
-{
-	static char path[512];
-	char *arguments[] = { path };
-
-	snprintf(path, sizeof(path), "program=%s", program);
-	slurm.context = context;
-	CHECK(slurm_spank_init(fake_handle, 1, arguments) == 0);
 }
 
 /* What steps are told about who asked. */
@@ -201,6 +235,25 @@ static void inherited_options_are_those_of_the_script(void)
 	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register", "a:1", 1);
 	CHECK(component("a:1") && strcmp(asked_by(), "job:100") == 0, "%s", asked_by());
 	CHECK(component(NULL), "srun --het-group=0,1");
+}
+
+static void a_task_of_the_job_has_what_its_srun_inherits(void)
+{
+	start_client(S_CTX_LOCAL);
+	setenv("SLURM_JOB_ID", "100", 1);
+	setenv("SLURM_TASK_PID", "4711", 1);
+	setenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_import", "db", 1);
+	CHECK(fake_option("k8s-import", "db", 0) == 0);
+	CHECK(component(NULL) && strcmp(asked_by(), "task:100") == 0, "%s", asked_by());
+}
+
+static void what_srun_is_given_in_a_task_is_new(void)
+{
+	start_client(S_CTX_LOCAL);
+	setenv("SLURM_JOB_ID", "100", 1);
+	setenv("SLURM_TASK_PID", "4711", 1);
+	setenv("SLURM_K8S_ASKED_BY", "task:100", 1);
+	CHECK(component("a:1") && strcmp(asked_by(), "none") == 0, "%s", asked_by());
 }
 
 static void sbatch_in_a_job_tells_its_job_nothing(void)
@@ -276,9 +329,13 @@ int main(int argc, char **argv)
 		{ "client: a missing program is a warning", a_missing_program_is_a_warning },
 		{ "client: env brings Arkouda's variables and no secret", env_brings_arkoudas_variables },
 		{ "client: an inherited option is not checked again", an_inherited_option_is_not_checked_again },
+		{ "client: what a job was given reaches no job that it makes", what_a_job_was_given_reaches_no_job_that_it_makes },
+		{ "client: an option in a crontab is refused", an_option_in_a_crontab_is_refused },
 		{ "client: the steps of srun know which component asked", the_steps_of_srun_know_which_component_asked },
 		{ "client: a step in a job can only be of one component", a_step_in_a_job_can_only_be_of_one_component },
 		{ "client: inherited options are those of the script", inherited_options_are_those_of_the_script },
+		{ "client: a task of the job has what its srun inherits", a_task_of_the_job_has_what_its_srun_inherits },
+		{ "client: what srun is given in a task is new", what_srun_is_given_in_a_task_is_new },
 		{ "client: sbatch in a job tells its job nothing", sbatch_in_a_job_tells_its_job_nothing },
 		{ "client: two components of srun cannot both ask", two_components_of_srun_cannot_both_ask },
 		{ "client: only the first component of a batch job can ask", only_the_first_component_of_a_batch_job_can_ask },

@@ -317,7 +317,7 @@ static void marks_that_cannot_be_read_may_be_there(void)
 
 static void each_mark_calls_the_library(void)
 {
-	static const char *const marks[] = { "job", "nodes/holder" };
+	static const char *const marks[] = { "job", "nodes/holder", "storage" };
 	char name[64];
 
 	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {

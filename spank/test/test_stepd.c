@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include "stepd_host.h"
 
+#include <sys/stat.h>
+
 static void without_an_option_nothing_happens(void)
 {
 	int before = open_descriptors();
@@ -28,6 +30,7 @@ static void only_the_component_that_asked_registers(void)
 {
 	static const struct { const char *asked_by, *component; bool registers; } steps[] = {
 		{ "job:42", "", true }, { "job:41", "", false }, { "job:420", "", false },
+		{ "task:42", "", true }, { "task:41", "", false },
 		{ "component:0", "", true }, /* no heterogeneous job */
 		{ "component:1", "SLURM_JOB_ID_HET_GROUP_1=42", true },
 		{ "component:1", "SLURM_JOB_ID_PACK_GROUP_1=42", true },
@@ -50,6 +53,67 @@ static void only_the_component_that_asked_registers(void)
 		if (strlen(asked_by) < 50)
 			CHECK(!fake_variable("SLURM_K8S_ASKED_BY"), "the tasks see it");
 	}
+}
+
+static void a_step_says_whether_its_options_are_inherited(void)
+{
+	static const struct { const char *asked_by; bool inherited; } steps[] = {
+		{ "task:42", true }, { "job:42", false }, { "component:0", false }, { "task", false }, { "", false },
+	};
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		char asked_by[64];
+
+		snprintf(asked_by, sizeof(asked_by), "%s%s", *steps[i].asked_by ? "SLURM_K8S_ASKED_BY=" : "NO=", steps[i].asked_by);
+		slurm.environment[0] = asked_by;
+		slurm.environment[1] = (char *)"K8S_IMPORTED=db/mysql:3306";
+		slurm.environment[2] = NULL;
+		start_step(3, "k8s-register", "refused:1"); /* sets no variables */
+		end_step();
+		CHECK(strstr(program_log(), "K8S_REGISTER=refused:1\n"), "%s", asked_by);
+		CHECK(!strstr(program_log(), "INHERITED=1\n") == !steps[i].inherited, "%s", asked_by);
+		CHECK(!strstr(program_log(), "IMPORTED=db/mysql:3306\n") == !steps[i].inherited, "%s", asked_by);
+	}
+}
+
+/* sbatch --export=NONE of 22.05 takes along only what begins with SLURM_. */
+static void a_batch_script_has_the_options_that_are_left_to_its_srun(void)
+{
+	char said[1024];
+
+	slurm.environment[0] = (char *)"SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register=refused:1";
+	slurm.environment[1] = (char *)"SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_namespace=team";
+	start_step(0, NULL, NULL);
+	CHECK(task_runs(0, said), "srun says itself what its steps inherit");
+	end_step();
+	CHECK(access(log_path, F_OK) < 0);
+	start_step(SLURM_BATCH_SCRIPT, "k8s-namespace", "mine");
+	CHECK(!task_runs(0, said) && strstr(said, "refused"), "%s", said);
+	end_step();
+	CHECK(strstr(program_log(), "K8S_REGISTER=refused:1\n") && strstr(program_log(), "K8S_NAMESPACE=mine\n"), "%s", program_log());
+}
+
+static void what_is_wrong_with_such_an_option_is_said(void)
+{
+	static char value[9000] = "SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register=";
+	char said[1024];
+
+	memset(value + strlen(value), 'x', 8193);
+	slurm.environment[0] = value;
+	start_step(SLURM_BATCH_SCRIPT, NULL, NULL);
+	CHECK(!task_runs(0, said) && strcmp(said, "slurmk8s: --k8s-register is too long (at most 8192 bytes)\n") == 0, "%s", said);
+	end_step();
+	CHECK(access(log_path, F_OK) < 0);
+}
+
+static void so_are_wishes_about_nodes(void)
+{
+	char said[1024];
+
+	slurm.environment[0] = (char *)"SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_nodes=reclaim";
+	start_step(SLURM_BATCH_SCRIPT, NULL, NULL);
+	CHECK(!task_runs(0, said) && strstr(said, "no nodes=on on this node"), "%s", said);
+	end_step();
 }
 
 static void a_namespace_alone_starts_nothing(void)
@@ -83,6 +147,25 @@ static void without_nodes_on_a_job_that_takes_its_nodes_does_not_run_beside_pods
 	CHECK(access(log_path, F_OK) < 0);
 }
 
+static void a_job_whose_bundle_was_not_made_does_not_run(void)
+{
+	char said[1024];
+
+	start_step(0, "k8s-bundle", "exporter,interval=15");
+	CHECK(!task_runs(0, said) && strstr(said, "--k8s-bundle had no effect") && strstr(said, "job_submit.lua"), "%s", said);
+	end_step();
+	slurm.environment[0] = (char *)"SLURMK8S_BUNDLES=exporter,aok"; /* longer than the look at it */
+	slurm.environment[1] = NULL;
+	start_step(0, "k8s-bundle", "exporter,interval=15");
+	CHECK(task_runs(0, said) && !*said, "%s", said);
+	end_step();
+	slurm.environment[0] = (char *)"SLURM_HET_SIZE=2";
+	start_step(0, "k8s-bundle", "exporter");
+	CHECK(task_runs(0, said) && !*said, "a later component: %s", said);
+	end_step();
+	CHECK(access(log_path, F_OK) < 0, "no program is needed");
+}
+
 static void tasks_of_a_refused_job_fail_with_the_reason(void)
 {
 	char directory[] = "/tmp/slurmk8s-test-XXXXXX", argument[64], mark[64], said[1024];
@@ -113,7 +196,7 @@ static void a_job_with_storage_is_told_where_it_is(void)
 	int before = open_descriptors();
 	char said[1024];
 
-	slurm.environment[0] = (char *)"DW_WORKFLOW_NAME=bb42";
+	slurm.environment[0] = (char *)"SLURMK8S_WORKFLOW=bb42:u1";
 	start_step(SLURM_BATCH_SCRIPT, NULL, NULL);
 	end_step();
 	CHECK(access(log_path, F_OK) < 0, "only where plugstack.conf says so");
@@ -130,8 +213,9 @@ static void a_job_with_storage_is_told_where_it_is(void)
 static void its_steps_and_other_jobs_are_not_told(void)
 {
 	static const char *const environments[][2] = {
-		{ "DW_WORKFLOW_NAME=bb42", "SLURMK8S_WORKFLOW=bb42" }, /* srun in the script */
-		{ "DW_WORKFLOW_NAME=bb41", "" }, /* of the job that this one was submitted in */
+		{ "SLURMK8S_WORKFLOW=bb42:u1", "K8S_WORKFLOW=bb42:u1" }, /* srun in the script */
+		{ "SLURMK8S_WORKFLOW=bb41:u1", "DW_WORKFLOW_NAME=bb41" }, /* of the job that this one was submitted in */
+		{ "SLURMK8S_WORKFLOW=bb420:u1", "DW_WORKFLOW_NAME=bb4" },
 		{ "DW_WORKFLOW_NAME=", "" },
 		{ "", "" },
 	};
@@ -144,6 +228,78 @@ static void its_steps_and_other_jobs_are_not_told(void)
 		end_step();
 		CHECK(access(log_path, F_OK) < 0, "%s", environments[i][0]);
 	}
+}
+
+/* A step of job 42 with this environment, where an earlier step has left these fields; a process
+ * of its own, as in Slurm. Its tasks have DW_JOB_scratch=scratch. Returns whether Kubernetes was asked. */
+static bool asks_with(uint32_t step, const char *kept, size_t size, mode_t mode, const char *first, const char *second,
+		      const char *scratch)
+{
+	static char directory[] = "/tmp/slurmk8s-test-XXXXXX", argument[64], of_job[64], path[80];
+	const char *value;
+	int fd, status;
+	pid_t pid;
+
+	if (!argument[0]) {
+		CHECK(mkdtemp(directory) != NULL);
+		snprintf(argument, sizeof(argument), "run_dir=%s", directory);
+		snprintf(of_job, sizeof(of_job), "%s/storage.42", directory);
+		snprintf(path, sizeof(path), "%s/env", of_job);
+		arguments[argument_count++] = (char *)"workflows=on";
+		arguments[argument_count++] = argument;
+	}
+	mkdir(directory, 0755);
+	mkdir(of_job, 0711);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	CHECK(fd >= 0 && write(fd, kept, size) == (ssize_t)size && fchmod(fd, mode) == 0);
+	close(fd);
+	slurm.environment[0] = (char *)first;
+	slurm.environment[1] = (char *)second;
+	slurm.environment[2] = NULL;
+	pid = fork();
+	if (pid == 0) {
+		start_step(step, NULL, NULL);
+		end_step();
+		value = fake_variable("DW_JOB_scratch");
+		_exit(value && strcmp(value, scratch) == 0 ? 0 : 1);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0, "the tasks have not %s", scratch);
+	unlink(path);
+	rmdir(of_job);
+	rmdir(directory);
+	return access(log_path, F_OK) == 0;
+}
+
+#define KEPT(UID, WORKFLOW) "SETENV_DW_JOB_scratch=/mnt/kept\0UID=" UID "\0WORKFLOW=" WORKFLOW "\0"
+
+static void later_steps_have_what_the_first_was_told(void)
+{
+	static const char kept[] = KEPT("1001", "bb42:u2");
+	static const struct { const char *first, *second; } environments[] = {
+		{ "SLURMK8S_WORKFLOW=bb42:u2", "DW_JOB_scratch=/mnt/old" },
+		{ "SLURMK8S_WORKFLOW=bb42:u2", "" }, /* srun --export=NONE */
+		{ "SLURMK8S_WORKFLOW=bb42:u2", "K8S_WORKFLOW=bb42:u2" },
+	};
+
+	for (size_t i = 0; i < sizeof(environments) / sizeof(environments[0]); i++)
+		CHECK(!asks_with(3, kept, sizeof(kept), 0600, environments[i].first, environments[i].second, "/mnt/kept"), "%zu", i);
+	CHECK(asks_with(SLURM_BATCH_SCRIPT, kept, sizeof(kept), 0600, "SLURMK8S_WORKFLOW=bb42:u2", NULL, "/mnt/a b"),
+	      "it begins a run of the job");
+	CHECK(asks_with(3, kept, sizeof(kept), 0600, "DW_WORKFLOW_NAME=bb42", NULL, "/mnt/a b"),
+	      "nothing tells of which run it is");
+}
+
+static void what_is_kept_for_another_counts_for_nothing(void)
+{
+	static const char good[] = KEPT("1001", "bb42:u2"), another[] = KEPT("1002", "bb42:u2"),
+		former[] = KEPT("1001", "bb42:u1"), none[] = "SETENV_A=1\0";
+	static const struct { const char *text; size_t size; mode_t mode; } files[] = {
+		{ another, sizeof(another), 0600 }, { former, sizeof(former), 0600 }, { none, sizeof(none), 0600 },
+		{ good, sizeof(good) - 1, 0600 }, { good, sizeof(good) - 4, 0600 }, { good, 0, 0600 }, { good, sizeof(good), 0640 },
+	};
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		CHECK(asks_with(0, files[i].text, files[i].size, files[i].mode, "SLURMK8S_WORKFLOW=bb42:u2", NULL, "/mnt/a b"), "%zu", i);
 }
 
 static void a_step_is_registered_and_deregistered(void)
@@ -296,13 +452,20 @@ int main(int argc, char **argv)
 		{ "stepd: without an option nothing happens", without_an_option_nothing_happens },
 		{ "stepd: the extern step registers nothing", the_extern_step_registers_nothing },
 		{ "stepd: only the component that asked registers", only_the_component_that_asked_registers },
+		{ "stepd: a step says whether its options are inherited", a_step_says_whether_its_options_are_inherited },
+		{ "stepd: a batch script has the options that are left to its srun", a_batch_script_has_the_options_that_are_left_to_its_srun },
+		{ "stepd: what is wrong with such an option is said", what_is_wrong_with_such_an_option_is_said },
+		{ "stepd: so are wishes about nodes", so_are_wishes_about_nodes },
 		{ "stepd: a namespace alone starts nothing", a_namespace_alone_starts_nothing },
 		{ "stepd: nor does what the prolog acts on", nor_does_what_the_prolog_acts_on },
 		{ "stepd: without nodes=on a job that takes its nodes does not run beside pods",
 			without_nodes_on_a_job_that_takes_its_nodes_does_not_run_beside_pods },
+		{ "stepd: a job whose bundle was not made does not run", a_job_whose_bundle_was_not_made_does_not_run },
 		{ "stepd: tasks of a refused job fail with the reason", tasks_of_a_refused_job_fail_with_the_reason },
 		{ "stepd: a job with storage is told where it is", a_job_with_storage_is_told_where_it_is },
 		{ "stepd: its steps and other jobs are not told", its_steps_and_other_jobs_are_not_told },
+		{ "stepd: later steps have what the first was told", later_steps_have_what_the_first_was_told },
+		{ "stepd: what is kept for another job, user or run counts for nothing", what_is_kept_for_another_counts_for_nothing },
 		{ "stepd: a step is registered and deregistered", a_step_is_registered_and_deregistered },
 		{ "stepd: what a job says of itself counts for nothing", what_a_job_says_of_itself_counts_for_nothing },
 		{ "stepd: more groups than can be carried are not told", more_groups_than_can_be_carried_are_not_told },

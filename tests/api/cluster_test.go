@@ -35,9 +35,25 @@ const patience = 60 * time.Second
 
 // cluster is an API server, with DWS in it if a test asks for it.
 type cluster struct {
-	server *apiserver.Server
+	config *rest.Config // an administrator's
 	admin  dynamic.Interface
+	// server and sim are nil where DWS is external.
+	server *apiserver.Server
 	sim    *dwssim.Sim
+	// stored is the version of an external DWS, lacks says which abilities it has not.
+	stored string
+	lacks  map[int]bool
+}
+
+// version is the newest one that DWS serves.
+func (c *cluster) version() string {
+	switch {
+	case c.sim != nil:
+		return c.sim.Version
+	case c.stored != "":
+		return c.stored
+	}
+	return dwssim.DefaultVersions[len(dwssim.DefaultVersions)-1]
 }
 
 // The tests that do no harm to a server share one.
@@ -58,8 +74,9 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	common.program = filepath.Join(dir, "slurmk8s")
+	defer reportLeftOut()
 	defer func() {
-		if common.cluster != nil {
+		if common.cluster != nil && common.cluster.server != nil {
 			common.cluster.sim.Stop()
 			common.cluster.server.Close()
 		}
@@ -79,6 +96,10 @@ func shared(t *testing.T) *cluster {
 			common.err = fmt.Errorf("go build: %w\n%s", err, output)
 			return
 		}
+		if external {
+			common.cluster, common.err = startExternal(context.Background())
+			return
+		}
 		common.cluster, common.err = start(context.Background(), dwssim.DefaultVersions)
 	})
 	if common.err != nil {
@@ -91,6 +112,7 @@ func shared(t *testing.T) *cluster {
 // DWS is not installed.
 func own(t *testing.T, versions ...string) *cluster {
 	t.Helper()
+	simulatorOnly(t, "an API server and a DWS that it may stop")
 	shared(t) // builds the program
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -114,7 +136,7 @@ func start(ctx context.Context, versions []string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{server: server, admin: admin}
+	c := &cluster{config: server.Config(), server: server, admin: admin}
 	if len(versions) > 0 {
 		if c.sim, err = dwssim.Start(ctx, server.Config(), dwssim.Options{Versions: versions}); err != nil {
 			server.Close()
@@ -143,6 +165,8 @@ var (
 
 	kinds = map[string]schema.GroupVersionResource{
 		"Namespace": namespaces, "ServiceAccount": accounts, "Role": roles, "RoleBinding": bindings,
+		"ClusterRole":        {Group: roles.Group, Version: "v1", Resource: "clusterroles"},
+		"ClusterRoleBinding": {Group: roles.Group, Version: "v1", Resource: "clusterrolebindings"},
 	}
 )
 
@@ -198,14 +222,11 @@ func (c *cluster) token(t *testing.T, namespace, account string) string {
 // authorizer learns of a role a moment after it was written.
 func (c *cluster) allowed(t *testing.T, namespace, token string) {
 	t.Helper()
-	config := rest.AnonymousClientConfig(c.server.Config())
+	config := rest.AnonymousClientConfig(c.config)
 	config.BearerToken = token
 	client, err := dynamic.NewForConfig(config)
 	require.NoError(t, err)
-	resource := dwssim.WorkflowsResource("v1alpha7")
-	if c.sim != nil {
-		resource = dwssim.WorkflowsResource(c.sim.Version)
-	}
+	resource := dwssim.WorkflowsResource(c.version())
 	eventually.True(t, "the account may do what its role says", func() bool {
 		_, err := client.Resource(resource).Namespace(namespace).List(t.Context(), metav1.ListOptions{Limit: 1})
 		return err == nil || apierrors.IsNotFound(err)

@@ -45,11 +45,11 @@ func TestCredentialsThatAreNotAccepted(t *testing.T) {
 			s.credential(clientCertificate(t, s, time.Now().Add(-time.Hour)))
 		}, refused},
 		{"no credential", func(_ *testing.T, s *site) { s.credential("username: ''") },
-			"anonymous"},
+			`user "u" has no credential: give tokenFile or client-certificate and client-key`},
 		{"another authority", func(t *testing.T, s *site) {
 			other, err := pki.NewCA("other")
 			require.NoError(t, err)
-			text, err := os.ReadFile(kubetest.WriteKubeconfig(t, s.c.server.URL, other.PEM, "tokenFile: "+s.path("token")))
+			text, err := os.ReadFile(kubetest.WriteKubeconfig(t, s.c.config.Host, other.PEM, "tokenFile: "+s.path("token")))
 			require.NoError(t, err)
 			s.write("kubeconfig", string(text), 0o600)
 		}, "certificate signed by unknown authority"},
@@ -86,12 +86,12 @@ func TestAClientCertificateIsAccepted(t *testing.T) {
 // untilRefused waits until the API server no longer knows the token.
 func untilRefused(t *testing.T, s *site) {
 	t.Helper()
-	config := rest.AnonymousClientConfig(s.c.server.Config())
+	config := rest.AnonymousClientConfig(s.c.config)
 	config.BearerTokenFile = s.path("token")
 	client, err := dynamic.NewForConfig(config)
 	require.NoError(t, err)
 	eventually.True(t, "the credential is not accepted any more", func() bool {
-		_, err := client.Resource(dwssim.WorkflowsResource(s.c.sim.Version)).Namespace(s.namespace).List(t.Context(), metav1.ListOptions{})
+		_, err := client.Resource(dwssim.WorkflowsResource(s.c.version())).Namespace(s.namespace).List(t.Context(), metav1.ListOptions{})
 		return apierrors.IsUnauthorized(err)
 	}) // it remembers a good one for 10 s
 }
@@ -100,6 +100,7 @@ func untilRefused(t *testing.T, s *site) {
 // the API server trusts: it reads its file of authorities again when it changes.
 func clientCertificate(t *testing.T, s *site, until time.Time) string {
 	t.Helper()
+	simulatorOnly(t, "the API server's file of authorities")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	authority := &x509.Certificate{
@@ -128,12 +129,12 @@ func clientCertificate(t *testing.T, s *site, until time.Time) string {
 		keyPEM := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})
 		return fmt.Sprintf("client-certificate-data: %s\nclient-key-data: %s",
 				base64.StdEncoding.EncodeToString(certPEM), base64.StdEncoding.EncodeToString(keyPEM)),
-			rest.TLSClientConfig{CAData: s.c.server.Config().CAData, CertData: certPEM, KeyData: keyPEM}
+			rest.TLSClientConfig{CAData: s.c.config.CAData, CertData: certPEM, KeyData: keyPEM}
 	}
 	// With one that is valid the API server must come to know us: then only the time
 	// is wrong with the other.
 	_, tls := issue(time.Now().Add(time.Hour))
-	client, err := dynamic.NewForConfig(&rest.Config{Host: s.c.server.URL, TLSClientConfig: tls})
+	client, err := dynamic.NewForConfig(&rest.Config{Host: s.c.config.Host, TLSClientConfig: tls})
 	require.NoError(t, err)
 	eventually.True(t, "the certificate is accepted", func() bool {
 		_, err := client.Resource(namespaces).List(t.Context(), metav1.ListOptions{})

@@ -36,7 +36,7 @@ func TestAFailedHookTellsItOnTheWorkflow(t *testing.T) {
 	t.Parallel()
 	t.Run("a driver's error, once for each hook that failed on it", func(t *testing.T) {
 		t.Parallel()
-		j := shared(t).newSite(t).job("#DW Setup action=error message=disk_is_full")
+		j := shared(t).newSite(t).job("#DW Setup action=error severity=Fatal message=disk_is_full")
 		message := j.fails("setup")
 		uid := string(j.get().GetUID())
 		assert.Equal(t, []string{"Warning DriverFailed: slurm_bb_setup: " + message}, j.told())
@@ -70,14 +70,14 @@ func TestAFailedHookTellsItOnTheWorkflow(t *testing.T) {
 func TestAJobThatGoesWellAndASubmissionTellNothing(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t, `submit = "create"`)
-	j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+	j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab")
 	for _, name := range []string{"job_process", "setup", "data_in", "test_data_in", "pre_run", "post_run", "data_out", "test_data_out", "get_status", "job_teardown"} {
 		j.ok(name, "DEADLINE_MS=30000", "ARG1=workflow", fmt.Sprint("ARG2=", j.id))
 	}
 	assert.Empty(t, j.told())
 	assert.NotContains(t, s.log(), "create events", "nor is it tried")
 
-	refused := s.job("#DW Proposal action=error message=no")
+	refused := s.job("#DW Proposal action=error severity=Fatal message=no")
 	refused.run("job_process", "DEADLINE_MS=30000")
 	assert.NotContains(t, s.log(), "create events")
 }
@@ -85,13 +85,13 @@ func TestAJobThatGoesWellAndASubmissionTellNothing(t *testing.T) {
 func TestReconcileTellsWhatItRemovedAndWhatItCouldNot(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
-	good, broken := s.job("#DW jobdw type=xfs capacity=1GiB name=a"), s.job("#DW Teardown action=error message=disk_is_dead")
+	good, broken := s.job("#DW jobdw type=xfs capacity=1GiB name=ab"), s.job("#DW Teardown action=error severity=Fatal message=disk_is_dead")
 	good.bring(dwssim.PreRun)
 	broken.ok("setup")
 	r := s.reconcile("--limit", "10s")
 	assert.Equal(t, 1, r.status)
 	assert.Equal(t, []string{fmt.Sprintf("Normal Removed: left by Slurm job %d of cluster hpc: slurmk8s tore it down (it was in PreRun) and deleted it", good.id)}, good.told())
-	assert.Equal(t, []string{"Warning DriverFailed: slurmk8s: Teardown failed: DW Directive 0: Reported error: disk_is_dead (disk is dead) [#DW Teardown action=error message=disk_is_dead]"}, broken.told())
+	assert.Equal(t, []string{"Warning DriverFailed: slurmk8s: Teardown failed: DW Directive 0: Reported error: disk_is_dead (disk is dead) [#DW Teardown action=error severity=Fatal message=disk_is_dead]"}, broken.told())
 }
 
 // What hooks and reconcile do does not depend on what they may tell of it.
@@ -109,8 +109,8 @@ func TestHooksFailAndReconcileRemovesTheSameWithoutTheRightToTell(t *testing.T) 
 	}
 	var j *job
 	eventually.True(t, "DWS may be told, and Events may not", func() bool { // the authorizer learns of it a moment after
-		j = s.job("#DW Setup action=error message=disk_is_full")
-		assert.Equal(t, "Setup failed: DW Directive 0: Reported error: disk_is_full (disk is full) [#DW Setup action=error message=disk_is_full]", j.fails("setup"))
+		j = s.job("#DW Setup action=error severity=Fatal message=disk_is_full")
+		assert.Equal(t, "Setup failed: DW Directive 0: Reported error: disk_is_full (disk is full) [#DW Setup action=error severity=Fatal message=disk_is_full]", j.fails("setup"))
 		return len(j.told()) == 0
 	})
 	assert.True(t, strings.Contains(s.log(), `cannot create resource \"events\"`), s.log())

@@ -42,7 +42,8 @@ func TestAJobFromSubmissionToTeardown(t *testing.T) {
 			assert.Equal(t, "hpc", w.Spec.WLMID)
 			assert.Equal(t, fmt.Sprint(j.id), w.Spec.JobID.String())
 			assert.Equal(t, []uint32{1000, 1001}, []uint32{w.Spec.UserID, w.Spec.GroupID})
-			assert.Equal(t, map[string]string{"DW_WORKFLOW_NAME": j.name(), "DW_WORKFLOW_NAMESPACE": s.namespace, "FROM_SETUP": "1"}, j.env())
+			assert.Equal(t, map[string]string{"DW_WORKFLOW_NAME": j.name(), "DW_WORKFLOW_NAMESPACE": s.namespace, "FROM_SETUP": "1",
+				"SLURMK8S_WORKFLOW": fmt.Sprintf("%s:%s", j.name(), j.get().GetUID())}, j.env())
 
 			j.ok("data_in")
 			j.ok("test_data_in")
@@ -51,7 +52,7 @@ func TestAJobFromSubmissionToTeardown(t *testing.T) {
 
 			j.ok("pre_run")
 			j.in(dwssim.PreRun)
-			computes, err := s.c.admin.Resource(dwssim.ComputesResource(s.c.sim.Version)).Namespace(s.namespace).Get(t.Context(), j.name(), metav1.GetOptions{})
+			computes, err := s.c.admin.Resource(dwssim.ComputesResource(s.c.version())).Namespace(s.namespace).Get(t.Context(), j.name(), metav1.GetOptions{})
 			require.NoError(t, err)
 			data, _, err := unstructured.NestedSlice(computes.Object, "data")
 			require.NoError(t, err)
@@ -65,13 +66,14 @@ func TestAJobFromSubmissionToTeardown(t *testing.T) {
 			assert.False(t, j.workflow().Spec.Hurry)
 			j.ok("job_teardown", "HURRY=false")
 			assert.Nil(t, j.workflow())
-			_, err = s.c.admin.Resource(dwssim.ComputesResource(s.c.sim.Version)).Namespace(s.namespace).Get(t.Context(), j.name(), metav1.GetOptions{})
+			_, err = s.c.admin.Resource(dwssim.ComputesResource(s.c.version())).Namespace(s.namespace).Get(t.Context(), j.name(), metav1.GetOptions{})
 			assert.True(t, apierrors.IsNotFound(err))
 			assert.NoDirExists(t, filepath.Join(s.path("state"), fmt.Sprintf("job.%d", j.id)))
 			assert.NoFileExists(t, s.path("cancelled"), "no job is cancelled that has not failed")
 			left, err := filepath.Glob(filepath.Join(s.path("state"), "[^j]*"))
 			require.NoError(t, err)
-			assert.Empty(t, left, "nothing of a job is left on the controller but its script that was accepted")
+			assert.Equal(t, []string{s.path("state/dws-version")}, left,
+				"nothing of a job is left on the controller but its script that was accepted")
 		})
 	}
 }
@@ -90,7 +92,7 @@ func TestAnOlderSlurmWaitsInsideOfTheStages(t *testing.T) {
 	j.in(dwssim.DataIn)
 	assert.Equal(t, "1", j.env()["IN"])
 	j.ok("pre_run")
-	computes, err := s.c.admin.Resource(dwssim.ComputesResource(s.c.sim.Version)).Namespace(s.namespace).Get(t.Context(), j.name(), metav1.GetOptions{})
+	computes, err := s.c.admin.Resource(dwssim.ComputesResource(s.c.version())).Namespace(s.namespace).Get(t.Context(), j.name(), metav1.GetOptions{})
 	require.NoError(t, err)
 	data, _, err := unstructured.NestedSlice(computes.Object, "data")
 	require.NoError(t, err)
@@ -115,7 +117,7 @@ func TestPreRunWithoutNodesIsNotSilent(t *testing.T) {
 func TestEveryHookMayBeRunAgain(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
-	j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+	j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab")
 	uid := ""
 	for _, name := range []string{"setup", "data_in", "test_data_in", "pre_run", "post_run", "data_out", "test_data_out"} {
 		j.ok(name)

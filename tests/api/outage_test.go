@@ -143,7 +143,7 @@ func TestOutages(t *testing.T) {
 
 	t.Run("a state that is slow to be taken up is not taken for reached", func(t *testing.T) {
 		s := c.newSite(t)
-		j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+		j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab")
 		c.sim.SetWebhookDelay(100 * time.Millisecond)
 		defer c.sim.SetWebhookDelay(0)
 		for _, step := range steps[1:6] {

@@ -79,7 +79,7 @@ func (s *site) denied() string {
 		return r.stderr
 	}
 	// Nothing fails for an Event that may not be told: the log has it.
-	s.job("#DW Setup action=error").run("setup", "DEADLINE_MS=30000")
+	s.job("#DW Setup action=error severity=Fatal").run("setup", "DEADLINE_MS=30000")
 	return deniedEvent.FindString(s.log())
 }
 

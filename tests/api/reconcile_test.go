@@ -51,7 +51,7 @@ func (s *site) run(command string, args ...string) result {
 func TestReconcile(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
-	over, live, unknown := s.job("#DW jobdw type=xfs capacity=1GiB name=a"), s.job("#DW Setup action=complete"), s.job("#DW DataOut action=wait")
+	over, live, unknown := s.job("#DW jobdw type=xfs capacity=1GiB name=ab"), s.job("#DW Setup action=complete"), s.job("#DW DataOut action=wait")
 	stagingOut := s.job("#DW DataOut action=wait")
 	over.bring(dwssim.PreRun)
 	live.bring(dwssim.Setup)
@@ -120,7 +120,7 @@ func TestReconcile(t *testing.T) {
 func TestReconcileReportsWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
-	broken := s.job("#DW Teardown action=error message=disk_is_dead")
+	broken := s.job("#DW Teardown action=error severity=Fatal message=disk_is_dead")
 	slow := s.job("#DW Teardown action=wait")
 	good := s.job("#DW Teardown action=complete")
 	for _, j := range []*job{broken, slow, good} {
@@ -147,7 +147,7 @@ func TestReconcileEndsAJobThatCannotRunOnceItsTeardownIsDone(t *testing.T) {
 		name, directive, state string
 		cancelled              string
 	}{
-		{"a job that failed before it could start", "#DW Setup action=error message=disk_is_dead", "PENDING", "JOBID\n"},
+		{"a job that failed before it could start", "#DW Setup action=error severity=Fatal message=disk_is_dead", "PENDING", "JOBID\n"},
 		{"a job that waits for its next run", "#DW Setup action=complete", "REQUEUED", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -215,7 +215,7 @@ func TestReconcileOfManyWorkflows(t *testing.T) {
 		group.Go(func() {
 			for id := range numbers {
 				object := &unstructured.Unstructured{Object: map[string]any{
-					"apiVersion": dwssim.Group + "/" + s.c.sim.Version, "kind": "Workflow",
+					"apiVersion": dwssim.Group + "/" + s.c.version(), "kind": "Workflow",
 					"metadata": map[string]any{"name": fmt.Sprintf("bb%d", id)},
 					"spec": map[string]any{"desiredState": "Proposal", "wlmID": "hpc", "jobID": int64(id), "userID": int64(1), "groupID": int64(1),
 						"dwDirectives": []any{}},
@@ -238,7 +238,7 @@ func TestReconcileOfManyWorkflows(t *testing.T) {
 	assert.Equal(t, count-2, strings.Count(r.stdout, "would be removed\n"))
 
 	begin := time.Now()
-	r = s.reconcile("--limit", "3m", "--force")
+	r = s.reconcile("--limit", "10m", "--force")
 	t.Logf("%d Workflows ended in %s", count-2, time.Since(begin).Round(time.Second))
 	assert.Equal(t, 0, r.status, r.stderr)
 	assert.Equal(t, []string{"bb1", "bb600"}, s.names())

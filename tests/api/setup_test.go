@@ -21,7 +21,7 @@ func TestSetupAfterAKillEndsInTheSameState(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
 	for _, delay := range []time.Duration{0, 10 * time.Millisecond, 20 * time.Millisecond, 30 * time.Millisecond, 50 * time.Millisecond, 80 * time.Millisecond} {
-		j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+		j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab")
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		args := []string{"hook", "slurm_bb_setup"}
 		for _, key := range slices.Sorted(maps.Keys(j.fields)) {
@@ -49,7 +49,7 @@ func TestSetupAfterARequeueMakesAnewWhateverIsLeft(t *testing.T) {
 		t.Run(step.state, func(t *testing.T) {
 			t.Parallel()
 			s := shared(t).newSite(t)
-			j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+			j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab")
 			j.bring(step.state)
 			left := j.workflow()
 			j.ok("setup", "RESTART_COUNT=1")
@@ -82,7 +82,7 @@ func TestSetupOfAJobWhoseIDWasUsedBefore(t *testing.T) {
 func TestALeftOverThatCannotBeTornDownStopsSetupWithTheReason(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
-	j := s.job("#DW Teardown action=error message=disk_is_dead")
+	j := s.job("#DW Teardown action=error severity=Fatal message=disk_is_dead")
 	j.bring(dwssim.PreRun)
 	message := j.fails("setup", "RESTART_COUNT=1")
 	assert.Contains(t, message, "is left from an earlier run and cannot be removed")
@@ -93,7 +93,7 @@ func TestALeftOverThatCannotBeTornDownStopsSetupWithTheReason(t *testing.T) {
 func (j *job) foreign(labels map[string]string) *unstructured.Unstructured {
 	j.s.t.Helper()
 	object := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": dwssim.Group + "/" + j.s.c.sim.Version, "kind": "Workflow",
+		"apiVersion": dwssim.Group + "/" + j.s.c.version(), "kind": "Workflow",
 		"metadata": map[string]any{"name": j.name(), "annotations": map[string]any{"note": "precious"}},
 		"spec": map[string]any{
 			"desiredState": "Proposal", "wlmID": "flux", "jobID": int64(1), "userID": int64(1000), "groupID": int64(1),

@@ -41,9 +41,17 @@ type site struct {
 // whose credential is a token of its account. workflows is TOML.
 func (c *cluster) newSite(t *testing.T, workflows ...string) *site {
 	t.Helper()
-	s := &site{t: t, c: c, namespace: fmt.Sprintf("slurm-%d", namespaceCount.Add(1)), dir: t.TempDir(), lastJob: 100}
+	return c.siteIn(t, fmt.Sprint(namePrefix, namespaceCount.Add(1)), workflows...)
+}
+
+func (c *cluster) siteIn(t *testing.T, namespace string, workflows ...string) *site {
+	t.Helper()
+	s := &site{t: t, c: c, namespace: namespace, dir: t.TempDir(), lastJob: 100}
 	for _, object := range manifest(t, "controller.yaml", s.namespace) {
 		c.apply(t, object)
+	}
+	if external {
+		t.Cleanup(s.leaveNothing)
 	}
 	token := c.token(t, s.namespace, account)
 	c.allowed(t, s.namespace, token)
@@ -72,7 +80,7 @@ func (s *site) write(name, text string, mode os.FileMode) {
 // credential writes the kubeconfig; user is YAML.
 func (s *site) credential(user string) {
 	s.t.Helper()
-	config := s.c.server.Config()
+	config := s.c.config
 	text, err := os.ReadFile(kubetest.WriteKubeconfig(s.t, config.Host, config.CAData, user))
 	require.NoError(s.t, err)
 	s.write("kubeconfig", string(text), 0o600)
@@ -110,7 +118,7 @@ func (s *site) log() string {
 }
 
 func (s *site) workflows() dynamic.ResourceInterface {
-	return s.c.admin.Resource(dwssim.WorkflowsResource(s.c.sim.Version)).Namespace(s.namespace)
+	return s.c.admin.Resource(dwssim.WorkflowsResource(s.c.version())).Namespace(s.namespace)
 }
 
 // names are those of all Workflows of the site.
@@ -168,6 +176,7 @@ type job struct {
 // job submits nothing: it is only Slurm's view of a job with these directives.
 func (s *site) job(directives ...string) *job {
 	s.t.Helper()
+	s.c.able(s.t, directives)
 	s.lastJob++
 	script := fmt.Sprintf("script.%d", s.lastJob)
 	s.write(script, "#!/bin/bash\n"+strings.Join(directives, "\n")+"\nsrun true\n", 0o600)

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/bridge/step"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
@@ -56,26 +59,40 @@ func TestANodeTellsTheJobWhereItsStorageIs(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
 	j := s.job("#DW jobdw type=xfs capacity=1GiB name=my-scratch", "#DW PreRun action=complete env=LATE:a=b")
-	j.bring(dwssim.PreRun)
-	want := j.get()
+	j.bring(dwssim.DataIn)
 	s.node()
 	var code string
 	var env map[string]string
 	eventually.True(t, "the API server knows the role", func() bool { // the API server learns of a role a moment later
 		code, env = s.asksForStorage(j.id, 1000)
-		return code == "0"
+		return !strings.Contains(env["MESSAGE"], "forbidden")
 	})
+	assert.Equal(t, "3", code)
+	assert.Contains(t, env["MESSAGE"], j.name()+" is not ready for the job: DataIn, ready")
+	_, err := s.workflows().Patch(t.Context(), j.name(), types.MergePatchType, []byte(`{"spec":{"desiredState":"PreRun"}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	j.wait("in PreRun", dwssim.Ready(dwssim.PreRun))
+	want := j.get()
+	code, env = s.asksForStorage(j.id, 1000)
+	assert.Equal(t, "0", code)
 	assert.Equal(t, fmt.Sprintf("/mnt/nnf/%s-0", want.GetUID()), env["DW_JOB_my_scratch"])
 	assert.Equal(t, "a=b", env["LATE"])
 	assert.Equal(t, j.name(), env["DW_WORKFLOW_NAME"])
-	assert.Equal(t, j.name(), env["SLURMK8S_WORKFLOW"], "so that the job's steps need not ask")
+	run := fmt.Sprintf("%s:%s", j.name(), want.GetUID())
+	assert.Equal(t, run, env["SLURMK8S_WORKFLOW"])
+	assert.Equal(t, run, env["K8S_WORKFLOW"], "so that an srun that has these variables need not ask")
+	kept, err := os.ReadFile(s.path(fmt.Sprintf("run/storage.%d/env", j.id)))
+	require.NoError(t, err)
+	for _, field := range []string{"UID=1000", "WORKFLOW=" + run, "SETENV_LATE=a=b"} {
+		assert.Contains(t, "\x00"+string(kept), "\x00"+field+"\x00", "for the job's later steps")
+	}
 
-	code, env = s.asksForStorage(j.id, 1001)
-	assert.Equal(t, "0", code)
-	assert.Equal(t, map[string]string{"SLURMK8S_WORKFLOW": j.name()}, env, "ids repeat: another user's Workflow")
-	code, env = s.asksForStorage(j.id+1, 1000)
-	assert.Equal(t, "0", code)
-	assert.Len(t, env, 1, "no Workflow")
+	for id, uid := range map[int]uint32{j.id: 1001, j.id + 1: 1000} {
+		code, env = s.asksForStorage(id, uid)
+		assert.Equal(t, "0", code)
+		assert.Empty(t, env, "ids repeat: another user's Workflow, or none")
+	}
+	assert.NoDirExists(t, s.path(fmt.Sprintf("run/storage.%d", j.id+1)))
 }
 
 func TestAJobWhoseStorageCannotBeAskedForFailsWithTheReason(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 func TestDWSsWordsReachTheUser(t *testing.T) {
 	tests := []struct{ name, directive, want string }{
 		{"a command that does not exist", "#DW no-such-command", "invalid directive '#DW no-such-command'"},
-		{"an argument that is missing", "#DW jobdw type=xfs name=a", "missing required argument 'capacity' [#DW jobdw type=xfs name=a]"},
+		{"an argument that is missing", "#DW jobdw type=xfs name=ab", "missing required argument 'capacity' [#DW jobdw type=xfs name=ab]"},
 		{"an argument that is not known", "#DW Setup action=wait colour=red", "unsupported argument 'colour'"},
 		{"quotes and percent signs as they are", `#DW jobdw a="%d" b='x'`, `unsupported argument 'a' [#DW jobdw a="%d" b='x']`},
 	}

@@ -22,7 +22,7 @@ func TestTeardownFromEveryStateTwiceAndFromNone(t *testing.T) {
 		t.Run(step.state, func(t *testing.T) {
 			t.Parallel()
 			s := shared(t).newSite(t)
-			j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+			j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab")
 			j.bring(step.state)
 			for range 2 {
 				j.ok("job_teardown")
@@ -153,7 +153,7 @@ func (j *job) deletedIn() <-chan string {
 func TestATeardownThatSomebodyReplacesIsAskedForAgain(t *testing.T) {
 	c := own(t, dwssim.DefaultVersions...)
 	s := c.newSite(t)
-	j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+	j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab")
 	j.bring(dwssim.Setup)
 	deleted := j.deletedIn()
 
@@ -174,7 +174,7 @@ func TestNoHookOfTheJobKeepsAWorkflowFromItsTeardown(t *testing.T) {
 			t.Parallel()
 			s := shared(t).newSite(t)
 			for range 8 {
-				j := s.job("#DW jobdw type=xfs capacity=1GiB name=a")
+				j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab")
 				j.ok("setup")
 				deleted := j.deletedIn()
 				done := j.start("job_teardown")
@@ -189,6 +189,7 @@ func TestNoHookOfTheJobKeepsAWorkflowFromItsTeardown(t *testing.T) {
 
 func TestAPersistentInstanceOutlivesAJobThatWouldDestroyItButNeverRan(t *testing.T) {
 	t.Parallel()
+	simulatorOnly(t, "a look at the instances of the simulator")
 	s := shared(t).newSite(t)
 	name := s.namespace
 	exists := func() bool { return slices.Contains(s.c.sim.Persistent(), name) }
@@ -208,7 +209,7 @@ func TestAPersistentInstanceOutlivesAJobThatWouldDestroyItButNeverRan(t *testing
 		run("#DW destroy_persistent name="+name, starts[:i+1]...)
 		assert.True(t, exists(), "after %s", starts[i])
 	}
-	refused := s.job("#DW destroy_persistent name="+name, "#DW Proposal action=error")
+	refused := s.job("#DW destroy_persistent name="+name, "#DW Proposal action=error severity=Fatal")
 	refused.fails("setup")
 	refused.ok("job_teardown")
 	assert.True(t, exists())

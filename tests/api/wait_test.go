@@ -26,8 +26,8 @@ func TestADriverErrorInEachState(t *testing.T) {
 		t.Run(step.state, func(t *testing.T) {
 			t.Parallel()
 			s := shared(t).newSite(t)
-			directive := "#DW " + step.state + " action=error message=disk_is_full"
-			j := s.job("#DW jobdw type=xfs capacity=1GiB name=a", directive)
+			directive := "#DW " + step.state + " action=error severity=Fatal message=disk_is_full"
+			j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab", directive)
 			for _, before := range steps[:i] {
 				if before.hook != step.hook {
 					j.ok(before.hook)
@@ -184,7 +184,7 @@ func TestAWorkflowThatGoesAwayWhileAHookWaits(t *testing.T) {
 func TestTheHooksDeadlineSaysWhatIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
-	j := s.job("#DW jobdw type=xfs capacity=1GiB name=a", "#DW Setup action=wait")
+	j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab", "#DW Setup action=wait")
 	message := j.fails("setup", "DEADLINE_MS=6000")
 	assert.Equal(t, "Setup not done when the hook's deadline passed: DWS is still working on #DW Setup action=wait", message)
 }

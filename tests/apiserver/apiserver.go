@@ -1,6 +1,7 @@
 // Package apiserver is the api tier of the tests: a real etcd and a real kube-apiserver on
 // loopback, up in a few seconds, with RBAC, Node authorization and NodeRestriction. There is no
-// controller manager, no scheduler and no kubelet: nothing happens but what the test does.
+// scheduler, no kubelet, and no controller but those of StartControllers: nothing happens but
+// what the test does.
 //
 //	server, err := apiserver.Start(ctx, apiserver.Options{})
 //	defer server.Close()
@@ -59,6 +60,8 @@ type Server struct {
 	mu   sync.Mutex
 	etcd *process
 	api  *process
+	// controllers is nil until StartControllers.
+	controllers *process
 }
 
 // Start returns when the API answers and its default namespace exists. ctx bounds the start
@@ -177,6 +180,7 @@ func (s *Server) signalAPIServer(signal syscall.Signal) error {
 func (s *Server) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.controllers.kill()
 	s.api.kill()
 	s.etcd.kill()
 	if !s.options.KeepDir {

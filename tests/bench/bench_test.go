@@ -95,3 +95,20 @@ Rss:                 500 kB
 	assert.Equal(t, []string{"/opt/plugin.so"}, files)
 	assert.Equal(t, 44.0, kb)
 }
+
+func TestTheMachineOfThePlacementBenchmarkHasRoomForItsJob(t *testing.T) {
+	r := &report{}
+	require.NoError(t, placements(t.Context(), &bench{report: r, samples: samples{calls: 1}}))
+	assert.Len(t, r.metrics, 2)
+}
+
+func TestOnlyOurPackagesCountBeforeMain(t *testing.T) {
+	bytes, allocs := beforeMain(`init runtime @0.1 ms, 0.2 ms clock, 500 bytes, 5 allocs
+init slurmk8s.io/slurmk8s/bridge/hook @11 ms, 0.004 ms clock, 1592 bytes, 9 allocs
+init k8s.io/client-go/rest @11 ms, 0.004 ms clock, 700 bytes, 7 allocs
+init slurmk8s.io/slurmk8s/slurmconf @8.5 ms, 0.013 ms clock, 512 bytes, 9 allocs
+slurmk8s 0.1.0
+`)
+	assert.Equal(t, 2104.0, bytes)
+	assert.Equal(t, 18.0, allocs)
+}

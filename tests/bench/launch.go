@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"slices"
 )
@@ -35,6 +36,26 @@ func launchCost(ctx context.Context, b *bench) error {
 	b.report.add("launch_srun_true_ms", "ms", median(with.wall), with.wall).beside(median(without.wall))
 	b.report.note("launch_cost_*_ms: what the stopwatches before and after the plugin measured with it, less what they measured " +
 		"without it (reference); launch_srun_true_ms: all of srun, with the plugin and without it (reference)")
+	return nil
+}
+
+// stepEnvironment measures how long a later step of a job with storage waits for its variables,
+// which an earlier step left on the node. slurmstepd is played by spank/test/launch_cost.c.
+func stepEnvironment(ctx context.Context, b *bench) error {
+	var samples []float64
+	for range b.samples.calls {
+		out, err := exec.CommandContext(ctx, b.build+"/bench/launch_cost", b.build+"/bench/"+pluginFile, "storage").Output()
+		if err != nil {
+			return fmt.Errorf("launch_cost: %w: %s", err, out)
+		}
+		var runs int
+		var ms float64
+		if _, err := fmt.Sscanf(string(out), "median of %d: %f ms", &runs, &ms); err != nil {
+			return fmt.Errorf("launch_cost said %q: %w", out, err)
+		}
+		samples = append(samples, ms)
+	}
+	b.report.add("step_environment_ms", "ms", median(samples), samples).within(5)
 	return nil
 }
 

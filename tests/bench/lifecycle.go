@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
+
+	"slurmk8s.io/slurmk8s/tests/faults"
 )
 
 // step is a hook of a job's life.
@@ -128,7 +131,41 @@ func lifecycles(ctx context.Context, b *bench) error {
 	// The reference knows no test_data_in: it does not start under 24.05.
 	r.add("workflow_lifecycle_polled_overhead_ms", "ms", median(polling.share), polling.share).within(150)
 	r.note("our share of each hook (Slurm 24.05 and later), median ms:%s", polling.summary())
-	return b.spawns(ctx)
+	return errors.Join(b.requests(ctx), b.spawns(ctx))
+}
+
+// requests counts those of lifecycles of their own, which go by way of a proxy. The version of
+// DWS is known.
+func (b *bench) requests(ctx context.Context) error {
+	count := func(live func() error) (float64, error) {
+		proxy, err := faults.Start(b.server.Config(), faults.Options{})
+		if err != nil {
+			return 0, err
+		}
+		defer proxy.Close()
+		path := b.path("proxy.kubeconfig")
+		if err := proxy.WriteKubeconfig(path, namespace); err != nil {
+			return 0, err
+		}
+		if err := b.use(path); err != nil {
+			return 0, err
+		}
+		defer func() { _ = b.use(b.server.Kubeconfig()) }()
+		proxy.Begin()
+		err = live()
+		return float64(len(proxy.Requests())), errors.Join(err, proxy.Err())
+	}
+	waiting, err := count(func() error { return b.live(ctx, b.waiting, false, newLife()) })
+	if err != nil {
+		return err
+	}
+	polling, err := count(func() error { return b.live(ctx, b.polling, true, newLife()) })
+	if err != nil {
+		return err
+	}
+	b.report.single("workflow_lifecycle_requests", "requests", waiting).within(18)
+	b.report.single("workflow_lifecycle_polled_requests", "requests", polling).within(18)
+	return nil
 }
 
 // spawns counts processes in lifecycles of their own, since counting traces. The child that

@@ -37,7 +37,7 @@ var (
 	quick = samples{
 		lifecycles: 3, referenceLifecycles: 1, transitions: 15, referenceTransitions: 2,
 		submits: 15, referenceSubmits: 3, calls: 5, wait: 2 * time.Second, deadReference: 3 * time.Second,
-		rounds: 1, launches: 8, podsPerNode: []int{1}, nodes: []int{1, 64}, drainedNodes: 1, reclaims: 1,
+		rounds: 1, launches: 8, podsPerNode: []int{1, 10}, nodes: []int{1, 64}, drainedNodes: 1, reclaims: 1,
 	}
 )
 
@@ -46,16 +46,20 @@ var sections = []struct {
 	name string
 	run  func(context.Context, *bench) error
 }{
+	{"start", starts},
 	{"library", library},
 	{"lifecycle", lifecycles},
 	{"ready-to-return", transitions},
 	{"submit", submits},
 	{"job-submit", jobSubmits},
+	{"bundles", bundles},
 	{"blocked-hook", blockedHook},
 	{"register", registrations},
 	{"register-launch", registerLaunch},
 	{"launch-cost", launchCost},
+	{"step-environment", stepEnvironment},
 	{"reclaim", reclaims},
+	{"placement", placements},
 	{"dead-api", deadAPI},
 }
 

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
@@ -54,20 +55,24 @@ func reclaims(ctx context.Context, b *bench) error {
 				b.report.note("%d nodes with %d pods each were not measured: more than %d pods are too many for an API server beside its kubelets on a test machine", nodes, pods, mostPods)
 				continue
 			}
-			var took []float64
+			var took, floor []float64
 			var requests float64
 			for range b.samples.repeats(nodes * pods) {
-				var ms float64
-				var err error
+				ms, _, err := p.measure(ctx, nodes, pods, p.evict)
+				if err != nil {
+					return fmt.Errorf("bare evictions on %d nodes with %d pods: %w", nodes, pods, err)
+				}
+				floor = append(floor, ms)
 				if ms, requests, err = p.measure(ctx, nodes, pods, p.take); err != nil {
 					return fmt.Errorf("%d nodes with %d pods: %w", nodes, pods, err)
 				}
 				took = append(took, ms)
 			}
 			delay[nodes] = median(took)
+			b.report.single(fmt.Sprintf("reclaim_%d_nodes_%d_pods_over_floor", nodes, pods), "times", delay[nodes]/median(floor)).within(1.25)
 			m := b.report.add(fmt.Sprintf("reclaim_%d_nodes_%d_pods_ms", nodes, pods), "ms", delay[nodes], took)
 			r := b.report.single(fmt.Sprintf("reclaim_%d_nodes_%d_pods_requests_per_node", nodes, pods), "requests", requests)
-			if pods == 1 && nodes <= b.samples.drainedNodes {
+			if pods*nodes <= 80 && nodes <= b.samples.drainedNodes {
 				reference, requests, err := p.measure(ctx, nodes, pods, p.drain)
 				if err != nil {
 					return fmt.Errorf("kubectl drain of %d nodes: %w", nodes, err)
@@ -89,8 +94,8 @@ func reclaims(ctx context.Context, b *bench) error {
 			m.beside(drained[64] / drained[1])
 		}
 	}
-	b.report.note("reclaim_*: pods take %v to end; kubectl drain, the reference, takes one node after another, with 1 pod each. "+
-		"All nodes, their kubelets and the API server share this machine", podEnd)
+	b.report.note("reclaim_*: pods take %v to end; kubectl drain, the reference, takes one node after another. The floor is one bare client "+
+		"that knows the pods, and sends the same evictions. All nodes, their kubelets and the API server share this machine", podEnd)
 	return nil
 }
 
@@ -151,6 +156,62 @@ func (p *pool) take(ctx context.Context, names []string) error {
 		_, err = node.New(client, &cfg, "bench", silent()).Take(ctx, node.ClaimFilesIn(p.path("run."+name)), name, claim, terms)
 		return err
 	})
+}
+
+// evictionsAtOnce is how many requests a bare client has under way.
+const evictionsAtOnce = 64
+
+// evict is the floor: all evictions, as fast as the API server takes them from one client that
+// neither closes a node nor tells anybody, and one watch.
+func (p *pool) evict(ctx context.Context, _ []string) error {
+	pods := p.admin.Resource(node.Pods).Namespace(namespace)
+	all, err := pods.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	var names []string
+	for i := range all.Items {
+		names = append(names, all.Items[i].GetName())
+	}
+	sent := make(chan error, 1)
+	go func() {
+		sent <- eachAtOnce(names, evictionsAtOnce, func(name string) error {
+			_, err := pods.Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "policy/v1", "kind": "Eviction", "metadata": map[string]any{"name": name, "namespace": namespace},
+			}}, metav1.CreateOptions{}, "eviction")
+			return err
+		})
+	}()
+	for len(all.Items) > 0 {
+		done, err := awaitDeleted(ctx, pods, all)
+		if err != nil || done {
+			return errors.Join(err, <-sent)
+		}
+		// The API server ends the watch of a client that reads too slowly.
+		if all, err = pods.List(ctx, metav1.ListOptions{}); err != nil {
+			return err
+		}
+	}
+	return <-sent
+}
+
+// awaitDeleted watches until all pods of a list are deleted; false: the watch ended before.
+func awaitDeleted(ctx context.Context, pods dynamic.ResourceInterface, all *unstructured.UnstructuredList) (bool, error) {
+	stream, err := pods.Watch(ctx, metav1.ListOptions{ResourceVersion: all.GetResourceVersion()})
+	if err != nil {
+		return false, err
+	}
+	defer stream.Stop()
+	left := len(all.Items)
+	for event := range stream.ResultChan() {
+		if event.Type == watch.Deleted {
+			left--
+		}
+		if left == 0 {
+			return true, nil
+		}
+	}
+	return false, ctx.Err()
 }
 
 // drain is the replaced sequence.

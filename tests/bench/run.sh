@@ -16,6 +16,7 @@ tests/kubernetes/build.sh kube-apiserver kubectl >/dev/null
 gcc "${flags[@]}" -I/usr/include/lua5.1 -o "$out/bbhost" tests/bench/harness/bbhost.c -llua5.1
 gcc "${flags[@]}" -o "$out/coldcall" tests/bench/harness/coldcall.c goffi/shim/loader.c -ldl
 gcc "${flags[@]}" -o "$out/spawns" tests/bench/harness/spawns.c
+gcc "${flags[@]}" -DWITH_PROLOG -rdynamic -o "$out/launch_cost" spank/test/launch_cost.c spank/test/fake_spank.c -ldl
 go build -o "$out/bench" ./tests/bench
 
 # The plugin and the stopwatches around it, for the Slurm of the test cluster's image.

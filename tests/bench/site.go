@@ -184,14 +184,19 @@ func (s *site) install() error {
 	for name, content := range map[string]string{
 		"slurm.conf":        "ClusterName=bench\n",
 		"burst_buffer.conf": "Directive=DW\n",
-		"slurmk8s.toml": fmt.Sprintf("slurm_conf = %q\nstate_dir = %q\n[kubernetes]\nkubeconfig = %q\n[log]\nfile = %q\n[workflows]\nnamespace = %q\n",
-			s.path("slurm.conf"), s.path("state"), s.server.Kubeconfig(), s.path("slurmk8s.log"), namespace),
 	} {
 		if err := os.WriteFile(s.path(name), []byte(content), 0o600); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.use(s.server.Kubeconfig())
+}
+
+// use writes slurmk8s.toml, which each hook reads, for a kubeconfig.
+func (s *site) use(kubeconfig string) error {
+	return os.WriteFile(s.path("slurmk8s.toml"), fmt.Appendf(nil,
+		"slurm_conf = %q\nstate_dir = %q\n[kubernetes]\nkubeconfig = %q\n[log]\nfile = %q\n[workflows]\nnamespace = %q\n",
+		s.path("slurm.conf"), s.path("state"), kubeconfig, s.path("slurmk8s.log"), namespace), 0o600)
 }
 
 func (s *site) installScript(name string, settings map[string]string) error {

@@ -18,6 +18,7 @@ type policy struct {
 
 var (
 	desiredStatePath = field.NewPath("Spec").Child("DesiredState")
+	statePath        = field.NewPath("Status").Child("State")
 	driversPath      = field.NewPath("Status").Child("Drivers")
 )
 
@@ -25,6 +26,11 @@ var (
 // environment. A directive that is wrong is left for validateCreate to refuse, but a blank one
 // is an error here already: errBlankDirective.
 func (p policy) mutateCreate(w *Workflow) error {
+	if w.Status.Env == nil {
+		w.Status.Env = map[string]string{}
+	}
+	w.Status.Env["DW_WORKFLOW_NAME"] = w.Name
+	w.Status.Env["DW_WORKFLOW_NAMESPACE"] = w.Namespace
 	if !p.hasRuleset {
 		return nil
 	}
@@ -43,24 +49,19 @@ func (p policy) mutateCreate(w *Workflow) error {
 		}
 	}
 	w.Status.Drivers = drivers
-	if w.Status.Env == nil {
-		w.Status.Env = map[string]string{}
-	}
-	w.Status.Env["DW_WORKFLOW_NAME"] = w.Name
-	w.Status.Env["DW_WORKFLOW_NAMESPACE"] = w.Namespace
 	return nil
 }
 
 // validateCreate refuses a Workflow that DWS could not begin with.
 func (p policy) validateCreate(w *Workflow) error {
 	if w.Spec.DesiredState != Proposal {
-		return field.Invalid(desiredStatePath, w.Spec.DesiredState, "the initial state must be Proposal")
+		return field.Invalid(desiredStatePath, w.Spec.DesiredState, "desired state must start in Proposal")
 	}
 	if w.Spec.Hurry {
 		return field.Forbidden(field.NewPath("Spec").Child("Hurry"), "the hurry flag may not be set on creation")
 	}
 	if w.Status.State != "" {
-		return field.Forbidden(field.NewPath("Status").Child("State"), "the status state may not be set on creation")
+		return field.Forbidden(statePath, "the status state may not be set on creation")
 	}
 	if len(w.Spec.DWDirectives) > 0 && !p.hasRuleset {
 		return fmt.Errorf("unable to find ruleset in namespace: %s", p.rulesetNamespace)
@@ -73,7 +74,7 @@ func (p policy) validateCreate(w *Workflow) error {
 // DWS's own controller and of drivers too.
 func (p policy) validateUpdate(old, w *Workflow) error {
 	if w.Spec.Hurry && w.Spec.DesiredState != Teardown {
-		return field.Forbidden(field.NewPath("Spec").Child("Hurry"), "the hurry flag may only be set when the desired state is Teardown")
+		return field.Invalid(field.NewPath("Spec").Child("Hurry"), true, "the hurry flag may be set only in Teardown")
 	}
 	if err := checkImmutable(old, w); err != nil {
 		return err
@@ -85,7 +86,7 @@ func (p policy) validateUpdate(old, w *Workflow) error {
 }
 
 func checkImmutable(old, w *Workflow) error {
-	const detail = "the field is immutable"
+	const detail = "field is immutable"
 	spec := field.NewPath("Spec")
 	switch {
 	case old.Spec.WLMID != w.Spec.WLMID:
@@ -102,28 +103,33 @@ func checkImmutable(old, w *Workflow) error {
 	return nil
 }
 
-// checkDrivers lets drivers work on the entries of the state that the Workflow is in.
+// errDriverAdded is a new entry in the list of drivers. The real webhook does not refuse it: it
+// panics on it.
+var errDriverAdded = fmt.Errorf("driver entry added: %w", errPanic)
+
+// checkDrivers lets drivers work on the entries of the state that the Workflow is in, and on the
+// length of the list. Entries are compared by their place in the list.
 func checkDrivers(old, w *Workflow) error {
-	if len(old.Status.Drivers) != len(w.Status.Drivers) {
-		return field.Forbidden(driversPath, "driver entries cannot be added or removed")
+	if old.Status.State == "" {
+		return nil // until the controller's first write of the state
 	}
 	for i, driver := range w.Status.Drivers {
-		path, before := driversPath.Index(i), old.Status.Drivers[i]
-		if before.WatchState != old.Status.State {
-			if !sameDriver(before, driver) {
-				return field.Forbidden(path, "driver entry for non-current state cannot be changed")
-			}
-			continue
+		if i >= len(old.Status.Drivers) {
+			return errDriverAdded
 		}
+		refuse := func(why string) error { return field.InternalError(driversPath.Index(i), errors.New(why)) }
+		before := old.Status.Drivers[i]
 		switch {
-		case driver.WatchState != before.WatchState || driver.DriverID != before.DriverID || driver.DWDIndex != before.DWDIndex:
-			return field.Forbidden(path, "the identity of a driver entry cannot be changed")
+		case driver.WatchState != old.Status.State:
+			if !sameDriver(before, driver) {
+				return refuse("driver entry for non-current state cannot be changed")
+			}
 		case driver.Completed && driver.Status != Completed:
-			return field.Invalid(path, driver.Status, "driver cannot be completed without status=Completed")
+			return refuse("driver cannot be completed without status=Completed")
 		case driver.Completed && driver.Error != "":
-			return field.Invalid(path, driver.Error, "driver cannot be completed when error is present")
+			return refuse("driver cannot be completed when error is present")
 		case before.Completed && !driver.Completed:
-			return field.Invalid(path, driver.Completed, "driver cannot change from completed state")
+			return refuse("driver cannot change from completed state")
 		}
 	}
 	return nil
@@ -138,22 +144,21 @@ func sameDriver(a, b Driver) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// checkTransition judges a changed desired state against the state the Workflow is in.
+// checkTransition judges the desired state against the state the Workflow is in. A desired state
+// that the controller has not taken up yet can be replaced, Teardown too.
 func checkTransition(old, w *Workflow) error {
 	desired := w.Spec.DesiredState
-	if desired == Teardown || desired == old.Spec.DesiredState {
+	if desired == Teardown || desired == old.Status.State || desired == Proposal && old.Status.State == "" {
 		return nil
 	}
-	// Before the controller's first write the state is empty: then nothing is achieved yet.
-	// A Teardown that the controller has not taken up yet can be replaced.
-	current := slices.Index(States, old.Status.State)
+	current := slices.Index(States, old.Status.State) // -1 before the controller's first write
 	switch next := slices.Index(States, desired); {
 	case next < current:
 		return field.Invalid(desiredStatePath, desired, "DesiredState cannot progress backwards")
-	case next > max(current, 0)+1:
+	case next > current+1:
 		return field.Invalid(desiredStatePath, desired, "states cannot be skipped")
-	case next > current && !old.Status.Ready:
-		return field.Invalid(desiredStatePath, desired, "current desired state not yet achieved")
+	case !old.Status.Ready:
+		return field.Invalid(statePath, old.Status.State, "current desired state not yet achieved")
 	}
 	return nil
 }

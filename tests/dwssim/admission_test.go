@@ -1,6 +1,7 @@
 package dwssim
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -33,14 +34,22 @@ func in(w *Workflow, state string, ready bool) *Workflow {
 }
 
 func TestCreationRegistersDriversAndEnvironment(t *testing.T) {
-	w := newWorkflow(t, "#DW jobdw type=xfs capacity=1GB name=a", "#DW copy_out source=a destination=b", "#DW Setup action=wait")
-	require.Len(t, w.Status.Drivers, len(States)+1+1)
-	for i, state := range States {
-		assert.Equal(t, Driver{DriverID: "nnf", DWDIndex: 0, WatchState: state, Status: Pending}, w.Status.Drivers[i])
-	}
-	assert.Equal(t, Driver{DriverID: "nnf", DWDIndex: 1, WatchState: DataOut, Status: Pending}, w.Status.Drivers[7])
-	assert.Equal(t, Driver{DriverID: "tester", DWDIndex: 2, WatchState: Setup, Status: Pending}, w.Status.Drivers[8])
+	w := newWorkflow(t, "#DW destroy_persistent name=data", "#DW Setup action=wait")
+	assert.Equal(t, []Driver{
+		{DriverID: "nnf", DWDIndex: 0, WatchState: Proposal, Status: Pending},
+		{DriverID: "nnf", DWDIndex: 0, WatchState: Teardown, Status: Pending},
+		{DriverID: "tester", DWDIndex: 1, WatchState: Setup, Status: Pending},
+	}, w.Status.Drivers)
 	assert.Equal(t, map[string]string{"DW_WORKFLOW_NAME": "bb7", "DW_WORKFLOW_NAMESPACE": "slurm"}, w.Status.Env)
+}
+
+func TestAWorkflowWithoutDirectivesNeedsNoRules(t *testing.T) {
+	w := &Workflow{Spec: WorkflowSpec{DesiredState: Proposal}}
+	require.NoError(t, policy{}.mutateCreate(w))
+	require.NoError(t, policy{}.validateCreate(w))
+	status, err := json.Marshal(w.Status)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"computes": {}, "env": {"DW_WORKFLOW_NAME": "", "DW_WORKFLOW_NAMESPACE": ""}, "ready": false}`, string(status))
 }
 
 func TestABlankDirectiveFailsBothWebhooks(t *testing.T) {
@@ -59,9 +68,9 @@ func TestCreationRules(t *testing.T) {
 	}{
 		{"in Proposal", normal, func(*Workflow) {}, ""},
 		{"without directives", normal, func(w *Workflow) { w.Spec.DWDirectives = nil }, ""},
-		{"in Setup", normal, func(w *Workflow) { w.Spec.DesiredState = Setup }, "the initial state must be Proposal"},
-		{"in a hurry", normal, func(w *Workflow) { w.Spec.Hurry = true }, "the hurry flag may not be set on creation"},
-		{"with a state", normal, func(w *Workflow) { w.Status.State = Proposal }, "the status state may not be set on creation"},
+		{"in Setup", normal, func(w *Workflow) { w.Spec.DesiredState = Setup }, `Spec.DesiredState: Invalid value: "Setup": desired state must start in Proposal`},
+		{"in a hurry", normal, func(w *Workflow) { w.Spec.Hurry = true }, "Spec.Hurry: Forbidden: the hurry flag may not be set on creation"},
+		{"with a state", normal, func(w *Workflow) { w.Status.State = Proposal }, "Status.State: Forbidden: the status state may not be set on creation"},
 		{"with a wrong directive", normal, func(w *Workflow) { w.Spec.DWDirectives = []string{"#DW x"} }, "invalid directive '#DW x'"},
 		{"without rules", policy{rulesetNamespace: "dws-system"}, func(*Workflow) {}, "unable to find ruleset in namespace: dws-system"},
 	}
@@ -78,8 +87,9 @@ func TestTransitionRules(t *testing.T) {
 	const (
 		backwards = "DesiredState cannot progress backwards"
 		skipped   = "states cannot be skipped"
-		notYet    = "current desired state not yet achieved"
+		notYet    = `Status.State: Invalid value: "Setup": current desired state not yet achieved`
 	)
+	const hurry = "Spec.Hurry: Invalid value: true: the hurry flag may be set only in Teardown"
 	fresh := newWorkflow(t)
 	leaving := in(fresh, PreRun, true)
 	leaving.Spec.DesiredState = Teardown
@@ -106,11 +116,12 @@ func TestTransitionRules(t *testing.T) {
 		{"Teardown, ready", in(fresh, Proposal, true), Teardown, ""},
 		{"Teardown, not ready", in(fresh, DataIn, false), Teardown, ""},
 		{"Teardown before the controller has seen it", fresh, Teardown, ""},
-		{"the next before the controller has seen it", fresh, Setup, notYet},
+		{"the next before the controller has seen it", fresh, Setup, `Spec.DesiredState: Invalid value: "Setup": states cannot be skipped`},
+		{"the same before the controller has seen it", fresh, Proposal, ""},
 		{"out of Teardown", in(fresh, Teardown, true), Setup, backwards},
 		{"out of Teardown before it is entered", leaving, PostRun, ""},
 		{"out of Teardown before it is entered, to an earlier state", leaving, DataIn, backwards},
-		{"out of a hurried Teardown before it is entered", hurried, PostRun, "the hurry flag may only be set"},
+		{"out of a hurried Teardown before it is entered", hurried, PostRun, hurry},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -130,25 +141,29 @@ func TestUpdateRules(t *testing.T) {
 		{"nothing", func(*Workflow) {}, ""},
 		{"labels", func(w *Workflow) { w.Labels = map[string]string{"a": "b"} }, ""},
 		{"hurry with Teardown", func(w *Workflow) { w.Spec.Hurry, w.Spec.DesiredState = true, Teardown }, ""},
-		{"hurry alone", func(w *Workflow) { w.Spec.Hurry = true }, "the hurry flag may only be set when the desired state is Teardown"},
+		{"hurry alone", func(w *Workflow) { w.Spec.Hurry = true }, `Spec.Hurry: Invalid value: true: the hurry flag may be set only in Teardown`},
+		{"hurry with the next state", func(w *Workflow) { w.Spec.Hurry, w.Spec.DesiredState = true, DataIn }, "the hurry flag may be set only in Teardown"},
 		{"forceReady", func(w *Workflow) { w.Spec.ForceReady = true }, ""},
-		{"wlmID", func(w *Workflow) { w.Spec.WLMID = "flux" }, "Spec.WLMID: Forbidden"},
-		{"jobID", func(w *Workflow) { w.Spec.JobID = intstr.FromString("7") }, "Spec.JobID: Forbidden"},
-		{"userID", func(w *Workflow) { w.Spec.UserID = 0 }, "Spec.UserID: Forbidden"},
-		{"groupID", func(w *Workflow) { w.Spec.GroupID = 0 }, "Spec.GroupID: Forbidden"},
-		{"dwDirectives", func(w *Workflow) { w.Spec.DWDirectives[0] = "#DW Setup action=complete" }, "Spec.DWDirectives: Forbidden"},
+		{"wlmID", func(w *Workflow) { w.Spec.WLMID = "flux" }, "Spec.WLMID: Forbidden: field is immutable"},
+		{"jobID", func(w *Workflow) { w.Spec.JobID = intstr.FromString("7") }, "Spec.JobID: Forbidden: field is immutable"},
+		{"userID", func(w *Workflow) { w.Spec.UserID = 0 }, "Spec.UserID: Forbidden: field is immutable"},
+		{"groupID", func(w *Workflow) { w.Spec.GroupID = 0 }, "Spec.GroupID: Forbidden: field is immutable"},
+		{"dwDirectives", func(w *Workflow) { w.Spec.DWDirectives[0] = "#DW Setup action=complete" }, "Spec.DWDirectives: Forbidden: field is immutable"},
 		{"a driver of the state works", func(w *Workflow) { w.Status.Drivers[0].Status = Running }, ""},
 		{"a driver of the state fails", func(w *Workflow) { w.Status.Drivers[0].Status, w.Status.Drivers[0].Error = Error, "e" }, ""},
 		{"a driver of the state completes", func(w *Workflow) { w.Status.Drivers[0].Status, w.Status.Drivers[0].Completed = Completed, true }, ""},
 		{"a driver says Completed but has not", func(w *Workflow) { w.Status.Drivers[0].Status = Completed }, ""},
-		{"a driver completes without saying so", func(w *Workflow) { w.Status.Drivers[0].Completed = true }, "driver cannot be completed without status=Completed"},
+		{"a driver completes without saying so", func(w *Workflow) { w.Status.Drivers[0].Completed = true }, "Status.Drivers[0]: Internal error: driver cannot be completed without status=Completed"},
 		{"a driver completes with an error", func(w *Workflow) {
 			w.Status.Drivers[0] = Driver{DriverID: "tester", WatchState: Setup, Completed: true, Status: Completed, Error: "e"}
-		}, "driver cannot be completed when error is present"},
-		{"a driver of the state takes its completion back", func(w *Workflow) { w.Status.Drivers[1].Completed = false }, "driver cannot change from completed state"},
-		{"a driver of another state", func(w *Workflow) { w.Status.Drivers[2].Status = Running }, "Status.Drivers[2]: Forbidden: driver entry for non-current state cannot be changed"},
-		{"a driver moves to another state", func(w *Workflow) { w.Status.Drivers[0].WatchState = DataIn }, "the identity of a driver entry cannot be changed"},
-		{"a driver vanishes", func(w *Workflow) { w.Status.Drivers = w.Status.Drivers[:1] }, "driver entries cannot be added or removed"},
+		}, "Status.Drivers[0]: Internal error: driver cannot be completed when error is present"},
+		{"a driver of the state takes its completion back", func(w *Workflow) { w.Status.Drivers[1].Completed = false }, "Status.Drivers[1]: Internal error: driver cannot change from completed state"},
+		{"a driver of another state", func(w *Workflow) { w.Status.Drivers[2].Status = Running }, "Status.Drivers[2]: Internal error: driver entry for non-current state cannot be changed"},
+		{"a driver moves to another state", func(w *Workflow) { w.Status.Drivers[0].WatchState = DataIn }, "Status.Drivers[0]: Internal error: driver entry for non-current state cannot be changed"},
+		{"the last drivers vanish", func(w *Workflow) { w.Status.Drivers = w.Status.Drivers[:1] }, ""},
+		{"all drivers vanish", func(w *Workflow) { w.Status.Drivers = nil }, ""},
+		{"a driver of another state takes the place of one that vanishes", func(w *Workflow) { w.Status.Drivers = w.Status.Drivers[1:] }, "driver entry for non-current state cannot be changed"},
+		{"a driver is added", func(w *Workflow) { w.Status.Drivers = append(w.Status.Drivers, w.Status.Drivers[2]) }, errDriverAdded.Error()},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -103,6 +103,12 @@ func TestAPITier(t *testing.T) {
 		object, err := computes.Get(t.Context(), "all", metav1.GetOptions{})
 		require.NoError(t, err)
 		require.Len(t, object.GetOwnerReferences(), 1)
+		uid := string(object.GetOwnerReferences()[0].UID)
+		assert.Equal(t, map[string]string{
+			Group + "/owner.kind": "Workflow", Group + "/owner.name": "all", Group + "/owner.namespace": "default", Group + "/owner.uid": uid,
+			Group + "/workflow.name": "all", Group + "/workflow.namespace": "default", Group + "/workflow.uid": uid,
+		}, object.GetLabels())
+		assert.NotContains(t, object.Object, "data", "until there are some")
 		require.NoError(t, wlm.workflows().Delete(t.Context(), "all", metav1.DeleteOptions{}))
 		wlm.untilGone(t, "all")
 		_, err = computes.Get(t.Context(), "all", metav1.GetOptions{})
@@ -142,6 +148,36 @@ func TestAPITier(t *testing.T) {
 		assert.ErrorContains(t, err, "unable to find ruleset in namespace: dws-system")
 	})
 
+	t.Run("a Workflow lacks a field", func(t *testing.T) {
+		const missing, typed = `spec.desiredState: Unsupported value: ""`, `spec.dwDirectives: Invalid value: "null"`
+		for field, refusal := range map[string]string{
+			"wlmID": "", "jobID": "", "userID": "", "groupID": "", "desiredState": missing, "dwDirectives": typed,
+		} {
+			object, err := probe(wlm.version, "#DW Setup action=wait").Unstructured()
+			require.NoError(t, err)
+			unstructured.RemoveNestedField(object.Object, "spec", field)
+			_, err = wlm.workflows().Create(t.Context(), object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			if refusal == "" {
+				require.NoError(t, err, field)
+				continue
+			}
+			require.True(t, apierrors.IsInvalid(err), "%s: %v", field, err)
+			assert.ErrorContains(t, err, refusal)
+		}
+	})
+
+	t.Run("a Workflow that cannot be decoded is 400", func(t *testing.T) {
+		object, err := probe(wlm.version, "#DW Setup action=wait").Unstructured()
+		require.NoError(t, err)
+		require.NoError(t, unstructured.SetNestedField(object.Object, int64(-1), "spec", "userID"))
+		_, err = wlm.workflows().Create(t.Context(), object, metav1.CreateOptions{})
+		status := apierrors.APIStatus(nil)
+		require.ErrorAs(t, err, &status)
+		assert.EqualValues(t, 400, status.Status().Code)
+		assert.Empty(t, status.Status().Reason)
+		assert.ErrorContains(t, err, "json: cannot unmarshal number -1 into Go struct field")
+	})
+
 	t.Run("a wrong state is 422 by the schema", func(t *testing.T) {
 		err := wlm.desire(t.Context(), "versions", "Lunch")
 		assert.True(t, apierrors.IsInvalid(err), "%v", err)
@@ -150,7 +186,8 @@ func TestAPITier(t *testing.T) {
 	t.Run("a blank directive and a dead webhook are 500", func(t *testing.T) {
 		_, err := wlm.create(t.Context(), "blank", false, "#DW ")
 		require.True(t, apierrors.IsInternalError(err), "%v", err)
-		assert.ErrorContains(t, err, "failed calling webhook")
+		assert.ErrorContains(t, err, `failed calling webhook "mworkflow.kb.io"`)
+		assert.ErrorContains(t, err, "/mutate-dataworkflowservices-github-io-v1alpha7-workflow?timeout=10s")
 		sim.SetWebhookDown(true)
 		defer sim.SetWebhookDown(false)
 		_, err = wlm.create(t.Context(), "down", false)

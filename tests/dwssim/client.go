@@ -34,7 +34,7 @@ func Fail(ctx context.Context, client dynamic.Interface, namespace, name, state,
 
 // act changes the unfinished drivers of a state, once the Workflow is in it.
 func act(ctx context.Context, client dynamic.Interface, namespace, name, state string, change func(*Driver)) error {
-	version, err := storageVersion(ctx, client)
+	version, err := StorageVersion(ctx, client)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func Ready(state string) func(*Workflow) bool {
 // WaitFor watches a Workflow until the condition holds, and returns it. The Workflow need not
 // exist yet. What is waited for is said by what in the error of a context that ended.
 func WaitFor(ctx context.Context, client dynamic.Interface, namespace, name, what string, holds func(*Workflow) bool) (*Workflow, error) {
-	version, err := storageVersion(ctx, client)
+	version, err := StorageVersion(ctx, client)
 	if err != nil {
 		return nil, err
 	}
@@ -162,8 +162,8 @@ func (w *waiter) see(object *unstructured.Unstructured) (*Workflow, error) {
 	return nil, nil
 }
 
-// storageVersion asks the API server which version is current: a test may serve any.
-func storageVersion(ctx context.Context, client dynamic.Interface) (string, error) {
+// StorageVersion asks the API server which version is current: a test may serve any.
+func StorageVersion(ctx context.Context, client dynamic.Interface) (string, error) {
 	crd, err := client.Resource(crds).Get(ctx, "workflows."+Group, metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("version of DWS: %w", err)

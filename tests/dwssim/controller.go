@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/util/workqueue"
 )
@@ -35,6 +34,8 @@ type controller struct {
 	logf    func(format string, args ...any)
 	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName]
 	stopped atomic.Bool
+	// nnf does the work of NNF's drivers; nil leaves it to the machine.
+	nnf *nnf
 
 	mu         sync.Mutex
 	known      map[types.NamespacedName]*Workflow
@@ -59,82 +60,15 @@ func (c *controller) run(ctx context.Context) {
 	for range workers {
 		all.Go(func() { c.work(ctx) })
 	}
-	c.watch(ctx)
+	if c.nnf != nil {
+		c.nnf.watch(ctx, &all, c.lookAt)
+	}
+	follower{
+		resource: c.client.Resource(WorkflowsResource(c.version)), what: "workflows", logf: c.logf,
+		replace: c.replace, learn: c.learn, forget: func(object *unstructured.Unstructured) { c.forget(keyOf(object)) },
+	}.run(ctx)
 	c.queue.ShutDown()
 	all.Wait()
-}
-
-// watch keeps known up to date: list, watch from there, and all over again when the watch
-// breaks or is too old.
-func (c *controller) watch(ctx context.Context) {
-	backoff := retryFirst
-	for ctx.Err() == nil {
-		started := time.Now()
-		err := c.listAndWatch(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if time.Since(started) > retryMax {
-			backoff = retryFirst
-		}
-		c.logf("watch: %v; listing again", err)
-		wait(ctx, backoff)
-		backoff = min(2*backoff, retryMax)
-	}
-}
-
-func (c *controller) listAndWatch(ctx context.Context) error {
-	workflows := c.client.Resource(WorkflowsResource(c.version))
-	listContext, cancel := context.WithTimeout(ctx, requestDeadline)
-	defer cancel()
-	list, err := workflows.List(listContext, metav1.ListOptions{})
-	if err != nil {
-		return fmt.Errorf("list workflows: %w", err)
-	}
-	c.replace(list.Items)
-	version := list.GetResourceVersion()
-	for {
-		// The server ends a watch after this time, without harm.
-		seconds := int64(5 * 60)
-		watcher, err := workflows.Watch(ctx, metav1.ListOptions{
-			ResourceVersion: version, AllowWatchBookmarks: true, TimeoutSeconds: &seconds,
-		})
-		if err != nil {
-			return fmt.Errorf("watch workflows: %w", err)
-		}
-		seen, err := c.follow(watcher)
-		watcher.Stop()
-		if err != nil {
-			return err
-		}
-		if seen == "" {
-			// A watch that ended without one event may be a server on its way down.
-			return fmt.Errorf("watch workflows: it ended")
-		}
-		version = seen
-	}
-}
-
-// follow takes events until the watch ends, and returns the last resource version.
-func (c *controller) follow(watcher watch.Interface) (string, error) {
-	version := ""
-	for event := range watcher.ResultChan() {
-		if event.Type == watch.Error {
-			return version, fmt.Errorf("watch workflows: %w", apierrors.FromObject(event.Object))
-		}
-		object, ok := event.Object.(*unstructured.Unstructured)
-		if !ok {
-			return version, fmt.Errorf("watch workflows: unexpected %T", event.Object)
-		}
-		version = object.GetResourceVersion()
-		switch event.Type {
-		case watch.Added, watch.Modified:
-			c.learn(object)
-		case watch.Deleted:
-			c.forget(keyOf(object))
-		}
-	}
-	return version, nil
 }
 
 func (c *controller) replace(items []unstructured.Unstructured) {
@@ -183,6 +117,15 @@ func (c *controller) forget(key types.NamespacedName) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.known, key)
+}
+
+// lookAt has a Workflow looked at again, if it is known; the zero name means all.
+func (c *controller) lookAt(key types.NamespacedName) {
+	if key == (types.NamespacedName{}) {
+		c.lookAtAll()
+	} else if c.get(key) != nil {
+		c.queue.Add(key)
+	}
 }
 
 // lookAtAll has every Workflow looked at again.
@@ -240,11 +183,11 @@ func (c *controller) sync(ctx context.Context, key types.NamespacedName) (time.T
 		if workflow == nil || ctx.Err() != nil || c.stopped.Load() {
 			return time.Time{}, nil
 		}
-		p := next(workflow, time.Now())
-		if p.write == nil {
-			return p.wake, nil
+		acted, wake, err := c.act(ctx, workflow)
+		if !acted && err == nil {
+			return wake, nil
 		}
-		switch err := c.carryOut(ctx, p); {
+		switch {
 		case apierrors.IsConflict(err):
 			// Somebody else wrote. Its event may be on the way; a read is sure.
 			if err := c.refresh(ctx, key); err != nil {
@@ -257,6 +200,28 @@ func (c *controller) sync(ctx context.Context, key types.NamespacedName) (time.T
 			return time.Time{}, err
 		}
 	}
+}
+
+// act carries out one plan, of DWS or else of NNF. It returns false if there was nothing to do, and
+// when there will be.
+func (c *controller) act(ctx context.Context, workflow *Workflow) (bool, time.Time, error) {
+	now := time.Now()
+	p := next(workflow, now, c.nnf != nil)
+	if p.write != nil {
+		return true, time.Time{}, c.carryOut(ctx, p)
+	}
+	if c.nnf == nil {
+		return false, p.wake, nil
+	}
+	s, err := c.nnf.act(ctx, workflow, now)
+	if err != nil {
+		return false, time.Time{}, err
+	}
+	s.wakeAt(p.wake)
+	if s.write != nil {
+		return true, time.Time{}, c.carryOut(ctx, plan{write: s.write})
+	}
+	return len(s.changes) > 0, s.wake, nil
 }
 
 func (c *controller) refresh(ctx context.Context, key types.NamespacedName) error {
@@ -317,10 +282,15 @@ func (c *controller) carryOut(ctx context.Context, p plan) error {
 
 func (c *controller) createComputes(ctx context.Context, w *Workflow) error {
 	owner := metav1.NewControllerRef(w, WorkflowsResource(c.version).GroupVersion().WithKind("Workflow"))
-	computes := &unstructured.Unstructured{Object: map[string]any{"data": []any{}}}
+	computes := &unstructured.Unstructured{Object: map[string]any{}}
 	computes.SetAPIVersion(Group + "/" + c.version)
 	computes.SetKind("Computes")
 	computes.SetName(w.Name)
+	computes.SetLabels(map[string]string{
+		Group + "/owner.kind": "Workflow", Group + "/owner.name": w.Name,
+		Group + "/owner.namespace": w.Namespace, Group + "/owner.uid": string(w.UID),
+		Group + "/workflow.name": w.Name, Group + "/workflow.namespace": w.Namespace, Group + "/workflow.uid": string(w.UID),
+	})
 	computes.SetOwnerReferences([]metav1.OwnerReference{*owner})
 	_, err := c.client.Resource(ComputesResource(c.version)).Namespace(w.Namespace).
 		Create(ctx, computes, metav1.CreateOptions{FieldManager: fieldManager})

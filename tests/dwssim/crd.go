@@ -1,7 +1,7 @@
 package dwssim
 
 import (
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"regexp"
@@ -14,6 +14,9 @@ import (
 // DefaultVersions are what DWS serves since v0.1.15; the last one is stored.
 var DefaultVersions = []string{"v1alpha6", "v1alpha7"}
 
+// unserved are versions that the definitions of DWS still list.
+var unserved = []string{"v1alpha4", "v1alpha5"}
+
 // The schemas are the same in all versions: nothing that a workload manager reads or writes
 // changed between them, so that a conversion strategy of None is right.
 var (
@@ -21,7 +24,12 @@ var (
 	workflowsCRD []byte
 	//go:embed crds/computes.yaml
 	computesCRD []byte
+	//go:embed crds
+	crdFiles embed.FS
 )
+
+// definition is the template of one of the kinds that NNF needs.
+func (k kind) definition() ([]byte, error) { return crdFiles.ReadFile("crds/" + k.plural + ".yaml") }
 
 // customResourceDefinition makes one of the definitions for the versions to serve. alsoStored
 // are versions that objects were stored in before: the API server wants them listed, though not
@@ -36,8 +44,8 @@ func customResourceDefinition(text []byte, served, alsoStored []string) (*unstru
 		return nil, fmt.Errorf("definition of %s: it must have exactly one version, the template (%v)", crd.GetName(), err)
 	}
 	var versions []any
-	for _, version := range alsoStored {
-		if !slices.Contains(served, version) {
+	for i, version := range slices.Concat(unserved, alsoStored) {
+		if !slices.Contains(served, version) && (i < len(unserved) || !slices.Contains(unserved, version)) {
 			versions = append(versions, versionOf(template[0], version, false, false))
 		}
 	}

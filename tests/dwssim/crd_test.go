@@ -13,15 +13,17 @@ func TestDefinitionsServeTheVersionsAskedFor(t *testing.T) {
 		name            string
 		served, storage bool
 	}
+	old4, old5 := version{"v1alpha4", false, false}, version{"v1alpha5", false, false}
 	tests := []struct {
 		name               string
 		served, alsoStored []string
 		expected           []version
 	}{
-		{"one", []string{"v1alpha8"}, nil, []version{{"v1alpha8", true, true}}},
-		{"the last is stored", []string{"v1alpha6", "v1alpha7"}, nil, []version{{"v1alpha6", true, false}, {"v1alpha7", true, true}}},
-		{"one that was stored before is kept, unserved", []string{"v1alpha7"}, []string{"v1alpha6", "v1alpha7"},
-			[]version{{"v1alpha6", false, false}, {"v1alpha7", true, true}}},
+		{"one", []string{"v1alpha8"}, nil, []version{old4, old5, {"v1alpha8", true, true}}},
+		{"the last is stored", DefaultVersions, nil, []version{old4, old5, {"v1alpha6", true, false}, {"v1alpha7", true, true}}},
+		{"one that was stored before is kept, unserved", []string{"v1alpha7"}, []string{"v1alpha5", "v1alpha6", "v1alpha7"},
+			[]version{old4, old5, {"v1alpha6", false, false}, {"v1alpha7", true, true}}},
+		{"an old one", []string{"v1alpha5", "v1alpha6"}, nil, []version{old4, {"v1alpha5", true, false}, {"v1alpha6", true, true}}},
 	}
 	for _, test := range tests {
 		for _, text := range [][]byte{workflowsCRD, computesCRD} {
@@ -41,6 +43,28 @@ func TestDefinitionsServeTheVersionsAskedFor(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestAWorkflowIsPrintedInTheColumnsOfDWS(t *testing.T) {
+	crd, err := customResourceDefinition(workflowsCRD, DefaultVersions, nil)
+	require.NoError(t, err)
+	list, _, err := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	require.NoError(t, err)
+	var columns []string
+	columnList, _, err := unstructured.NestedSlice(list[0].(map[string]any), "additionalPrinterColumns")
+	require.NoError(t, err)
+	for _, column := range columnList {
+		columns = append(columns, column.(map[string]any)["name"].(string))
+	}
+	assert.Equal(t, []string{"STATE", "READY", "STATUS", "JOBID", "AGE",
+		"DESIREDSTATE", "DESIREDSTATECHANGE", "ELAPSEDTIMELASTSTATE", "UID", "GID"}, columns)
+}
+
+func TestTheControllerMayBeHeldToARate(t *testing.T) {
+	qps, burst := Options{}.rate()
+	assert.Equal(t, []any{float32(-1), 0}, []any{qps, burst})
+	qps, burst = Options{QPS: RealQPS}.rate()
+	assert.Equal(t, []any{float32(20), 30}, []any{qps, burst})
 }
 
 func TestVersionsThatNoAPIServerWouldServeAreRefused(t *testing.T) {

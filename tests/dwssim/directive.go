@@ -16,65 +16,75 @@ type directive struct {
 	args    map[string]string
 }
 
-// errBlankDirective is a #DW line without a command. The real webhook does not refuse it: it
-// panics on it, and the API server only sees the connection die.
-var errBlankDirective = errors.New("blank directive")
+// errPanic is in the errors that the real webhook does not refuse: it panics, and the API server
+// only sees the connection die.
+var errPanic = errors.New("DWS panics")
+
+// errBlankDirective is a #DW line without a command.
+var errBlankDirective = fmt.Errorf("blank directive: %w", errPanic)
 
 // rule says which arguments a command takes and which driver then works in which states.
 type rule struct {
 	driverID    string
 	watchStates []string
-	args        map[string]argument
+	// delayed is the one state that delay is for; empty means all of watchStates.
+	delayed   string
+	arguments []argument
 }
 
+// argument is one that a command takes. The first whose key matches counts.
 type argument struct {
+	key      string // a regular expression, as in the rules of DWS
 	required bool
-	// check refuses a value; nil takes any.
-	check func(value string) error
+	pattern  string   // of the value; empty takes any
+	words    []string // if set, the value is a list of these, separated by commas
+	unique   string   // if set, no two directives of a Workflow may have the same value in it
+	check    func(value string) error
 }
 
-// rules are the whole ruleset: the test driver's commands, one for each state, and what the
-// public provider knows of a job's own storage.
+// simulated are the arguments that only this DWS knows: the real one refuses them.
+var simulated = []argument{{key: "^delay$", check: checkDuration}}
+
+// rules are the whole ruleset: the test driver's commands, one for each state, and those of the
+// public provider, NNF.
 var rules = func() map[string]rule {
-	optional := argument{}
-	duration := argument{check: checkDuration}
-	env := argument{check: checkEnv}
-	all := map[string]rule{
-		"jobdw": {driverID: "nnf", watchStates: States, args: map[string]argument{
-			"type":     {required: true, check: oneOf("xfs", "gfs2", "lustre", "raw")},
-			"capacity": {required: true, check: matches(`^\d+([KMGTP]i?B)?$`)},
-			"name":     {required: true, check: matches(`^[a-z][a-z0-9-]*$`)},
-			"profile":  optional,
-			"delay":    duration,
-		}},
+	const name = `^[a-z][a-z0-9-]+$`
+	fileSystem := argument{key: "^type$", required: true, pattern: `^(raw|xfs|gfs2|lustre)$`}
+	capacity := argument{key: "^capacity$", pattern: `^\d+(KiB|KB|MiB|MB|GiB|GB|TiB|TB)$`}
+	needed := func(a argument) argument { a.required = true; return a }
+	named := func(unique string) argument {
+		return argument{key: "^name$", required: true, pattern: name, unique: unique}
 	}
-	instance := argument{required: true, check: matches(`^[a-z][a-z0-9-]*$`)}
-	all["create_persistent"] = rule{driverID: "nnf", watchStates: States, args: map[string]argument{
-		"type": all["jobdw"].args["type"], "capacity": all["jobdw"].args["capacity"], "name": instance,
-		"profile": optional, "delay": duration,
-	}}
-	all["destroy_persistent"] = rule{driverID: "nnf", watchStates: States, args: map[string]argument{
-		"name": instance, "delay": duration,
-	}}
-	for command, state := range map[string]string{"copy_in": DataIn, "copy_out": DataOut} {
-		all[command] = rule{driverID: "nnf", watchStates: []string{state}, args: map[string]argument{
-			"source":      {required: true},
-			"destination": {required: true},
-			"profile":     optional,
-			"delay":       duration,
-		}}
+	profile := argument{key: "^profile$", pattern: name}
+	requires := argument{key: "^requires$", words: []string{"copy-offload", "user-container-auth"}}
+	ends := []argument{{key: "^source$", required: true}, {key: "^destination$", required: true}, profile}
+	used := []string{Proposal, Setup, PreRun, PostRun, Teardown}
+	all := map[string]rule{
+		"jobdw": {watchStates: used, arguments: []argument{fileSystem, needed(capacity), named("jobdw_name"), profile, requires}},
+		// Whether it needs a capacity depends on the profile, which admission does not see.
+		"create_persistent": {watchStates: []string{Proposal, Setup, Teardown},
+			arguments: []argument{fileSystem, capacity, named("create_persistent_name"), profile}},
+		"destroy_persistent": {watchStates: []string{Proposal, Teardown}, arguments: []argument{named("destroy_persistent_name")}},
+		"persistentdw":       {watchStates: used, arguments: []argument{named(""), requires}},
+		"copy_in":            {watchStates: []string{Proposal, DataIn, Teardown}, delayed: DataIn, arguments: ends},
+		"copy_out":           {watchStates: []string{Proposal, DataOut, Teardown}, delayed: DataOut, arguments: ends},
+		"container": {watchStates: used, arguments: []argument{named(""), needed(profile),
+			{key: `^(DW_JOB_|DW_PERSISTENT_|DW_GLOBAL_)[a-z][a-z0-9_]+$`}}},
+	}
+	for command, r := range all {
+		r.driverID, r.arguments = "nnf", slices.Concat(r.arguments, simulated)
+		all[command] = r
 	}
 	for _, state := range States {
-		all[state] = rule{driverID: "tester", watchStates: []string{state}, args: map[string]argument{
-			"action":   {required: true, check: oneOf("complete", "wait", "error")},
-			"message":  optional,
-			"severity": {check: oneOf("Minor", "Major", "Fatal")},
-			"delay":    duration,
-			"env":      env,
-		}}
+		all[state] = rule{driverID: "tester", watchStates: []string{state}, arguments: slices.Concat([]argument{
+			{key: "action", required: true}, {key: "message"}, {key: "severity"}, {key: "^env$", check: checkEnv},
+		}, simulated)}
 	}
 	return all
 }()
+
+// noValue is the value of an argument without an equal sign.
+const noValue = "\x00"
 
 // parseDirective splits a line as DWS does: at white space, key=value, no quotes.
 func parseDirective(text string) (*directive, error) {
@@ -85,42 +95,89 @@ func parseDirective(text string) (*directive, error) {
 	if len(words) == 1 {
 		return nil, errBlankDirective
 	}
-	parsed := &directive{text: text, command: words[1], args: map[string]string{}}
+	// DWS keeps the command among the arguments.
+	parsed := &directive{text: text, command: words[1], args: map[string]string{"command": words[1]}}
 	for _, word := range words[2:] {
-		key, value, _ := strings.Cut(word, "=")
+		key, value, found := strings.Cut(word, "=")
 		if _, repeated := parsed.args[key]; repeated {
-			return nil, fmt.Errorf("repeated argument '%s'", key)
+			return nil, fmt.Errorf("repeated argument '%s' in directive '%s'", key, text)
+		}
+		if !found {
+			value = noValue
 		}
 		parsed.args[key] = value
 	}
+	delete(parsed.args, "command")
 	return parsed, nil
 }
 
-// check judges a directive by the rule of its command.
-func (d *directive) check() error {
+// check judges a directive by the rule of its command. seen are the values that must be unique,
+// of the directives before it.
+func (d *directive) check(seen map[string]bool) error {
 	rule, known := rules[d.command]
 	if !known {
 		return fmt.Errorf("invalid directive '%s'", d.text)
 	}
+	met := map[string]bool{}
 	for _, key := range sortedKeys(d.args) {
-		argument, supported := rule.args[key]
-		if !supported {
+		argument := rule.argument(key)
+		if argument == nil {
 			return fmt.Errorf("unsupported argument '%s'", key)
 		}
 		value := d.args[key]
-		if value == "" {
-			return fmt.Errorf("argument '%s' requires value", key)
+		if err := argument.judge(key, value); err != nil {
+			return err
 		}
-		if argument.check == nil {
-			continue
+		if argument.unique != "" {
+			if seen[argument.unique+"/"+value] {
+				return fmt.Errorf("value '%s' must be unique within '%s'", value, argument.unique)
+			}
+			seen[argument.unique+"/"+value] = true
 		}
-		if err := argument.check(value); err != nil {
-			return fmt.Errorf("argument '%s' has invalid value '%s': %w", key, value, err)
+		met[argument.key] = true
+	}
+	for _, argument := range rule.arguments {
+		if argument.required && !met[argument.key] {
+			return fmt.Errorf("missing required argument '%s'", argument.key)
 		}
 	}
-	for _, key := range sortedKeys(rule.args) {
-		if _, given := d.args[key]; rule.args[key].required && !given {
-			return fmt.Errorf("missing required argument '^%s$'", key)
+	return nil
+}
+
+// argument is the one that a key of a directive means; nil if there is none.
+func (r rule) argument(key string) *argument {
+	for i := range r.arguments {
+		if regexp.MustCompile(r.arguments[i].key).MatchString(key) {
+			return &r.arguments[i]
+		}
+	}
+	return nil
+}
+
+// judge refuses a value, in the words of DWS.
+func (a *argument) judge(key, value string) error {
+	if value == noValue {
+		return fmt.Errorf("argument '%s' requires value", key)
+	}
+	if a.words != nil {
+		return judgeList(key, value, a.words)
+	}
+	if !regexp.MustCompile(a.pattern).MatchString(value) || a.check != nil && a.check(value) != nil {
+		return fmt.Errorf("argument '%s' invalid string '%s'", key, value)
+	}
+	return nil
+}
+
+func judgeList(key, list string, words []string) error {
+	given := strings.Split(list, ",")
+	for _, word := range given {
+		if !slices.Contains(words, word) {
+			return fmt.Errorf("argument '%s' invalid string '%s' in list '%s'", key, word, list)
+		}
+	}
+	for i, word := range given {
+		if slices.Contains(given[:i], word) {
+			return fmt.Errorf("argument '%s' word '%s' repeated in list '%s'", key, word, list)
 		}
 	}
 	return nil
@@ -129,12 +186,13 @@ func (d *directive) check() error {
 // checkDirectives judges all directives of a Workflow; the first bad one counts.
 func checkDirectives(texts []string) ([]*directive, error) {
 	var all []*directive
+	seen := map[string]bool{}
 	for _, text := range texts {
 		parsed, err := parseDirective(text)
 		if err != nil {
 			return nil, err
 		}
-		if err := parsed.check(); err != nil {
+		if err := parsed.check(seen); err != nil {
 			return nil, err
 		}
 		all = append(all, parsed)
@@ -142,8 +200,11 @@ func checkDirectives(texts []string) ([]*directive, error) {
 	return all, nil
 }
 
-// delay is how long the driver takes for each of its states.
-func (d *directive) delay() time.Duration {
+// delay is how long the driver takes in a state.
+func (d *directive) delay(state string) time.Duration {
+	if delayed := rules[d.command].delayed; delayed != "" && delayed != state {
+		return 0
+	}
 	delay, _ := time.ParseDuration(d.args["delay"]) // checked at admission; absent is 0
 	return delay
 }
@@ -190,25 +251,6 @@ func checkEnv(value string) error {
 }
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-func oneOf(values ...string) func(string) error {
-	return func(value string) error {
-		if slices.Contains(values, value) {
-			return nil
-		}
-		return fmt.Errorf("it is none of %s", strings.Join(values, ", "))
-	}
-}
-
-func matches(pattern string) func(string) error {
-	compiled := regexp.MustCompile(pattern)
-	return func(value string) error {
-		if compiled.MatchString(value) {
-			return nil
-		}
-		return fmt.Errorf("it does not match %s", pattern)
-	}
-}
 
 // sortedKeys makes the refusal of a line with two faults always the same.
 func sortedKeys[V any](m map[string]V) []string {

@@ -9,17 +9,25 @@
 //
 //	#DW <State> action=complete|wait|error [message=a_b] [severity=Minor|Major|Fatal] [delay=2s] [env=K:V,K2:V2]
 //
-// complete completes the state. wait leaves it to the test: see Complete and Fail. error reports
-// the message "Reported error: a_b" and the error "a b": Fatal, the default, as Error; Major as TransientCondition, for the time
-// of delay if there is one, for ever if not; Minor as a message of a driver that goes on. For
-// all but Major, delay postpones the effect. env goes into status.env when the state completes.
+// complete completes the state. wait leaves it to the test: see Complete and Fail; so does any
+// other word. error reports the message "Reported error: a_b" and the error "a b": Fatal as Error;
+// Major as TransientCondition, for the time of delay if there is one, for ever if not; Minor, the
+// default, as a message of a driver that goes on; any other severity is itself reported as an
+// Error. For all but Major, delay postpones the effect. env goes into status.env when the state
+// completes.
 //
-// The commands of the public provider, which always succeed, after delay in each state:
+// The commands of the public provider, NNF, with the arguments that NNF takes. They always
+// succeed, after delay in each state, copy_in and copy_out only in that of the copy. With
+// Options.NNF they do what the real one does:
 //
-//	#DW jobdw type=xfs|gfs2|lustre|raw capacity=1TiB name=N [profile=P] [delay=1s]
-//	#DW copy_in|copy_out source=S destination=D [profile=P] [delay=1s]
-//	#DW create_persistent type=xfs|gfs2|lustre|raw capacity=1TiB name=N [profile=P] [delay=1s]
-//	#DW destroy_persistent name=N [delay=1s]
+//	#DW jobdw type=xfs|gfs2|lustre|raw capacity=1TiB name=NN [profile=P] [requires=R,...]
+//	#DW create_persistent type=xfs|gfs2|lustre|raw name=NN [capacity=1TiB] [profile=P]
+//	#DW destroy_persistent name=NN
+//	#DW persistentdw name=NN [requires=R,...]
+//	#DW copy_in|copy_out source=S destination=D [profile=P]
+//	#DW container name=NN profile=P [DW_JOB_name=NN] [DW_PERSISTENT_name=NN]
+//
+// delay and env are the simulator's own: the real DWS refuses them.
 //
 // As with that provider, an instance is kept by the Teardown of a Workflow that passed all
 // its states, and destroyed by Teardown whatever happened before: see Persistent.
@@ -61,8 +69,24 @@ type Options struct {
 	Service string
 	// RulesetNamespace is what "unable to find ruleset" names; empty means dws-system.
 	RulesetNamespace string
+	// QPS is how many requests a second the controller may make. The real one's client allows
+	// RealQPS. Zero means any number: the limit would be all that a test measures.
+	QPS int
+	// NNF makes the provider's directives need, and get, storage; nil lets them succeed at once.
+	NNF *NNF
 	// Log gets a line for each event that is not routine, if set.
 	Log io.Writer
+}
+
+// RealQPS is the limit that the real controller has.
+const RealQPS = 20
+
+// rate is QPS as client-go takes it, with its own ratio of a burst.
+func (o Options) rate() (qps float32, burst int) {
+	if o.QPS == 0 {
+		return -1, 0
+	}
+	return float32(o.QPS), o.QPS * 3 / 2
 }
 
 // startDeadline bounds Start, whatever the caller's context says.
@@ -82,6 +106,7 @@ type Sim struct {
 	hook       *webhook
 	server     *http.Server
 	controller *controller
+	nnf        *nnf // nil without Options.NNF
 	end        context.CancelFunc
 	ended      sync.WaitGroup
 }
@@ -115,7 +140,7 @@ func start(ctx context.Context, config *rest.Config, options Options) (_ *Sim, e
 	output := &gate{to: options.Log}
 	logger := log.New(output, "dwssim: ", log.Ltime|log.Lmicroseconds)
 	config = rest.CopyConfig(config)
-	config.QPS = -1    // the client's own rate limit would be all that is measured
+	config.QPS, config.Burst = options.rate()
 	config.Timeout = 0 // it would cut the watch
 	config.Wrap(withoutRetryAfter)
 	client, err := dynamic.NewForConfig(config)
@@ -128,6 +153,7 @@ func start(ctx context.Context, config *rest.Config, options Options) (_ *Sim, e
 		output:  output,
 		hook:    &webhook{rulesetNamespace: options.RulesetNamespace, logf: logger.Printf},
 	}
+	s.hook.version = s.Version
 	lifetime, end := context.WithCancel(context.Background())
 	s.end = end
 	defer func() {
@@ -139,7 +165,11 @@ func start(ctx context.Context, config *rest.Config, options Options) (_ *Sim, e
 	if err != nil {
 		return nil, err
 	}
-	if err := installCRDs(ctx, client, options.Versions); err != nil {
+	var kinds []kind
+	if options.NNF != nil {
+		kinds = nnfKinds
+	}
+	if err := installCRDs(ctx, client, options.Versions, kinds); err != nil {
 		return nil, err
 	}
 	if err := installWebhooks(ctx, client, reach, s.Version); err != nil {
@@ -149,6 +179,13 @@ func start(ctx context.Context, config *rest.Config, options Options) (_ *Sim, e
 		return nil, err
 	}
 	s.controller = newController(client, s.Version, logger.Printf)
+	if options.NNF != nil {
+		s.nnf = newNNF(*options.NNF, api{client, s.Version}, logger.Printf)
+		if err := s.nnf.install(ctx); err != nil {
+			return nil, err
+		}
+		s.controller.nnf = s.nnf
+	}
 	s.ended.Go(func() { s.controller.run(lifetime) })
 	s.hook.ready.Store(true)
 	return s, nil
@@ -284,7 +321,8 @@ func (s *Sim) SetControllerStopped(stopped bool) {
 	s.controller.lookAtAll()
 }
 
-// Persistent are the names of the persistent instances that exist, in order.
+// Persistent are the names of the persistent instances that exist, in order. With Options.NNF, there
+// are objects of them to look at.
 func (s *Sim) Persistent() []string { return s.controller.persistentNames() }
 
 // SetRuleset takes the rules of directives away: then every directive is refused with "unable

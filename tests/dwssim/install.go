@@ -48,9 +48,18 @@ func (e endpoint) clientConfig(path string) map[string]any {
 	return config
 }
 
-// installCRDs makes the kinds known in these versions, and returns when they are served.
-func installCRDs(ctx context.Context, client dynamic.Interface, versions []string) error {
-	for _, text := range [][]byte{workflowsCRD, computesCRD} {
+// installCRDs makes the kinds known in these versions, and returns when they are served. kinds are
+// those beyond Workflow and Computes.
+func installCRDs(ctx context.Context, client dynamic.Interface, versions []string, kinds []kind) error {
+	texts := [][]byte{workflowsCRD, computesCRD}
+	for _, k := range kinds {
+		text, err := k.definition()
+		if err != nil {
+			return err
+		}
+		texts = append(texts, text)
+	}
+	for _, text := range texts {
 		crd, err := parseYAML(text)
 		if err != nil {
 			return err
@@ -68,7 +77,11 @@ func installCRDs(ctx context.Context, client dynamic.Interface, versions []strin
 	}
 	// Established says that the names are accepted; the handlers follow a moment later.
 	for _, version := range versions {
-		for _, resource := range []schema.GroupVersionResource{WorkflowsResource(version), ComputesResource(version)} {
+		resources := []schema.GroupVersionResource{WorkflowsResource(version), ComputesResource(version)}
+		for _, k := range kinds {
+			resources = append(resources, k.resource(version))
+		}
+		for _, resource := range resources {
 			if err := untilServed(ctx, client, resource); err != nil {
 				return err
 			}
@@ -116,7 +129,7 @@ func installWebhooks(ctx context.Context, client dynamic.Interface, e endpoint, 
 			"metadata":   map[string]any{"name": name},
 			"webhooks": []any{map[string]any{
 				"name":                    webhookName,
-				"admissionReviewVersions": []any{"v1"},
+				"admissionReviewVersions": []any{"v1", "v1beta1"},
 				"clientConfig":            e.clientConfig(path),
 				"failurePolicy":           "Fail",
 				"matchPolicy":             "Equivalent",
@@ -127,16 +140,16 @@ func installWebhooks(ctx context.Context, client dynamic.Interface, e endpoint, 
 					"apiVersions": []any{version},
 					"operations":  operations,
 					"resources":   []any{"workflows"},
-					"scope":       "Namespaced",
+					"scope":       "*",
 				}},
 			}},
 		}}
 	}
-	mutating := configuration("MutatingWebhookConfiguration", "dws-mutating-webhook-configuration", mutatingWebhookName, mutatePath, "CREATE")
+	mutating := configuration("MutatingWebhookConfiguration", "dws-mutating-webhook-configuration", mutatingWebhookName, mutatePath(version), "CREATE")
 	if err := apply(ctx, client, mutatingWebhooks, mutating); err != nil {
 		return err
 	}
-	validating := configuration("ValidatingWebhookConfiguration", "dws-validating-webhook-configuration", validatingWebhookName, validatePath, "CREATE", "UPDATE")
+	validating := configuration("ValidatingWebhookConfiguration", "dws-validating-webhook-configuration", validatingWebhookName, validatePath(version), "CREATE", "UPDATE")
 	return apply(ctx, client, validatingWebhooks, validating)
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,15 +24,29 @@ type plan struct {
 	wake time.Time
 }
 
-// next is the whole controller as a function: no clock, no API.
-func next(w *Workflow, now time.Time) plan {
+// next is the whole controller as a function: no clock, no API. With nnf, the drivers of NNF are left
+// to it.
+func next(w *Workflow, now time.Time, nnf bool) plan {
 	if w.DeletionTimestamp != nil {
 		return finish(w)
+	}
+	if !slices.Contains(w.Finalizers, Finalizer) {
+		changed := w.deepCopy()
+		changed.Finalizers = append(changed.Finalizers, Finalizer)
+		return plan{write: changed}
 	}
 	if w.Status.State != w.Spec.DesiredState {
 		return enter(w, now)
 	}
-	changed, wake := drive(w, now)
+	if w.Status.State == Proposal && w.Status.Computes == (ObjectReference{}) {
+		changed := w.deepCopy()
+		changed.Status.Computes = ObjectReference{Kind: "Computes", Namespace: w.Namespace, Name: w.Name}
+		return plan{write: changed, createComputes: true}
+	}
+	if w.Status.Ready {
+		return plan{} // whatever drivers say from now on
+	}
+	changed, wake := drive(w, now, nnf)
 	if changed != nil {
 		return plan{write: changed}
 	}
@@ -51,22 +66,15 @@ func finish(w *Workflow) plan {
 // enter begins the desired state.
 func enter(w *Workflow, now time.Time) plan {
 	changed := w.deepCopy()
-	if !slices.Contains(changed.Finalizers, Finalizer) {
-		changed.Finalizers = append(changed.Finalizers, Finalizer)
-	}
 	if w.Status.State != "" {
 		changed.Spec.ForceReady = false
-	}
-	create := w.Status.Computes == nil
-	if create {
-		changed.Status.Computes = &ObjectReference{Kind: "Computes", Namespace: w.Namespace, Name: w.Name}
 	}
 	changed.Status.State = w.Spec.DesiredState
 	changed.Status.Ready = false
 	changed.Status.Status = DriverWait
 	changed.Status.Message = ""
 	changed.Status.DesiredStateChange = microTime(now)
-	return plan{write: changed, createComputes: create}
+	return plan{write: changed}
 }
 
 // persistent tells which persistent instances exist, or no longer do, once the Workflow's
@@ -100,7 +108,8 @@ func tornDown(w *Workflow) bool {
 	return !slices.ContainsFunc(w.Status.Drivers, func(d Driver) bool { return d.WatchState == Teardown && !d.Completed })
 }
 
-// judge sums the current state's drivers up. It returns nil if the status says so already.
+// judge sums the current state's drivers up: the worst status counts, and of equal ones the last
+// message. It returns nil if the status says so already.
 func judge(w *Workflow, now time.Time) *Workflow {
 	changed := w.deepCopy()
 	status := &changed.Status
@@ -114,7 +123,7 @@ func judge(w *Workflow, now time.Time) *Workflow {
 		if worse > 0 {
 			status.Status, status.Message = summary(driver.Status), ""
 		}
-		if worse >= 0 && status.Message == "" && driver.Message != "" {
+		if worse >= 0 && driver.Message != "" {
 			status.Message = fmt.Sprintf("DW Directive %d: %s", driver.DWDIndex, driver.Message)
 		}
 	}
@@ -124,7 +133,7 @@ func judge(w *Workflow, now time.Time) *Workflow {
 	if status.Ready && !w.Status.Ready {
 		status.ReadyChange = microTime(now)
 		if status.DesiredStateChange != nil {
-			status.ElapsedTimeLastState = now.Sub(status.DesiredStateChange.Time).Round(time.Millisecond).String()
+			status.ElapsedTimeLastState = now.Sub(status.DesiredStateChange.Time).Round(time.Microsecond).String()
 		}
 	}
 	if status.Ready == w.Status.Ready && status.Status == w.Status.Status && status.Message == w.Status.Message {
@@ -156,19 +165,19 @@ func summary(driverStatus string) string {
 
 // drive does the drivers' work for the current state. It returns nil if there is none now, and
 // when there will be some.
-func drive(w *Workflow, now time.Time) (*Workflow, time.Time) {
+func drive(w *Workflow, now time.Time, nnf bool) (*Workflow, time.Time) {
 	changed := w.deepCopy()
 	var wake time.Time
 	for i := range changed.Status.Drivers {
 		driver := &changed.Status.Drivers[i]
-		if driver.WatchState != w.Status.State || driver.DWDIndex >= len(w.Spec.DWDirectives) {
+		if driver.WatchState != w.Status.State || driver.DWDIndex >= len(w.Spec.DWDirectives) || nnf && driver.DriverID == "nnf" {
 			continue
 		}
 		parsed, err := parseDirective(w.Spec.DWDirectives[driver.DWDIndex])
 		if err != nil {
 			continue // admission let no such directive in
 		}
-		due := entered(w).Add(parsed.delay())
+		due := entered(w).Add(parsed.delay(w.Status.State))
 		if at := work(parsed, driver, due, now); !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
 			wake = at
 		}
@@ -189,15 +198,16 @@ func work(d *directive, driver *Driver, due, now time.Time) time.Time {
 	if driver.Completed || (driver.Status != Pending && !recovers) {
 		return time.Time{}
 	}
-	action, severity := d.args["action"], d.args["severity"]
+	action := d.args["action"]
 	if _, testerCommand := d.args["action"]; !testerCommand {
 		action = "complete" // a provider's command always succeeds
 	}
-	if action == "wait" {
-		return time.Time{}
+	if action != "complete" && action != "error" {
+		return time.Time{} // as of wait, the test driver makes nothing of a word that it does not know
 	}
+	status := severityStatus(d.args["severity"])
 	// Major's delay is how long the condition lasts; all others' is how long it takes to come.
-	transientNow := action == "error" && severity == "Major" && driver.Status == Pending
+	transientNow := action == "error" && status == TransientCondition && driver.Status == Pending
 	if now.Before(due) && !transientNow {
 		return due
 	}
@@ -206,20 +216,29 @@ func work(d *directive, driver *Driver, due, now time.Time) time.Time {
 		driver.Message, driver.Error = "", ""
 		return time.Time{}
 	}
-	driver.Error = d.userText()
-	driver.Message = "Reported error: " + d.args["message"]
-	switch severity {
-	case "Minor":
-		driver.Status = Running
-	case "Major":
-		driver.Status = TransientCondition
-		if d.args["delay"] != "" {
-			return due
-		}
-	default:
-		driver.Status = Error
+	driver.Status, driver.Message, driver.Error = status, "Reported error: "+d.args["message"], d.userText()
+	switch {
+	case status == "":
+		driver.Error = "unknown severity: " + d.args["severity"]
+		driver.Status, driver.Message = Error, "Internal error: "+driver.Error
+	case status == TransientCondition && d.args["delay"] != "":
+		return due
 	}
 	return time.Time{}
+}
+
+// severityStatus is the driver's status that goes with the severity of an error; empty if DWS does
+// not know it.
+func severityStatus(severity string) string {
+	switch strings.ToLower(severity) {
+	case "", "minor":
+		return Running
+	case "major":
+		return TransientCondition
+	case "fatal":
+		return Error
+	}
+	return ""
 }
 
 // entered is when the current state began.

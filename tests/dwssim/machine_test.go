@@ -16,7 +16,7 @@ var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 func settle(t *testing.T, w *Workflow, now time.Time) (*Workflow, time.Time) {
 	t.Helper()
 	for range 20 {
-		p := next(w, now)
+		p := next(w, now, false)
 		if p.write == nil {
 			return w, p.wake
 		}
@@ -36,17 +36,28 @@ func desire(t *testing.T, w *Workflow, state string) *Workflow {
 	return changed
 }
 
-func TestAFirstLookEntersProposal(t *testing.T) {
-	p := next(newWorkflow(t), epoch)
-	require.NotNil(t, p.write)
-	assert.True(t, p.createComputes)
-	assert.Equal(t, []string{Finalizer}, p.write.Finalizers)
-	status := p.write.Status
-	assert.Equal(t, Proposal, status.State)
-	assert.False(t, status.Ready, "a watcher must see the state before it is ready")
-	assert.Equal(t, DriverWait, status.Status)
-	assert.Equal(t, &ObjectReference{Kind: "Computes", Namespace: "slurm", Name: "bb7"}, status.Computes)
-	assert.True(t, epoch.Equal(status.DesiredStateChange.Time))
+func TestANewWorkflowIsReadyAfterFourWrites(t *testing.T) {
+	type seen struct {
+		finalizer       bool
+		state, status   string
+		computes, ready bool
+	}
+	var writes []seen
+	w := newWorkflow(t)
+	for p := next(w, epoch, false); p.write != nil; p = next(w, epoch, false) {
+		w = p.write
+		computes := w.Status.Computes != ObjectReference{}
+		assert.Equal(t, computes && !w.Status.Ready, p.createComputes)
+		writes = append(writes, seen{len(w.Finalizers) == 1, w.Status.State, w.Status.Status, computes, w.Status.Ready})
+	}
+	assert.Equal(t, []seen{
+		{finalizer: true},
+		{finalizer: true, state: Proposal, status: DriverWait},
+		{finalizer: true, state: Proposal, status: DriverWait, computes: true},
+		{finalizer: true, state: Proposal, status: Completed, computes: true, ready: true},
+	}, writes)
+	assert.Equal(t, ObjectReference{Kind: "Computes", Namespace: "slurm", Name: "bb7"}, w.Status.Computes)
+	assert.True(t, epoch.Equal(w.Status.DesiredStateChange.Time))
 }
 
 func TestWithoutDriversEachStateIsReadyAtOnce(t *testing.T) {
@@ -72,6 +83,7 @@ func TestTeardownIsEnteredFromTheStart(t *testing.T) {
 	w, _ := settle(t, desire(t, newWorkflow(t), Teardown), epoch)
 	assert.True(t, Ready(Teardown)(w))
 	assert.Equal(t, []string{Finalizer}, w.Finalizers)
+	assert.Empty(t, w.Status.Computes, "they are made in Proposal only")
 }
 
 // TestDrivers has one directive for Proposal a case, and looks at what becomes of it.
@@ -99,9 +111,14 @@ func TestDrivers(t *testing.T) {
 		{"complete late, with variables", "action=complete delay=1s env=A:b", waiting, time.Second,
 			outcome{true, Completed, "", map[string]string{"A": "b"}}},
 		{"wait", "action=wait", waiting, 0, waiting},
-		{"fatal by default", "action=error message=disk_on_fire", outcome{status: Error, message: failed}, 0, outcome{status: Error, message: failed}},
+		{"minor by default", "action=error message=disk_on_fire", outcome{status: DriverWait, message: failed}, 0, outcome{status: DriverWait, message: failed}},
+		{"in any case", "action=error message=disk_on_fire severity=faTAL", outcome{status: Error, message: failed}, 0, outcome{status: Error, message: failed}},
+		{"an unknown severity", "action=error message=disk_on_fire severity=Huge",
+			outcome{status: Error, message: "DW Directive 0: Internal error: unknown severity: Huge"}, 0,
+			outcome{status: Error, message: "DW Directive 0: Internal error: unknown severity: Huge"}},
+		{"an unknown action", "action=explode", waiting, 0, waiting},
 		{"fatal", "action=error message=disk_on_fire severity=Fatal", outcome{status: Error, message: failed}, 0, outcome{status: Error, message: failed}},
-		{"fatal, late", "action=error message=disk_on_fire delay=1s", waiting, time.Second, outcome{status: Error, message: failed}},
+		{"fatal, late", "action=error message=disk_on_fire severity=Fatal delay=1s", waiting, time.Second, outcome{status: Error, message: failed}},
 		{"major", "action=error message=disk_on_fire severity=Major",
 			outcome{status: TransientCondition, message: failed}, 0, outcome{status: TransientCondition, message: failed}},
 		{"major that passes", "action=error message=disk_on_fire severity=Major delay=3s",
@@ -153,6 +170,9 @@ func TestTheWorstDriverIsTheWorkflowsStatus(t *testing.T) {
 		{"a transient condition is worse than work", []Driver{driver(TransientCondition, "no node", false), driver(Running, "copying", false)},
 			false, TransientCondition, "DW Directive 9: no node"},
 		{"an error is worse than all", []Driver{driver(TransientCondition, "no node", false), driver(Error, "broken", false)}, false, Error, "DW Directive 9: broken"},
+		{"of equal ones the last message counts", []Driver{driver(Running, "a", false), driver(Running, "b", false)}, false, DriverWait, "DW Directive 9: b"},
+		{"of equal errors too", []Driver{driver(Error, "a", false), driver(Error, "b", false), driver(Error, "", false)}, false, Error, "DW Directive 9: b"},
+		{"the message of a driver that has completed", []Driver{driver(Completed, "a", true), driver(Completed, "done", true)}, true, Completed, "DW Directive 9: done"},
 		{"an error without words says nothing of others", []Driver{driver(Running, "copying", false), driver(Error, "", false)}, false, Error, ""},
 		{"Completed but not yet completed", []Driver{driver(Completed, "", false)}, false, Completed, ""},
 	}
@@ -172,7 +192,7 @@ func TestTheWorstDriverIsTheWorkflowsStatus(t *testing.T) {
 }
 
 func TestAnExternalDriverIsNotOverruled(t *testing.T) {
-	w, _ := settle(t, newWorkflow(t, "#DW Proposal action=error", "#DW Proposal action=wait env=A:b"), epoch)
+	w, _ := settle(t, newWorkflow(t, "#DW Proposal action=error severity=Fatal", "#DW Proposal action=wait env=A:b"), epoch)
 	require.Equal(t, Error, w.Status.Status)
 	w.Status.Drivers[0].Status, w.Status.Drivers[0].Error, w.Status.Drivers[0].Message = Running, "", "repairing"
 	w, _ = settle(t, w, epoch)
@@ -187,8 +207,15 @@ func TestAnExternalDriverIsNotOverruled(t *testing.T) {
 	assert.Equal(t, "b", w.Status.Env["A"])
 }
 
+func TestAStateThatIsReadyIsNotJudgedAgain(t *testing.T) {
+	w := in(newWorkflow(t, "#DW Setup action=wait"), Setup, true)
+	w.Finalizers = []string{Finalizer}
+	w.Status.Drivers[0].Status, w.Status.Drivers[0].Message = Error, "too late"
+	assert.Equal(t, plan{}, next(w, epoch, false))
+}
+
 func TestForceReadyHoldsForOneState(t *testing.T) {
-	w, _ := settle(t, newWorkflow(t, "#DW Proposal action=error", "#DW Setup action=wait"), epoch)
+	w, _ := settle(t, newWorkflow(t, "#DW Proposal action=error severity=Fatal", "#DW Setup action=wait"), epoch)
 	w.Spec.ForceReady = true
 	w, _ = settle(t, w, epoch)
 	assert.True(t, Ready(Proposal)(w))
@@ -216,11 +243,11 @@ func TestADeletedWorkflowGoesWhenAllOthersHaveLetGo(t *testing.T) {
 	w, _ := settle(t, newWorkflow(t, "#DW Proposal action=wait"), epoch)
 	w.DeletionTimestamp = &metav1.Time{Time: epoch}
 	w.Finalizers = append(w.Finalizers, "example.com/other")
-	assert.Equal(t, plan{}, next(w, epoch))
+	assert.Equal(t, plan{}, next(w, epoch, false))
 	w.Finalizers = w.Finalizers[:1]
-	p := next(w, epoch)
+	p := next(w, epoch, false)
 	assert.True(t, p.deleteComputes)
 	require.NotNil(t, p.write)
 	assert.Empty(t, p.write.Finalizers)
-	assert.Equal(t, plan{}, next(p.write, epoch))
+	assert.Equal(t, plan{}, next(p.write, epoch, false))
 }

@@ -14,15 +14,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Paths the API server calls, as DWS has them but for the version.
-const (
-	mutatePath   = "/mutate-workflow"
-	validatePath = "/validate-workflow"
-	readyPath    = "/readyz"
-)
+const readyPath = "/readyz"
+
+// mutatePath and validatePath are what the API server calls, as with DWS.
+func mutatePath(version string) string {
+	return "/mutate-dataworkflowservices-github-io-" + version + "-workflow"
+}
+
+func validatePath(version string) string {
+	return "/validate-dataworkflowservices-github-io-" + version + "-workflow"
+}
 
 // webhook answers the API server's admission reviews.
 type webhook struct {
+	version          string // in which it is asked
 	rulesetNamespace string
 	logf             func(format string, args ...any)
 
@@ -34,8 +39,8 @@ type webhook struct {
 
 func (h *webhook) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc(mutatePath, h.review(h.mutate))
-	mux.HandleFunc(validatePath, h.review(h.validate))
+	mux.HandleFunc(mutatePath(h.version), h.review(h.mutate))
+	mux.HandleFunc(validatePath(h.version), h.review(h.validate))
 	mux.HandleFunc(readyPath, func(response http.ResponseWriter, _ *http.Request) {
 		if !h.ready.Load() {
 			http.Error(response, "the API server does not call the webhooks yet", http.StatusServiceUnavailable)
@@ -80,15 +85,19 @@ func (h *webhook) review(decide func(*admissionv1.AdmissionRequest) (*admissionv
 func (h *webhook) mutate(request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	workflow := &Workflow{}
 	if err := json.Unmarshal(request.Object.Raw, workflow); err != nil {
-		return nil, fmt.Errorf("object: %w", err)
+		return badRequest(err), nil
 	}
 	// On creation the namespace may be in the request's URL alone.
 	workflow.Namespace = request.Namespace
 	if err := h.policy().mutateCreate(workflow); err != nil {
 		return nil, err
 	}
-	// "add" replaces a status that is there.
-	patch, err := json.Marshal([]any{map[string]any{"op": "add", "path": "/status", "value": workflow.Status}})
+	// "add" replaces what is there. DWS writes back all fields of spec too: one that is required
+	// and missing is then there, with its zero value.
+	patch, err := json.Marshal([]any{
+		map[string]any{"op": "add", "path": "/spec", "value": workflow.Spec},
+		map[string]any{"op": "add", "path": "/status", "value": workflow.Status},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("patch: %w", err)
 	}
@@ -99,7 +108,7 @@ func (h *webhook) mutate(request *admissionv1.AdmissionRequest) (*admissionv1.Ad
 func (h *webhook) validate(request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	workflow := &Workflow{}
 	if err := json.Unmarshal(request.Object.Raw, workflow); err != nil {
-		return nil, fmt.Errorf("object: %w", err)
+		return badRequest(err), nil
 	}
 	var denial error
 	switch request.Operation {
@@ -108,11 +117,11 @@ func (h *webhook) validate(request *admissionv1.AdmissionRequest) (*admissionv1.
 	case admissionv1.Update:
 		old := &Workflow{}
 		if err := json.Unmarshal(request.OldObject.Raw, old); err != nil {
-			return nil, fmt.Errorf("old object: %w", err)
+			return badRequest(err), nil
 		}
 		denial = h.policy().validateUpdate(old, workflow)
 	}
-	if errors.Is(denial, errBlankDirective) {
+	if errors.Is(denial, errPanic) {
 		return nil, denial
 	}
 	if denial != nil {
@@ -124,6 +133,11 @@ func (h *webhook) validate(request *admissionv1.AdmissionRequest) (*admissionv1.
 		}}, nil
 	}
 	return &admissionv1.AdmissionResponse{Allowed: true}, nil
+}
+
+// badRequest is the answer about an object that cannot be decoded.
+func badRequest(err error) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: http.StatusBadRequest, Message: err.Error()}}
 }
 
 // wait returns false if the context ended first.

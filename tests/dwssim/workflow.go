@@ -76,7 +76,7 @@ type WorkflowStatus struct {
 	DirectiveBreakdowns  []ObjectReference `json:"directiveBreakdowns,omitempty"`
 	Requires             []string          `json:"requires,omitempty"`
 	WorkflowToken        *WorkflowToken    `json:"workflowToken,omitempty"`
-	Computes             *ObjectReference  `json:"computes,omitempty"`
+	Computes             ObjectReference   `json:"computes"`
 	DesiredStateChange   *metav1.MicroTime `json:"desiredStateChange,omitempty"`
 	ReadyChange          *metav1.MicroTime `json:"readyChange,omitempty"`
 	ElapsedTimeLastState string            `json:"elapsedTimeLastState,omitempty"`

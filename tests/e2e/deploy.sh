@@ -10,7 +10,7 @@ export KUBECONFIG=${E2E_KUBECONFIG:-$state/kubeconfig}
 [ -s "$KUBECONFIG" ] || die "no $KUBECONFIG: bring the cluster up first (make cluster)"
 cd "$top"
 
-kubectl apply -f packaging/manifests/controller.yaml >/dev/null
+kubectl apply -f packaging/manifests/controller.yaml -f packaging/manifests/storage.yaml -f packaging/manifests/bundles.yaml >/dev/null
 tests/cluster/services.sh
 binaries=$(mktemp -d "$CACHE/e2e.XXXXXX")
 trap 'rm -rf "$binaries"' EXIT

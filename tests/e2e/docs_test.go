@@ -38,6 +38,7 @@ var ways = []way{
 	{commands: `scontrol show (job|config)`, in: login},
 	{commands: `scancel --hurry JOBID`, in: login, before: (*docsRun).storageJob},
 	{commands: `scontrol release JOBID`, in: controller, before: (*docsRun).heldJob},
+	{commands: `scontrol update JobId=JOBID ExcNodeList=`, in: controller, before: (*docsRun).heldJob, after: (*docsRun).cancel},
 	{commands: `scontrol requeue JOBID`, in: controller, before: (*docsRun).runningJob, after: (*docsRun).cancel},
 
 	// 1: doctor has warnings for the test cluster. Its timer is the page's own line for cron.
@@ -89,9 +90,24 @@ var elsewhere = []string{
 	`install -m 0600 /root/slurmk8s/nodes/NODE/\* /etc/slurm/`,
 	`systemctl restart slurmctld slurmd`,
 
+	// make test-api
+	`slurmk8s storage( \[NAME\])?`,
+	`slurmk8s setup --print-nodes`,
+	`scontrol show bbstat bundle JOBID`,
+
 	// Slurm, in all tests of jobs
 	`slurmk8s hook( k8s_(check|submit))?`,
 	`slurmk8s step`,
+
+	// node_mirror_test.go, of which nodes.md names parts of commands
+	`scontrol update State=RESUME`,
+	`scontrol show node`,
+	`kubectl uncordon`,
+	`slurmk8s reconcile --unmirror`,
+
+	// bridge/cmd/slurmk8s, which has a bundle of its own, and bridge/bundle for the shipped ones
+	`slurmk8s bundle (list|show NAME|check DIR|render NAME KEY=VALUE)`,
+	`slurmk8s bundle (up|diff|down) \S+ ns=\S+( deploy='0 \d \* \* \*')?( delete='0 17 \* \* \*')? --kubeconfig \S+`,
 
 	`journalctl -t slurmk8s`, // containers have no journal; bridge/logging shows what goes to it
 }

@@ -21,7 +21,7 @@ func TestFatalErrorBeforeTheJobRunsCancelsIt(t *testing.T) {
 			j := submit(t, script{directives: []string{state + errorArguments}, body: "echo RAN"})
 			j.ends("CANCELLED")
 			j.says(errorText)
-			j.gone()
+			j.goneOrReconciled()
 			out := as(t, "root", "cat", "/home/"+user+"/slurm-"+j.number()+".out")
 			require.NotContains(t, out.Stdout, "RAN", "the job ran without its storage")
 		})

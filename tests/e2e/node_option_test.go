@@ -66,6 +66,24 @@ func TestAPodWithoutAnOwnerIsNotEvicted(t *testing.T) {
 	j.tells()
 }
 
+// A node that stays occupied is idle for Slurm, which would choose it for the job again.
+func TestAJobIsNotSentBackToTheNodeOfAPodWithoutAnOwner(t *testing.T) {
+	shareNodes(t)
+	first, second := cluster.Nodes[0], cluster.Nodes[1]
+	bare := podSpec(t, onNode(first.Name), 1, "idle")
+	createShared(t, node.Pods, map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "bare"}, "spec": bare})
+	eventually.Equal(t, []string{"shared/bare"}, func() []string { return evictables(t, first.Name) })
+	j := submit(t, script{options: []string{"--k8s-nodes=reclaim"}, body: untilTold})
+	j.await("to say why", func(seen testbed.Job) bool { return strings.Contains(seen["AdminComment"], "shared/bare") })
+	j.startNow()
+	j.runsNow()
+	seen := j.tells()
+	require.Equal(t, second.Name, seen["NodeList"])
+	require.Equal(t, first.Name, seen["ExcNodeList"])
+	require.Equal(t, "1", seen["Restarts"], "it went to the free node at once")
+	require.Equal(t, []string{"shared/bare"}, evictables(t, first.Name))
+}
+
 func TestOptionsAboutNodesAreJudgedAtThePrompt(t *testing.T) {
 	parallel(t)
 	for _, c := range []struct{ option, says string }{

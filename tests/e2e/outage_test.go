@@ -114,9 +114,9 @@ func outage(t *testing.T, begin, end func()) {
 	cancelled.scancel()
 	// slurmctld stands still for the one submission that finds out, and for none after it.
 	first := submit(t, script{directives: []string{"Setup action=complete"}})
-	before := unasked(t)
+	before := unasked(t, "the API server did not answer a moment ago")
 	second := submit(t, script{directives: []string{"Setup action=complete"}})
-	require.Equal(t, before+1, unasked(t), "submissions that were accepted without a question to an API server that was just found to be away")
+	require.Equal(t, before+1, unasked(t, "the API server did not answer a moment ago"), "submissions that were accepted without a question to an API server that was just found to be away")
 	require.Contains(t, waiting[dwssim.DataIn].bbstat(user), "Error running slurm_bb_get_status")
 	time.Sleep(time.Until(began.Add(outageTime)))
 	stop()
@@ -145,8 +145,10 @@ func awaitJudgement(t *testing.T) {
 	})
 }
 
-// unasked is how many submissions were accepted because Kubernetes did not answer a moment before.
-func unasked(t *testing.T) int {
+// unasked is how many submissions were accepted without a question to Kubernetes, for this cause ("": for any).
+// The file of the log is made with its first line.
+func unasked(t *testing.T, cause string) int {
 	t.Helper()
-	return strings.Count(admin(t, "cat", "/var/log/slurm/slurmk8s.log"), "accepted without asking DWS: the API server did not answer a moment ago")
+	log := admin(t, "bash", "-c", "cat /var/log/slurm/slurmk8s.log || [ ! -e /var/log/slurm/slurmk8s.log ]")
+	return strings.Count(log, "accepted without asking Kubernetes: "+cause)
 }

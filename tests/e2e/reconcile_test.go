@@ -69,7 +69,6 @@ func loseState(t *testing.T) (back func()) {
 	const (
 		hold    = "touch /run/slurmk8s-hold; "
 		release = "; rm -f /run/slurmk8s-hold"
-		stop    = `pid=$(cat %s); [ "$(cat /proc/$pid/comm)" = %s ]; kill -TERM "$pid"; while [ -e "/proc/$pid" ]; do sleep 0.1; done; `
 	)
 	slurmd := func(command string) {
 		t.Helper()
@@ -80,7 +79,7 @@ func loseState(t *testing.T) (back func()) {
 	}
 	slurmctld := func(command string) {
 		t.Helper()
-		admin(t, "bash", "-ec", hold+fmt.Sprintf(stop, "/run/slurm/slurmctld.pid", "slurmctld")+command+release)
+		admin(t, "bash", "-ec", hold+fmt.Sprintf(stopDaemon, "slurmctld")+command+release)
 		eventually.True(t, "slurmctld answers", func() bool {
 			result, err := cluster.As(deadline(t, patience), "root", "", "sinfo", "--noheader")
 			return err == nil && result.Status == 0
@@ -98,7 +97,7 @@ func loseState(t *testing.T) (back func()) {
 		answered()
 	}
 	t.Cleanup(back)
-	slurmd(hold + fmt.Sprintf(stop, "/run/slurm/slurmd.pid", "slurmd"))
+	slurmd(hold + fmt.Sprintf(stopDaemon, "slurmd"))
 	slurmctld("mv /var/spool/slurm/state /var/spool/slurm/state.away; install -d -o slurm -g slurm /var/spool/slurm/state")
 	require.Empty(t, admin(t, "squeue", "--noheader", "--all"))
 	return back

@@ -25,6 +25,10 @@ func killSlurmctld(t *testing.T) {
 	})
 }
 
+// stopDaemon is shell that ends a daemon by its pid file, if that names it. The container's
+// entrypoint starts it again.
+const stopDaemon = `pid=$(cat /run/slurm/%[1]s.pid); [ "$(cat /proc/$pid/comm)" = %[1]s ]; kill -TERM "$pid"; while [ -e "/proc/$pid" ]; do sleep 0.1; done; `
+
 // isSaved waits until slurmctld has written the job down as it is now, which it does some seconds after
 // a change. One that is killed knows nothing else when it is back.
 func (j *job) isSaved() {

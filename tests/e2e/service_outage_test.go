@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
@@ -54,6 +56,35 @@ func TestAPIServerHangsWhenServicesEnd(t *testing.T) {
 	lives.tell()
 	lives.ends("COMPLETED")
 	lives.unregistered()
+}
+
+// The script has registered what its srun inherits, so that an outage in between fails none of
+// them, on the node of the script and on another one. A new request fails.
+func TestAnOutageFailsNoSrunThatInheritsTheOption(t *testing.T) {
+	alone(t)
+	name, port := unique("inherited"), freePort()
+	j := submit(t, script{
+		options: []string{fmt.Sprintf("--k8s-register=%s:%d", name, port), "--nodes=2", "--ntasks=2"},
+		body: serving(port) + untilTold +
+			fmt.Sprintf("srun -N1 -n1 -w $SLURMD_NODENAME bash -c 'echo here $SLURMK8S_SERVICE_%s'\n", service.Variable(name)) +
+			"srun -N1 -n1 -x $SLURMD_NODENAME bash -c 'echo there; sleep 5'\n" +
+			fmt.Sprintf("srun -N1 -n1 -w $SLURMD_NODENAME --k8s-register=%s:%d echo new\n", unique("new"), freePort()) +
+			"echo after $?\nrm told.$SLURM_JOB_ID\n" + untilTold,
+	})
+	j.serves(jobsNamespace, name)
+	unpause := pauseAPIServer(t)
+	j.tell()
+	eventually.True(t, "all steps are over", func() bool { return strings.Contains(j.output(), "\nafter ") })
+	unpause()
+	require.Contains(t, j.output(), fmt.Sprintf("here %s.slurm-jobs.svc:%d\n", name, port))
+	require.Contains(t, j.output(), "there\n")
+	require.Contains(t, j.output(), "slurmk8s: the step starts, but the job's registration of slurm-jobs/"+name+" cannot be looked up now: ")
+	require.NotContains(t, j.output(), "new\n")
+	require.Contains(t, j.output(), "\nafter 1\n")
+	j.serves(jobsNamespace, name)
+	j.tell()
+	j.ends("COMPLETED")
+	j.unregistered()
 }
 
 // A node dies with its job, and Slurm runs no hook there: the controller's reconcile finds what

@@ -66,6 +66,72 @@ func TestTheUserReadsWhyAServiceIsNotReady(t *testing.T) {
 	j.unregistered()
 }
 
+// configure runs shell as root on all hosts of Slurm, which may change its configuration, and
+// starts the daemons again.
+func configure(t *testing.T, change string) {
+	t.Helper()
+	answered := prober.Excuse()
+	defer answered()
+	for _, n := range cluster.Nodes {
+		_, err := cluster.On(deadline(t, patience), n, "bash", "-ec", change+fmt.Sprintf(stopDaemon, "slurmd"))
+		require.NoError(t, err)
+	}
+	admin(t, "bash", "-ec", change+fmt.Sprintf(stopDaemon, "slurmctld"))
+	eventually.True(t, "all nodes are idle", func() bool {
+		result, err := cluster.As(deadline(t, patience), "root", "", "sinfo", "--noheader", "--Node", "--partition=main", "--format=%T")
+		return err == nil && result.Status == 0 && result.Stdout == strings.Repeat("idle\n", len(cluster.Nodes))
+	})
+}
+
+// onUsableCPUs keeps the daemons that a container starts from now on to the CPUs on which a
+// process can bind the mount namespace of its child. Linux 6.18 numbers namespaces by CPU and
+// refuses one whose number is below the binder's own ("Invalid argument").
+const onUsableCPUs = `usable=; touch /run/ns
+	for cpu in $(seq 0 $(($(nproc --all) - 1))); do
+		taskset -c "$cpu" unshare --mount sleep 5 & sleep 0.3
+		! mount --bind "/proc/$!/ns/mnt" /run/ns || { usable+="${usable:+,}$cpu"; umount /run/ns; }
+		kill $!
+	done
+	rm /run/ns; taskset -pc "$usable" "$(pgrep -o -x entrypoint)"; `
+
+// With job_container/tmpfs, /tmp of a job is another directory of the host.
+func TestAReadyFileInAJobsOwnTmp(t *testing.T) {
+	alone(t)
+	plugin := admin(t, "find", "/usr/lib", "/opt", "-name", "job_container_tmpfs.so")
+	if plugin == "" {
+		t.Skip("this Slurm has no job_container/tmpfs")
+	}
+	for _, n := range cluster.Nodes {
+		out, err := cluster.On(deadline(t, patience), n, "bash", "-c", onUsableCPUs)
+		require.NoError(t, err)
+		t.Log(out)
+	}
+	configure(t, `install -d /var/spool/slurmd/containers
+		printf 'AutoBasePath=true\nBasePath=/var/spool/slurmd/containers\n' >/etc/slurm/job_container.conf
+		printf 'JobContainerType=job_container/tmpfs\nPrologFlags=Alloc,DeferBatch,Contain\n' >/etc/slurm/extra.conf; `)
+	t.Cleanup(func() {
+		configure(t, "taskset -pc 0-$(($(nproc --all) - 1)) $(pgrep -o -x entrypoint); rm /etc/slurm/job_container.conf; echo >/etc/slurm/extra.conf; ")
+	})
+	batch, step := unique("own-tmp"), unique("own-tmp-step")
+	port, stepPort := freePort(), freePort()
+	j := submit(t, script{
+		options: []string{fmt.Sprintf("--k8s-register=name=%s,port=%d,ready=file:/tmp/e2e.ready", batch, port)},
+		body: serving(port) + "touch /tmp/e2e.ready\n" +
+			fmt.Sprintf("srun --k8s-register=name=%s,port=%d,ready=file:/tmp/e2e-step.ready bash -c 'touch /tmp/e2e-step.ready; %s'\n",
+				step, stepPort, strings.ReplaceAll(untilTold, "\n", "")),
+	})
+	j.serves(jobsNamespace, batch)
+	j.serves(jobsNamespace, step)
+	host, err := cluster.Node(j.node())
+	require.NoError(t, err)
+	files, err := cluster.On(deadline(t, patience), host, "ls", "/tmp")
+	require.NoError(t, err)
+	require.NotContains(t, files, "e2e", "the host's /tmp")
+	j.tell()
+	j.ends("COMPLETED")
+	j.unregistered()
+}
+
 func TestAJobGetsAFreePort(t *testing.T) {
 	parallel(t)
 	name := unique("any")

@@ -28,6 +28,25 @@ func TestAJobIsAServiceWhileItRuns(t *testing.T) {
 	j.unregistered()
 }
 
+// The option is not lost with the environment that it travels in.
+func TestAJobWithoutTheEnvironmentOfSbatchIsAService(t *testing.T) {
+	parallel(t)
+	for _, export := range []string{"NONE", "NIL", "HOME,PATH"} {
+		t.Run(export, func(t *testing.T) {
+			t.Parallel()
+			name, port := unique("bare-"+strings.ToLower(export[:2])), freePort()
+			j := submit(t, script{
+				options: []string{"--export=" + export, fmt.Sprintf("--k8s-register=%s:%d", name, port)},
+				body:    "export PATH=/usr/bin:/bin\n" + serving(port) + untilTold,
+			})
+			j.serves(jobsNamespace, name)
+			j.tell()
+			j.ends("COMPLETED")
+			j.unregistered()
+		})
+	}
+}
+
 func TestAServiceIsNotReadyBeforeItsPortListens(t *testing.T) {
 	parallel(t)
 	name, port := unique("late"), freePort()

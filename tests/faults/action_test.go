@@ -47,7 +47,7 @@ func (a *action) milliseconds() string { return strconv.FormatInt(a.s.deadline.M
 func (a *action) start() (*stepProgram, error) {
 	return startStep(a.w.program, a.c, a.p, map[string]string{
 		"CONFIG": a.c.Path("c1.toml"), "JOB_ID": strconv.Itoa(a.c.JobID), "STEP_ID": a.s.step, "UID": "0", "GID": "0",
-		"NODE": "c1", "NODELIST": "c[1-2]", "NODE_RANK": "0", "RESTART_COUNT": "0",
+		"NODE": "c1", "NODELIST": "c[1-2]", "NODE_RANK": "0", "RESTART_COUNT": "0", "ARRAY_JOB_ID": strconv.Itoa(a.c.JobID), "ARRAY_TASK_ID": "0",
 		"K8S_REGISTER": specOf(a.c, a.s.spec), "DEADLINE_MS": a.milliseconds(),
 	})
 }

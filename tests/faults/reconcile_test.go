@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// reconcileLimit is --limit: what each duty's list may take, and then its removals.
-// Between them Slurm is asked twice, a second apart.
+// reconcileLimit is --limit: what each duty's list may take, then its removals, then the rest that
+// it does from time to time. Before the removals Slurm is asked twice, a second apart.
 const (
 	reconcileLimit    = 3 * time.Second
-	reconcileDeadline = 2*reconcileLimit + 2*time.Second
+	reconcileDeadline = 3*reconcileLimit + 2*time.Second
 )
 
 // reconcileScenarios end a Workflow whose job Slurm does not know any more,

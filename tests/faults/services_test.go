@@ -60,6 +60,7 @@ const (
 	plain     = withProbe + ",ready=none"
 	both      = plain + ",endpoints=both"
 	allNodes  = plain + ",host=all"
+	ofArray   = plain + ",host=array"
 	twoOfThem = plain + ";name=db,port=5432:PORT,host=all,ready=none"
 )
 
@@ -87,6 +88,11 @@ func (w *world) serviceScenarios() []Scenario {
 		{name: "epilog of a killed step program", spec: both, act: afterKill, hook: epilog, next: reconcileNode},
 		{name: "epilog, another node serves", variant: true, spec: allNodes, before: registered("c2", allNodes), act: afterKill, hook: epilog, next: reconcileNode,
 			want: []string{slice("c2", "true"), "Lease slurm-CLUSTER-JOB ", "Service web of slurm-CLUSTER-JOB "}},
+		{name: "register, another task shares it", variant: true, tells: 1, spec: withProbe + ",host=array", before: left(withProbe + ",host=array"), act: register,
+			want: append(otherTask("of slurm-CLUSTER-DEAD of slurm-CLUSTER-JOB "), slice("c1", "false"), "Lease slurm-CLUSTER-JOB ")},
+		{name: "deregister, another task shares it", variant: true, spec: ofArray, before: left(ofArray), act: deregister, next: epilog, want: otherTask("of slurm-CLUSTER-DEAD ")},
+		{name: "epilog of a killed task, another one shares it", variant: true, spec: ofArray, before: left(ofArray), act: afterKill, hook: epilog, next: reconcileNode,
+			want: otherTask("of slurm-CLUSTER-DEAD ")},
 		{name: "reconcile on a node", variant: true, spec: plain, act: afterKill, hook: reconcileNode, next: reconcileNode, deadline: reconcileDeadline},
 		{name: "reconcile on the controller", variant: true, before: left(both), hook: reconcileAll, next: reconcileAll, deadline: reconcileDeadline},
 	} {
@@ -98,6 +104,11 @@ func (w *world) serviceScenarios() []Scenario {
 // one is a service of node c1.
 func one(ready string) []string {
 	return []string{slice("c1", ready), "Lease slurm-CLUSTER-JOB ", "Service web of slurm-CLUSTER-JOB "}
+}
+
+// otherTask is what a task of the same array has on node c2, and the Service.
+func otherTask(owners string) []string {
+	return []string{"EndpointSlice web.CLUSTER.DEAD.c2 of slurm-CLUSTER-DEAD ready=true ", "Lease slurm-CLUSTER-DEAD ", "Service web " + owners}
 }
 
 // slice is how the slice of a node begins. It is of the Lease that is there.
@@ -178,12 +189,12 @@ func (w *world) configureServices(c *Job) error {
 [services]
 kubeconfig = %q
 run_dir = %q
-address = "interface:%s"
+address = "subnet:%s/32"
 renew_interval = %q
 [[services.allow]]
 users = ['*']
 namespaces = [%q]
-`, kubeconfig, c.Path(dir), w.interfaceName, renewInterval, c.Namespace)
+`, kubeconfig, c.Path(dir), w.address, renewInterval, c.Namespace)
 	}
 	none := c.Path("no.kubeconfig")
 	node := strings.Replace(string(controller), c.Kubeconfig, none, 1)
@@ -198,7 +209,7 @@ namespaces = [%q]
 func (w *world) registrar(c *Job, id int, node string) *service.Registrar {
 	return &service.Registrar{
 		Kube: w.kube, Job: job.Job{Cluster: c.Cluster, ID: uint32(id), UID: 0, User: "root"},
-		Step: "batch", Node: node, Address: w.address, LeaseDuration: 3 * renewInterval,
+		Array: uint32(c.JobID), Step: "batch", Node: node, Address: w.address, LeaseDuration: 3 * renewInterval,
 		Alive: func(context.Context, service.Claim) (bool, error) { return false, nil },
 		Log:   quiet(),
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,8 +37,8 @@ func objectKey(namespace string, gvr schema.GroupVersionResource, name string) s
 	return namespace + "/" + gvr.Resource + "/" + name
 }
 
-// nodeInterface is an interface of this host whose address may be published.
-func nodeInterface(t *testing.T) (string, netip.Addr) {
+// nodeAddress is an IPv4 address of this host that may be published.
+func nodeAddress(t *testing.T) netip.Addr {
 	t.Helper()
 	all, err := net.Interfaces()
 	require.NoError(t, err)
@@ -45,11 +46,11 @@ func nodeInterface(t *testing.T) (string, netip.Addr) {
 		cfg := slurmconf.Default()
 		cfg.Services.Address = slurmconf.AddressInterface + i.Name
 		if a, err := (address.Finder{}).Find(t.Context(), cfg, "c1"); err == nil && a.Is4() {
-			return i.Name, a
+			return a
 		}
 	}
 	require.Fail(t, "this host has no network interface but loopback: a service needs an address that pods reach")
-	return "", netip.Addr{}
+	return netip.Addr{}
 }
 
 // addForeignServices makes the bystanders of a place that stay: objects that look
@@ -106,7 +107,7 @@ func (w *world) byHand(ctx context.Context, namespace string, o *unstructured.Un
 func resourceOf(o *unstructured.Unstructured) schema.GroupVersionResource {
 	return map[string]schema.GroupVersionResource{
 		"Service": service.Services, "EndpointSlice": service.EndpointSlices, "Endpoints": service.Endpoints,
-		"Lease": job.Leases, "Node": node.Nodes, "Pod": node.Pods,
+		"Lease": job.Leases, "Node": node.Nodes, "Pod": node.Pods, "ConfigMap": configMaps,
 	}[o.GetKind()]
 }
 
@@ -244,6 +245,10 @@ func substance(o *unstructured.Unstructured) string {
 	return fmt.Sprintf("holder=%v", field("spec", "holderIdentity"))
 }
 
+// specDigest is what a program adds to its line once the service is registered: one that was killed
+// before leaves its line without.
+var specDigest = regexp.MustCompile(`=[0-9a-f]{32}$`)
+
 // marks are the node's, each once: two programs of one step leave two lines.
 func marks(c *Job, anonymous func(string) string) ([]string, error) {
 	var all []string
@@ -259,7 +264,8 @@ func marks(c *Job, anonymous func(string) string) ([]string, error) {
 			}
 			for line := range strings.Lines(string(text)) {
 				words := strings.Fields(line) // pid, start, step, service
-				all = append(all, anonymous(strings.Join(append([]string{dir, filepath.Base(path)}, words[min(2, len(words)):]...), " ")))
+				mark := strings.Join(append([]string{dir, filepath.Base(path)}, words[min(2, len(words)):]...), " ")
+				all = append(all, anonymous(specDigest.ReplaceAllString(mark, "")))
 			}
 		}
 	}

@@ -44,7 +44,7 @@ func TestHooks(t *testing.T) {
 	}
 	results := map[string]chan finished{}
 	var order []string
-	for _, s := range slices.Concat(w.workflowScenarios(), w.reconcileScenarios(), w.serviceScenarios(), w.nodeScenarios()) {
+	for _, s := range slices.Concat(w.workflowScenarios(), w.reconcileScenarios(), w.serviceScenarios(), w.nodeScenarios(), w.bundleScenarios()) {
 		if !chosen(s.Name) {
 			continue
 		}
@@ -107,6 +107,8 @@ type situation struct {
 	// at is the state that the job's Workflow was brought to, "" for no Workflow;
 	// then asked is what was asked for and not waited for.
 	at, asked string
+	// after is a hook that has run before, and has left what it knows.
+	after string
 	// slow is the state in which the storage takes a while.
 	slow string
 	// earlier makes the Workflow one of an earlier run of the job.
@@ -140,6 +142,10 @@ func (w *world) workflowScenarios() []Scenario {
 		{name: "teardown after data_out", variant: true, hook: "slurm_bb_job_teardown", fields: hurry("false"), at: "DataOut", env: true, verify: nothingLeft},
 		{name: "teardown of nothing", hook: "slurm_bb_job_teardown", fields: hurry("false"), verify: nothingLeft},
 		{name: "teardown, name taken", hook: "slurm_bb_job_teardown", fields: hurry("true"), at: "Setup", foreign: true, verify: leaves("Setup")},
+		{name: "data_in as setup left it", variant: true, after: "slurm_bb_setup", hook: "slurm_bb_data_in", slow: "DataIn", verify: leaves("DataIn")},
+		{name: "post_run as pre_run left it", variant: true, at: "DataIn", after: "slurm_bb_pre_run", fields: nodes, hook: "slurm_bb_post_run", slow: "PostRun",
+			verify: leaves("PostRun", "c1", "c2")},
+		{name: "teardown as setup left it", variant: true, after: "slurm_bb_setup", hook: "slurm_bb_job_teardown", fields: hurry("true"), slow: "Teardown", verify: nothingLeft},
 		{name: "get_status", hook: "slurm_bb_get_status", at: "Setup", verify: leavesStatus,
 			more: func(s *Scenario) { s.Deadline, s.Hasty = time.Second, true }},
 	} {
@@ -200,14 +206,29 @@ func (w *world) prepare(ctx context.Context, c *Job, s situation, directives []s
 			return err
 		}
 	}
-	if s.at == "" {
+	if s.at != "" {
+		err := w.fixtures.create(ctx, c, s.name, func(ctx context.Context, c *Job) error { return w.make(ctx, c, s, directives) })
+		if err != nil {
+			return err
+		}
+	}
+	if s.after != "" {
+		return w.runBefore(ctx, c, s)
+	}
+	if s.asked == "" {
 		return nil
 	}
-	err := w.fixtures.create(ctx, c, s.name, func(ctx context.Context, c *Job) error { return w.make(ctx, c, s, directives) })
-	if err != nil || s.asked == "" {
-		return err
-	}
 	return w.ask(ctx, c, s.asked)
+}
+
+// runBefore runs the hook before, while the proxy passes all requests.
+func (w *world) runBefore(ctx context.Context, c *Job, s situation) error {
+	var p process
+	o, err := p.Run(ctx, Command{Argv: []string{w.program, "hook", "-0", s.after}, Fields: hookFields(c, s.fields)}, hookDeadline)
+	if err == nil && o.Code != CodeOK {
+		err = fmt.Errorf("%s: exit status %d: %s", s.after, o.Code, o.Stdout)
+	}
+	return err
 }
 
 // make makes the situation's Workflow by way of DWS.

@@ -33,19 +33,20 @@ const livingJob = 88
 
 // world is the api tier: a real kube-apiserver with DWS, and the real program.
 type world struct {
-	config    *rest.Config
-	client    dynamic.Interface
-	program   string
-	workflows schema.GroupVersionResource
-	computes  schema.GroupVersionResource
-	fixtures  *fixtures
+	config  *rest.Config
+	client  dynamic.Interface
+	program string
+	// kubeconfig reaches the server past the proxies.
+	kubeconfig string
+	workflows  schema.GroupVersionResource
+	computes   schema.GroupVersionResource
+	fixtures   *fixtures
 
 	// Of services: a client past the proxies, the node's address, and the objects
 	// that belong to no job.
-	kube          *kube.Client
-	interfaceName string
-	address       netip.Addr
-	permanent     map[string]bool
+	kube      *kube.Client
+	address   netip.Addr
+	permanent map[string]bool
 }
 
 func startWorld(t *testing.T) *world {
@@ -55,10 +56,10 @@ func startWorld(t *testing.T) *world {
 	sim, err := dwssim.Start(t.Context(), server.Config(), dwssim.Options{})
 	require.NoError(t, err)
 	t.Cleanup(sim.Stop)
-	w := &world{config: server.Config(), program: program(t), permanent: map[string]bool{}}
+	w := &world{config: server.Config(), kubeconfig: server.Kubeconfig(), program: program(t), permanent: map[string]bool{}}
 	w.config.QPS = -1
 	w.config.WarningHandler = rest.NoWarnings{} // about Endpoints
-	w.interfaceName, w.address = nodeInterface(t)
+	w.address = nodeAddress(t)
 	w.kube, err = kube.New(kube.Options{Kubeconfig: server.Kubeconfig(), RequestTimeout: 10 * time.Second, Log: quiet()})
 	require.NoError(t, err)
 	w.client, err = dynamic.NewForConfig(w.config)
@@ -280,17 +281,20 @@ func (w *world) endState(ctx context.Context, c *Job) (any, error) {
 }
 
 // localFiles is state_dir: names, and of a job's environment the variables. Scripts that were
-// accepted are no job's: see workflow.Files.
+// accepted and the version of DWS are no job's: see workflow.Files.
 func localFiles(c *Job) ([]string, error) {
 	var files []string
 	root := c.Path("state")
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || strings.HasPrefix(entry.Name(), "judged.") {
+		if err != nil || entry.IsDir() || strings.HasPrefix(entry.Name(), "judged.") || entry.Name() == "dws-version" {
 			return err
 		}
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return err
+		}
+		if entry.Name() == "workflow" {
+			content = nil // ids, times and versions
 		}
 		name := strings.ReplaceAll(strings.TrimPrefix(path, root+"/"), fmt.Sprint(c.JobID), "JOB")
 		for _, line := range strings.Split(strings.TrimSpace(string(content)), "\n") {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
@@ -28,7 +29,7 @@ func (w *world) newJob(count int, more ...string) *job {
 	for range count {
 		name := w.newNode()
 		w.kubelet(name, 0)
-		w.newPod(name, w.name("pod"))
+		w.newPod(name, apiserver.UniqueName(w.t, "pod-"))
 		j.nodes = append(j.nodes, name)
 	}
 	j.slurm("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")

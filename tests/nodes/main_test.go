@@ -16,14 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
@@ -33,32 +31,11 @@ import (
 
 const cluster = "alps"
 
-var (
-	namespaces  = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
-	budgets     = schema.GroupVersionResource{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}
-	theServer   *apiserver.Server
-	startServer sync.Once
-	startError  error
-)
+var budgets = schema.GroupVersionResource{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}
 
-func TestMain(m *testing.M) {
-	status := m.Run()
-	if theServer != nil {
-		theServer.Close()
-	}
-	os.Exit(status)
-}
+var shared apiserver.Shared
 
-// server is one for all tests; each has nodes and a namespace of its own.
-func server(t testing.TB) *apiserver.Server {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("api tier: needs a kube-apiserver, left out by -short")
-	}
-	startServer.Do(func() { theServer, startError = apiserver.Start(context.Background(), apiserver.Options{}) })
-	require.NoError(t, startError)
-	return theServer
-}
+func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 
 // world is an administrator's view.
 type world struct {
@@ -70,25 +47,14 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return newWorldOn(t, server(t))
+	return newWorldOn(t, shared.Server(t))
 }
 
 func newWorldOn(t *testing.T, s *apiserver.Server) *world {
 	t.Helper()
-	config := s.Config()
-	config.WarningHandler = rest.NoWarnings{}
-	admin, err := dynamic.NewForConfig(config)
-	require.NoError(t, err)
-	w := &world{t: t, server: s, admin: admin}
-	w.namespace = w.name("ns")
-	w.create(namespaces, "", map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": w.namespace}})
+	w := &world{t: t, server: s, admin: s.Admin(t)}
+	w.namespace = apiserver.NewNamespace(t, w.admin)
 	return w
-}
-
-// name is one that no other test has.
-func (w *world) name(what string) string {
-	test, _, _ := strings.Cut(strings.ToLower(w.t.Name()), "/")
-	return fmt.Sprintf("%s-%.30s-%d", what, strings.TrimPrefix(test, "test"), time.Now().UnixNano()%1e9)
 }
 
 func (w *world) create(gvr schema.GroupVersionResource, namespace string, object map[string]any) *unstructured.Unstructured {
@@ -113,7 +79,7 @@ func (w *world) uncordon(name string) { w.patchNode(name, `{"spec":{"unschedulab
 // newNode makes a Node, of which the test sees to the pods.
 func (w *world) newNode() string {
 	w.t.Helper()
-	name := w.name("node")
+	name := apiserver.UniqueName(w.t, "node-")
 	w.create(node.Nodes, "", map[string]any{
 		"apiVersion": "v1", "kind": "Node",
 		"metadata": map[string]any{"name": name, "labels": map[string]any{"kubernetes.io/hostname": name}, "annotations": map[string]any{"note": "the site's"}},
@@ -268,13 +234,6 @@ func (w *world) kubelet(name string, delay time.Duration) {
 	w.t.Cleanup(func() { cancel(); stream.Stop(); group.Wait() })
 }
 
-func testLog(t *testing.T) *logrus.Entry {
-	logger := logrus.New()
-	logger.SetOutput(t.Output())
-	logger.SetLevel(logrus.DebugLevel)
-	return logrus.NewEntry(logger)
-}
-
 // kubeletCredential is a kubeconfig of a node's own.
 func (w *world) kubeletCredential(name string) string {
 	w.t.Helper()
@@ -292,9 +251,9 @@ func settings() *slurmconf.NodeSettings {
 
 func (w *world) driver(kubeconfig string, cfg *slurmconf.NodeSettings) *node.Driver {
 	w.t.Helper()
-	client, err := kube.New(kube.Options{Kubeconfig: kubeconfig, RequestTimeout: 5 * time.Second, UserAgent: "slurmk8s/test", Log: testLog(w.t)})
+	client, err := kube.New(kube.Options{Kubeconfig: kubeconfig, RequestTimeout: 5 * time.Second, UserAgent: "slurmk8s/test", Log: apiserver.Log(w.t)})
 	require.NoError(w.t, err)
-	return node.New(client, cfg, cluster, testLog(w.t))
+	return node.New(client, cfg, cluster, apiserver.Log(w.t))
 }
 
 // host is a compute node that is a Kubernetes node: its files and its Slurm.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,11 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/slurmconf"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
+	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
 // take makes a node ready for job 12, with the kubelet's credential.
@@ -207,7 +211,7 @@ func TestABudgetThatAllowsNone(t *testing.T) {
 		w, name := make(t, "fails")
 		_, err := w.take(name, settings(), node.Terms{Grace: time.Second, Timeout: 1500 * time.Millisecond, Policy: slurmconf.EvictFail})
 		require.Error(t, err)
-		assert.Regexp(t, `^1 pod is still there after 1.5s: evict pod \S+/fails: The disruption budget fails needs 1 healthy pods and has 1 currently$`, err.Error())
+		assert.Regexp(t, `^1 pod is still there after \ds: evict pod \S+/fails: The disruption budget fails needs 1 healthy pods and has 1 currently$`, err.Error())
 		assert.True(t, node.FailsJob(err))
 		assert.Equal(t, []string{"fails"}, w.pods(name))
 	})
@@ -230,6 +234,57 @@ func TestABudgetThatAllowsNone(t *testing.T) {
 }
 
 // The API server answers 500, however often it is asked.
+func TestWhatAnAdmissionPolicyRefusesIsAskedAgainAsABudget(t *testing.T) {
+	policies := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicies"}
+	bindings := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicybindings"}
+	for _, reason := range []string{"Invalid", "Forbidden"} { // HTTP 422, 403
+		t.Run(reason, func(t *testing.T) {
+			w := newWorld(t)
+			name := w.newNode()
+			w.kubelet(name, 0)
+			w.newPod(name, "guarded")
+			w.create(policies, "", map[string]any{
+				"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": map[string]any{"name": name},
+				"spec": map[string]any{
+					"matchConstraints": map[string]any{"resourceRules": []any{map[string]any{
+						"apiGroups": []any{""}, "apiVersions": []any{"v1"}, "operations": []any{"CREATE"}, "resources": []any{"pods/eviction"},
+					}}},
+					"validations": []any{map[string]any{"expression": "false", "message": "not before the backup", "reason": reason}},
+				},
+			})
+			w.create(bindings, "", map[string]any{
+				"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": map[string]any{"name": name},
+				"spec": map[string]any{
+					"policyName": name, "validationActions": []any{"Deny"},
+					"matchResources": map[string]any{"namespaceSelector": map[string]any{"matchLabels": map[string]any{"kubernetes.io/metadata.name": w.namespace}}},
+				},
+			})
+			lift := func() { _ = w.admin.Resource(bindings).Delete(context.Background(), name, metav1.DeleteOptions{}) }
+			t.Cleanup(lift)
+			eviction := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "policy/v1", "kind": "Eviction",
+				"metadata": map[string]any{"name": "guarded", "namespace": w.namespace}}}
+			eventually.True(t, "the policy refuses evictions", func() bool {
+				_, err := w.admin.Resource(podsGVR).Namespace(w.namespace).Create(t.Context(), eviction, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}, "eviction")
+				return err != nil && strings.Contains(err.Error(), "not before the backup")
+			})
+
+			_, err := w.take(name, settings(), node.Terms{Grace: time.Second, Timeout: 2 * time.Second, Policy: slurmconf.EvictFail})
+			require.Error(t, err)
+			assert.Regexp(t, `^1 pod is still there after \ds: evict pod \S+/guarded: .*not before the backup`, err.Error())
+			assert.True(t, node.FailsJob(err))
+
+			taken := make(chan error, 1)
+			go func() {
+				_, err := w.take(name, settings(), node.Terms{Grace: time.Second, Timeout: 5 * time.Minute, Policy: slurmconf.EvictFail})
+				taken <- err
+			}()
+			lift()
+			require.NoError(t, <-taken)
+			assert.Empty(t, w.pods(name))
+		})
+	}
+}
+
 func TestTwoBudgetsForOnePod(t *testing.T) {
 	for policy, gone := range map[string]bool{slurmconf.EvictFail: false, slurmconf.EvictDelete: true, slurmconf.EvictIgnore: false} {
 		timeout := 5 * time.Minute // to wait would not help
@@ -355,7 +410,7 @@ func TestATerminatingNamespace(t *testing.T) {
 	name := w.newNode()
 	w.kubelet(name, 0)
 	w.newPod(name, "doomed")
-	require.NoError(t, w.admin.Resource(namespaces).Delete(t.Context(), w.namespace, metav1.DeleteOptions{}))
+	require.NoError(t, w.admin.Resource(apiserver.Namespaces).Delete(t.Context(), w.namespace, metav1.DeleteOptions{}))
 	go func() { // what the namespace controller does, some time later
 		time.Sleep(time.Second)
 		_ = w.admin.Resource(podsGVR).Namespace(w.namespace).Delete(context.Background(), "doomed", metav1.DeleteOptions{})

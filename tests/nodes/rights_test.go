@@ -23,6 +23,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/slurmconf"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
@@ -112,7 +113,7 @@ func shippedRole(t *testing.T) *unstructured.Unstructured {
 // userWith is the kubeconfig of a user with the rules of a role, and no others.
 func (w *world) userWith(rules []any) string {
 	w.t.Helper()
-	name := w.name("user")
+	name := apiserver.UniqueName(w.t, "user-")
 	w.create(clusterRoles, "", map[string]any{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": map[string]any{"name": name}, "rules": rules})
 	w.create(bindings, "", map[string]any{
 		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": map[string]any{"name": name},
@@ -129,7 +130,7 @@ func (w *world) everything(kubeconfig string, timeout time.Duration) error {
 	ctx := w.t.Context()
 	name := w.newNode()
 	w.kubelet(name, 0)
-	pod, held := w.name("pod"), w.name("held")
+	pod, held := apiserver.UniqueName(w.t, "pod-"), apiserver.UniqueName(w.t, "held-")
 	made := w.newPod(name, pod)
 	w.newPod(name, held, labelled("app", held))
 	w.budget(held, held, 1)
@@ -166,7 +167,7 @@ func TestTheShippedRightsAreEnough(t *testing.T) {
 // settled waits until the authorizer knows a new user: some milliseconds.
 func (w *world) settled(kubeconfig string) {
 	w.t.Helper()
-	client, err := kube.New(kube.Options{Kubeconfig: kubeconfig, RequestTimeout: 5 * time.Second, UserAgent: "test", Log: testLog(w.t)})
+	client, err := kube.New(kube.Options{Kubeconfig: kubeconfig, RequestTimeout: 5 * time.Second, UserAgent: "test", Log: apiserver.Log(w.t)})
 	require.NoError(w.t, err)
 	eventually.True(w.t, "the authorizer knows the user", func() bool {
 		_, nodes := client.Dynamic.Resource(node.Nodes).Get(w.t.Context(), "nobody", metav1.GetOptions{})

@@ -39,13 +39,15 @@ loader() {
 loads() {
 	local machine=$1 directory=$2 release liblua plugins said
 	shift 2
+	root mkdir -p "/plugins/$machine"
 	[ "$(root "$@" "$directory/usr/bin/slurmk8s" --version)" = "slurmk8s $VERSION" ] || fail "$machine: slurmk8s --version"
 	for liblua in liblua5.1.so.0 liblua5.4.so.0; do
 		for release in $SLURM_RELEASES; do
 			root dpkg-deb --extract "$machine/slurmk8s-client_$VERSION+slurm$release-1_$machine.deb" "/plugins/$machine/$release"
 			plugins="/plugins/$machine/$release/$libraries"
 			said=$(root "$@" "/built/load-$machine" "$directory/$libraries/libslurmk8s.so" "$directory/$libraries/slurmk8s_lua.so" \
-				"$liblua" "$plugins/slurmk8s_spank.so" "$plugins/slurmk8s_nodes_spank.so" 2>&1) || fail "$machine: $said"
+				"$liblua" "$plugins/slurmk8s_spank.so" "$plugins/slurmk8s_nodes_spank.so" \
+				"$plugins/slurmk8s_noepilog_spank.so" 2>&1) || fail "$machine: $said"
 			[[ $said = *"plugin for Slurm $release"*"library $VERSION: MESSAGE="* ]] || fail "$machine: $said"
 		done
 	done
@@ -61,10 +63,10 @@ docker run --detach --init --name "$container" --network none --volume "$top/bui
 	--volume "$top/$built:/built:ro" "$started" sleep infinity >/dev/null
 trap 'docker rm --force "$container" >/dev/null 2>&1' EXIT
 
-for package in "slurmk8s-controller_$VERSION-1" "$machine/slurmk8s-client_$VERSION+slurm${SLURM_RELEASES%% *}-1"; do
+for package in "slurmk8s-controller_$VERSION-1" "slurmk8s-client_$VERSION+slurm${SLURM_RELEASES%% *}-1"; do
 	! said=$(root apt-get install --simulate "./amd64/slurmk8s_$VERSION-1_amd64.deb" "./amd64/${package}_amd64.deb" 2>&1) ||
 		fail "apt installs $package beside Slurm 20.11"
-	grep -q 'but 20.11' <<<"$said" || fail "not because of Slurm 20.11: $said"
+	grep -qE '^ slurmk8s-.* : (Pre)?Depends: slurm[a-z-]* \(>= 2[2-9]\.' <<<"$said" || fail "not because of Slurm 20.11: $said"
 done
 echo "ok - bullseye: apt refuses the packages beside its Slurm 20.11"
 

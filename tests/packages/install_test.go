@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/bridge/bundle"
 )
 
 // host is a directory that make installs into: of files that stand for what is built.
@@ -119,4 +121,17 @@ func TestInstallKeepsConfiguration(t *testing.T) {
 	h.write(h.path("etc/slurm/slurmk8s.toml"), "cluster = \"ours\"\n")
 	h.install()
 	assert.Equal(t, "cluster = \"ours\"\n", h.read(h.path("etc/slurm/slurmk8s.toml")))
+}
+
+func TestInstallBringsTheBundles(t *testing.T) {
+	h := newHost(t)
+	h.install()
+	for _, name := range []string{"arkouda-exporter", "arkouda-on-kubernetes", "argo", "jupyter-proxy", "service-monitor"} {
+		b, err := bundle.LoadUntrusted(h.path("/opt/slurmk8s/share/bundles/" + name))
+		require.NoError(t, err)
+		assert.NotEmpty(t, b.Summary)
+	}
+	info, err := os.Stat(h.path("/opt/slurmk8s/share/bundles/argo/bundle.toml"))
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o644), info.Mode().Perm())
 }

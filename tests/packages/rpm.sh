@@ -94,6 +94,7 @@ for file in /etc/slurm/slurmk8s.toml /etc/slurm/plugstack.conf.d/slurmk8s.conf; 
 done
 [ "$(root stat -c %U:%a /var/spool/slurmk8s)" = slurm:700 ] || fail "/var/spool/slurmk8s"
 [ "$(root readlink /etc/slurm/burst_buffer.lua)" = /usr/share/slurmk8s/burst_buffer.lua ] || fail "burst_buffer.lua is not linked"
+[[ $(root slurmk8s bundle list) = *$'\narkouda-exporter '* ]] || fail "the bundles cannot be used"
 echo "ok - rpm: installs, with the state directory for SlurmUser"
 
 root rpm -e --nodeps slurmk8s-controller

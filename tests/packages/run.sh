@@ -146,7 +146,7 @@ has_systemd() { root test -d /run/systemd/system; }
 # units as systemd runs them, with all their limits.
 timers_reconcile() {
 	local lost=699999 version unit
-	version=$(kubectl get crd workflows.dataworkflowservices.github.io --output 'jsonpath={.spec.versions[0].name}')
+	version=$(kubectl get crd workflows.dataworkflowservices.github.io --output 'jsonpath={.spec.versions[?(@.storage==true)].name}')
 	kubectl create --filename - >/dev/null <<-END
 		apiVersion: dataworkflowservices.github.io/$version
 		kind: Workflow
@@ -205,7 +205,7 @@ refuses_what_dws_refuses() {
 runs_a_storage_job() {
 	local id
 	eventually refuses_what_dws_refuses
-	id=$(submit $'#DW jobdw type=xfs capacity=1GB pool=dws name=p\ntrue')
+	id=$(submit $'#DW jobdw type=xfs capacity=1GB pool=dws name=ps\ntrue')
 	completes "$id"
 	eventually nothing_in_kubernetes "$id"
 }
@@ -222,7 +222,7 @@ runs_a_service_job() {
 # The job's PreRun was made by the old version; all after it is up to the new one.
 upgrades_under_a_job() {
 	local id before
-	id=$(submit $'#DW jobdw type=xfs capacity=1GB pool=dws name=p\nuntil [ -e go-$SLURM_JOB_ID ]; do sleep 0.2; done' \
+	id=$(submit $'#DW jobdw type=xfs capacity=1GB pool=dws name=ps\nuntil [ -e go-$SLURM_JOB_ID ]; do sleep 0.2; done' \
 		"--k8s-register=upgrade-$release:18889")
 	eventually job_is "$id" RUNNING
 	eventually kubectl --namespace slurm-jobs get service "upgrade-$release"
@@ -332,7 +332,7 @@ for_a_slurm_under_opt() {
 		! dpkg-deb --fsys-tarfile "$file" | tar -t | grep /etc/slurm/ || return 1
 	done
 	dpkg-deb --fsys-tarfile "$1"/amd64/slurmk8s_*.deb | tar -t | grep /opt/slurm/etc/slurmk8s.toml >/dev/null &&
-		dpkg-deb --fsys-tarfile "$1"/amd64/slurmk8s_*.deb | tar -xO ./usr/bin/slurmk8s | grep -q /opt/slurm/etc
+		dpkg-deb --fsys-tarfile "$1"/amd64/slurmk8s_*.deb | tar -xO ./usr/bin/slurmk8s | grep /opt/slurm/etc >/dev/null
 }
 
 [ -n "${NEXT_IS_BUILT:-}" ] || {

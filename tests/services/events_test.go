@@ -20,6 +20,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
@@ -174,7 +175,7 @@ func TestEventsDelayNothing(t *testing.T) {
 func TestAStolenCredentialTellsOfServicesOnlyAndInItsOwnName(t *testing.T) {
 	w := newWorld(t)
 	w.install()
-	closed := w.newNamespace(nil)
+	closed := apiserver.NewNamespace(t, w.admin)
 	w.bindIn(closed, "Group", "slurmk8s:nodes", "slurmk8s-node") // the right, but not the label
 	thief := w.as("slurmk8s:node:c1", "slurmk8s:nodes")
 	event := func(namespace string, change func(u map[string]any)) *unstructured.Unstructured {

@@ -17,6 +17,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
@@ -26,7 +27,7 @@ const kubeAlice, kubeBob = "slurmk8s:user:alice", "slurmk8s:user:bob"
 func (w *world) clientAs(as *kube.Identity) *kube.Client {
 	w.t.Helper()
 	client, err := kube.New(kube.Options{
-		Kubeconfig: w.credential("c1"), RequestTimeout: 5 * time.Second, UserAgent: "slurmk8s/test", Log: testLog(w.t), As: as,
+		Kubeconfig: w.credential("c1"), RequestTimeout: 5 * time.Second, UserAgent: "slurmk8s/test", Log: apiserver.Log(w.t), As: as,
 	})
 	require.NoError(w.t, err)
 	return client

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
 )
 
 // status sets a field of an object's status, as a controller would.
@@ -27,7 +28,7 @@ func (w *world) status(gvr schema.GroupVersionResource, namespace, name string, 
 func TestWhereAServiceIsReached(t *testing.T) {
 	w := newWorld(t)
 	nodes := schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
-	resolver := &service.Resolver{Kube: w.client(w.server.Kubeconfig()), Log: testLog(t)}
+	resolver := &service.Resolver{Kube: w.client(w.server.Kubeconfig()), Log: apiserver.Log(t)}
 	resolve := func(name, port string) (map[string]string, error) {
 		return resolver.Resolve(t.Context(), service.Import{Namespace: w.namespace, Name: name, Port: port})
 	}
@@ -106,13 +107,34 @@ func TestAnImportOfAHeadlessService(t *testing.T) {
 	r := w.registrar(12)
 	regs, err := r.Register(t.Context(), w.specs("name=dask,port=web:80:8787,host=all"))
 	require.NoError(t, err)
-	resolver := &service.Resolver{Kube: r.Kube, Log: testLog(t)}
+	resolver := &service.Resolver{Kube: r.Kube, Log: apiserver.Log(t)}
 	_, err = resolver.Resolve(t.Context(), service.Import{Namespace: w.namespace, Name: "dask"})
 	require.EqualError(t, err, "service "+w.namespace+"/dask has no ready endpoint")
 	require.NoError(t, r.Ready(t.Context(), regs[0]))
 	vars, err := resolver.Resolve(t.Context(), service.Import{Namespace: w.namespace, Name: "dask"})
 	require.NoError(t, err)
 	assert.Equal(t, "10.1.0.1:8787", vars["DASK_ADDRESS"])
+}
+
+// A job's Service with a cluster IP is reached at the job's own host and port: a Slurm node need
+// not run kube-proxy. One that somebody else made without a selector keeps its address.
+func TestAnImportOfAJobsServiceNeedsNoKubeProxy(t *testing.T) {
+	w := newWorld(t)
+	r := w.registrar(12)
+	regs, err := r.Register(t.Context(), w.specs("name=web,port=http:80:8787"))
+	require.NoError(t, err)
+	require.NoError(t, r.Ready(t.Context(), regs[0]))
+	resolver := &service.Resolver{Kube: r.Kube, Log: apiserver.Log(t)}
+	vars, err := resolver.Resolve(t.Context(), service.Import{Namespace: w.namespace, Name: "web"})
+	require.NoError(t, err)
+	assert.Equal(t, "10.1.0.1:8787", vars["WEB_ADDRESS"])
+	assert.Equal(t, "8787", vars["WEB_SERVICE_PORT_HTTP"])
+
+	u := w.create(service.Services, plainService("theirs").Object)
+	ip, _, _ := unstructured.NestedString(u.Object, "spec", "clusterIP")
+	vars, err = resolver.Resolve(t.Context(), service.Import{Namespace: w.namespace, Name: "theirs"})
+	require.NoError(t, err)
+	assert.Equal(t, ip+":80", vars["THEIRS_ADDRESS"])
 }
 
 func TestAStepThatImports(t *testing.T) {
@@ -122,7 +144,8 @@ func TestAStepThatImports(t *testing.T) {
 	ip, _, _ := unstructured.NestedString(u.Object, "spec", "clusterIP")
 	n := w.newNode(site{kubeconfig: w.credential("c1")})
 	s := n.start(n.fields("K8S_IMPORT=db"))
-	assert.Equal(t, []string{"CODE=0", "OVER=1", "SETENV_DB_ADDRESS=" + ip + ":80", "SETENV_DB_SERVICE_HOST=" + ip, "SETENV_DB_SERVICE_PORT=80"}, s.reply())
+	assert.Equal(t, []string{"CODE=0", "OVER=1", "SETENV_DB_ADDRESS=" + ip + ":80", "SETENV_DB_SERVICE_HOST=" + ip, "SETENV_DB_SERVICE_PORT=80",
+		"SETENV_K8S_IMPORTED=db"}, s.reply())
 	assert.False(t, n.marked(12))
 	s.gone()
 	s = n.start(n.fields("K8S_IMPORT=nothing"))

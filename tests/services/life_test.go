@@ -17,6 +17,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
 	"slurmk8s.io/slurmk8s/slurmconf"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
 )
 
 func TestTheLifeOfAService(t *testing.T) {
@@ -196,7 +197,7 @@ func TestARequeuedJobTakesItsOwnLeftoversOver(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"leases/slurm-alps-12", "services/jupyter", "endpointslices/jupyter.alps.12.c2"}, w.names())
 	// And the old run's late end leaves it alone.
-	late := &service.Sweeper{Kube: before.Kube, Cluster: cluster, Log: testLog(t)}
+	late := &service.Sweeper{Kube: before.Kube, Cluster: cluster, Log: apiserver.Log(t)}
 	require.NoError(t, late.Job(t.Context(), w.namespace, before.Job, "c2"))
 	assert.Len(t, w.names(), 3)
 	require.NoError(t, after.Deregister(t.Context(), regs))
@@ -227,11 +228,11 @@ func TestAForeignServiceIsUntouched(t *testing.T) {
 			require.EqualError(t, err, "service "+w.namespace+"/jupyter "+want)
 			require.NoError(t, r.Deregister(t.Context(), regs))
 			assert.Equal(t, before, w.get(service.Services, "jupyter"))
-			sweeper := &service.Sweeper{Kube: r.Kube, Cluster: cluster, Log: testLog(t)}
+			sweeper := &service.Sweeper{Kube: r.Kube, Cluster: cluster, Log: apiserver.Log(t)}
 			require.NoError(t, sweeper.Job(t.Context(), w.namespace, r.Job, "c1"))
 			cfg := slurmconf.Default()
 			cfg.Cluster, cfg.Services.Allow = cluster, []slurmconf.ServiceRule{{Namespaces: []string{w.namespace}}}
-			left, err := service.Duty{}.List(t.Context(), duty.Host{Config: cfg, Kube: r.Kube, Log: testLog(t)})
+			left, err := service.Duty{}.List(t.Context(), duty.Host{Config: cfg, Kube: r.Kube, Log: apiserver.Log(t)})
 			require.NoError(t, err)
 			assert.Empty(t, left)
 			assert.Equal(t, before, w.get(service.Services, "jupyter"))
@@ -337,7 +338,7 @@ func TestTheEpilogRemovesWhatIsLeftOnItsNode(t *testing.T) {
 	require.NoError(t, err)
 	_, err = other.Register(t.Context(), w.specs("others:1"))
 	require.NoError(t, err)
-	sweeper := &service.Sweeper{Kube: c1.Kube, Cluster: cluster, Log: testLog(t)}
+	sweeper := &service.Sweeper{Kube: c1.Kube, Cluster: cluster, Log: apiserver.Log(t)}
 	require.NoError(t, sweeper.Job(t.Context(), w.namespace, c1.Job, "c1"))
 	theirs := []string{"leases/slurm-alps-12", "leases/slurm-alps-13", "services/dask", "services/others",
 		"endpointslices/dask.alps.12.c2", "endpointslices/others.alps.13.c1"}

@@ -7,18 +7,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
@@ -28,31 +24,9 @@ import (
 
 const cluster = "alps"
 
-var (
-	namespaceGVR = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
-	theServer    *apiserver.Server
-	startServer  sync.Once
-	startError   error
-)
+var shared apiserver.Shared
 
-func TestMain(m *testing.M) {
-	status := m.Run()
-	if theServer != nil {
-		theServer.Close()
-	}
-	os.Exit(status)
-}
-
-// server is one for all tests; each works in a namespace of its own.
-func server(t *testing.T) *apiserver.Server {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("api tier: needs a kube-apiserver, left out by -short")
-	}
-	startServer.Do(func() { theServer, startError = apiserver.Start(context.Background(), apiserver.Options{}) })
-	require.NoError(t, startError)
-	return theServer
-}
+func TestMain(m *testing.M) { os.Exit(shared.Run(m)) }
 
 // world is an administrator's view of one namespace.
 type world struct {
@@ -64,45 +38,23 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return newWorldOf(t, server(t))
+	return newWorldOf(t, shared.Server(t))
 }
 
 func newWorldOf(t *testing.T, s *apiserver.Server) *world {
 	t.Helper()
-	config := s.Config()
-	config.WarningHandler = rest.NoWarnings{} // about Endpoints, which some tests want
-	admin, err := dynamic.NewForConfig(config)
-	require.NoError(t, err)
-	w := &world{t: t, server: s, admin: admin}
-	w.namespace = w.newNamespace(map[string]any{"slurmk8s.io/services": "open"})
+	w := &world{t: t, server: s, admin: s.Admin(t)}
+	w.namespace = apiserver.NewNamespace(t, w.admin, "services")
 	return w
-}
-
-func (w *world) newNamespace(labels map[string]any) string {
-	w.t.Helper()
-	name, _, _ := strings.Cut(strings.ToLower(w.t.Name()), "/")
-	name = fmt.Sprintf("%.40s-%d", name, time.Now().UnixNano()%1e9)
-	_, err := w.admin.Resource(namespaceGVR).Create(w.t.Context(), &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name, "labels": labels},
-	}}, metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	return name
 }
 
 func (w *world) client(kubeconfig string) *kube.Client {
 	w.t.Helper()
 	client, err := kube.New(kube.Options{
-		Kubeconfig: kubeconfig, RequestTimeout: 5 * time.Second, UserAgent: "slurmk8s/test", Log: testLog(w.t),
+		Kubeconfig: kubeconfig, RequestTimeout: 5 * time.Second, UserAgent: "slurmk8s/test", Log: apiserver.Log(w.t),
 	})
 	require.NoError(w.t, err)
 	return client
-}
-
-func testLog(t *testing.T) *logrus.Entry {
-	logger := logrus.New()
-	logger.SetOutput(t.Output())
-	logger.SetLevel(logrus.DebugLevel)
-	return logrus.NewEntry(logger)
 }
 
 // registrar is step "batch" of a job on node c1, with all rights.
@@ -113,7 +65,7 @@ func (w *world) registrar(id uint32) *service.Registrar {
 		Step: "batch", Node: "c1", Address: netip.MustParseAddr("10.1.0.1"),
 		LeaseDuration: 90 * time.Second,
 		Alive:         func(_ context.Context, c service.Claim) (bool, error) { return c.Renewed, nil },
-		Log:           testLog(w.t),
+		Log:           apiserver.Log(w.t),
 	}
 }
 
@@ -147,6 +99,12 @@ func (w *world) names() []string {
 		}
 	}
 	return names
+}
+
+// delete takes an object of the bridge's away, as an administrator might.
+func (w *world) delete(gvr schema.GroupVersionResource, name string) {
+	w.t.Helper()
+	require.NoError(w.t, w.admin.Resource(gvr).Namespace(w.namespace).Delete(w.t.Context(), name, metav1.DeleteOptions{}))
 }
 
 // create makes an object that is not the bridge's.

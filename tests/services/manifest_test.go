@@ -23,6 +23,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
@@ -32,7 +33,7 @@ func rbacGVR(plural string) schema.GroupVersionResource {
 
 // plurals of the kinds that the manifest has.
 var plurals = map[string]schema.GroupVersionResource{
-	"Namespace":                        namespaceGVR,
+	"Namespace":                        apiserver.Namespaces,
 	"ServiceAccount":                   {Version: "v1", Resource: "serviceaccounts"},
 	"ConfigMap":                        {Version: "v1", Resource: "configmaps"},
 	"ClusterRole":                      rbacGVR("clusterroles"),
@@ -138,7 +139,7 @@ func (w *world) credential(node string) string {
 // label changes labels of the test's namespace.
 func (w *world) label(labels string) {
 	w.t.Helper()
-	_, err := w.admin.Resource(namespaceGVR).Patch(w.t.Context(), w.namespace, types.MergePatchType,
+	_, err := w.admin.Resource(apiserver.Namespaces).Patch(w.t.Context(), w.namespace, types.MergePatchType,
 		[]byte(`{"metadata":{"labels":{`+labels+`}}}`), metav1.PatchOptions{})
 	require.NoError(w.t, err)
 }

@@ -64,13 +64,14 @@ type site struct {
 	rules         string // of slurmk8s.toml; "": root may have anything in the test's namespace
 	services      string // more of [services]
 	renewInterval string // of [services]; "": 5s
+	address       string // of [services]; "": the node's, alone
 }
 
 // newNode writes the files of node c1, whose address is one that this host has.
 func (w *world) newNode(s site) *node {
 	w.t.Helper()
 	n := &node{world: w, dir: w.t.TempDir()}
-	name, address := usableInterface(w.t)
+	_, address := usableInterface(w.t)
 	n.address = address
 	if s.kubeconfig == "" {
 		s.kubeconfig = w.server.Kubeconfig()
@@ -94,11 +95,11 @@ min_age = "0s"
 [services]
 kubeconfig = %q
 run_dir = %q
-address = "interface:%s"
+address = "%s"
 renew_interval = "%s"
 %s
 %s
-`, filepath.Join(n.dir, "slurm.conf"), n.dir, filepath.Join(n.dir, "log"), s.kubeconfig, filepath.Join(n.dir, "run"), name, cmp.Or(s.renewInterval, "5s"), s.services, s.rules))
+`, filepath.Join(n.dir, "slurm.conf"), n.dir, filepath.Join(n.dir, "log"), s.kubeconfig, filepath.Join(n.dir, "run"), cmp.Or(s.address, "subnet:"+address.String()+"/32"), cmp.Or(s.renewInterval, "5s"), s.services, s.rules))
 	w.t.Cleanup(func() {
 		if w.t.Failed() {
 			w.t.Logf("log of the node:\n%s", n.log())

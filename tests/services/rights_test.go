@@ -18,6 +18,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/service"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
 	"slurmk8s.io/slurmk8s/tests/eventually"
 )
 
@@ -41,12 +42,16 @@ func everything(w *world, kubeconfig string) error {
 	}
 	var failed []error
 	for _, reg := range regs {
-		failed = append(failed, r.Ready(ctx, reg), r.Terminating(ctx, reg))
+		failed = append(failed, r.Ready(ctx, reg))
 	}
-	resolver := &service.Resolver{Kube: r.Kube, Log: testLog(w.t)}
+	resolver := &service.Resolver{Kube: r.Kube, Log: apiserver.Log(w.t)}
 	_, err = resolver.Resolve(ctx, service.Import{Namespace: w.namespace, Name: "a"})
-	failed = append(failed, err, r.Renew(ctx, regs, time.Microsecond), r.Deregister(ctx, regs))
-	sweeper := &service.Sweeper{Kube: r.Kube, Cluster: cluster, Log: testLog(w.t)}
+	failed = append(failed, err)
+	for _, reg := range regs {
+		failed = append(failed, r.Terminating(ctx, reg))
+	}
+	failed = append(failed, r.Renew(ctx, regs, time.Microsecond), r.Deregister(ctx, regs))
+	sweeper := &service.Sweeper{Kube: r.Kube, Cluster: cluster, Log: apiserver.Log(w.t)}
 	failed = append(failed, sweeper.Job(ctx, w.namespace, dead.Job, "c1"), sweeper.Job(ctx, w.namespace, r.Job, "c1"))
 	if err := errors.Join(failed...); err != nil {
 		return err
@@ -147,7 +152,7 @@ func TestASiteWithoutTheOldEndpoints(t *testing.T) {
 func TestAStolenCredentialPublishesItsNodeOnly(t *testing.T) {
 	w := newWorld(t)
 	w.install()
-	closed := w.newNamespace(nil)
+	closed := apiserver.NewNamespace(t, w.admin)
 	open := w.namespace
 	w.namespace = closed
 	w.bind("Group", "slurmk8s:nodes", "slurmk8s-node") // the right, but not the label
@@ -273,7 +278,7 @@ func TestAStolenCredentialPublishesItsNodeOnly(t *testing.T) {
 			_, err = thief.Resource(gvr).Namespace("slurm").Get(t.Context(), "slurmk8s-nodes", metav1.GetOptions{})
 			assert.True(t, apierrors.IsForbidden(err), "%s: %v", gvr.Resource, err)
 		}
-		_, err := thief.Resource(namespaceGVR).List(t.Context(), metav1.ListOptions{})
+		_, err := thief.Resource(apiserver.Namespaces).List(t.Context(), metav1.ListOptions{})
 		assert.True(t, apierrors.IsForbidden(err))
 		_, err = thief.Resource(service.Services).List(t.Context(), metav1.ListOptions{})
 		assert.True(t, apierrors.IsForbidden(err), "of all namespaces")

@@ -192,3 +192,36 @@ func TestASharedServiceOfAllNodesIsLeftToTheNodesThatShareIt(t *testing.T) {
 	}
 	assert.Empty(t, w.names())
 }
+
+// A step on another node took the service over, for as long as it seemed to be the only one
+// that lived. What serves did not change meanwhile, so that no probe says anything new.
+func TestAServiceThatIsTakenBackIsAsReadyAsTheJobAnswers(t *testing.T) {
+	for answers, want := range map[bool]string{true: "10.1.0.1 ready=true serving=true terminating=false", false: "10.1.0.1 ready=false serving=false terminating=false"} {
+		t.Run(fmt.Sprintf("answers=%v", answers), func(t *testing.T) {
+			w := newWorld(t)
+			holder, other := w.registrar(12), w.registrar(12)
+			holder.Step, other.Step, other.Node, other.Address = "0", "1", "c2", holder.Address.Next()
+			held, err := holder.Register(t.Context(), w.specs("a:8888"))
+			require.NoError(t, err)
+			require.NoError(t, holder.Answers(t.Context(), held[0], holder.Address, true))
+			shared, err := other.Register(t.Context(), w.specs("a:8888"))
+			require.NoError(t, err)
+			other.Alive = func(context.Context, service.Claim) (bool, error) { return false, nil }
+			require.NoError(t, other.Renew(t.Context(), shared, time.Hour))
+			require.False(t, shared[0].Shared, "taken over")
+			require.NoError(t, holder.Renew(t.Context(), held, time.Hour))
+			require.True(t, held[0].Shared, "lost")
+			if !answers {
+				require.NoError(t, holder.Answers(t.Context(), held[0], holder.Address, false))
+			}
+			require.NoError(t, other.Deregister(t.Context(), shared))
+			assert.Empty(t, w.names())
+
+			require.NoError(t, holder.Renew(t.Context(), held, time.Hour))
+			require.False(t, held[0].Shared, "taken back")
+			assert.Equal(t, want, w.endpoint("a.alps.12.c1"))
+			require.NoError(t, holder.Deregister(t.Context(), held))
+			assert.Empty(t, w.names())
+		})
+	}
+}

@@ -273,6 +273,32 @@ func TestHTTPAndFileProbes(t *testing.T) {
 	assert.Empty(t, w.names())
 }
 
+func TestAPortIsThatOfAFileOfTheJob(t *testing.T) {
+	w := newWorld(t)
+	n := w.newNode(site{})
+	port, listen := n.freePort()
+	file, other := filepath.Join(t.TempDir(), "scheduler.json"), filepath.Join(t.TempDir(), "port")
+	s := n.start(n.fields(fmt.Sprintf("K8S_REGISTER=name=d,port=web:80:file:%s;name=low,port=80:file:%s,ready-timeout=1s", file, other)))
+	assert.Contains(t, s.reply(), "CODE=0")
+	require.NoError(t, os.WriteFile(other, []byte("22"), 0o600))
+	eventually.True(t, "a port that the user may not have is told when the service is late", func() bool {
+		return strings.Contains(n.log(), other+" says port 22, which you may not use")
+	})
+	assert.False(t, n.isReady("d.alps.12.c1"), "no file yet")
+	require.NoError(t, os.WriteFile(file, []byte(fmt.Sprintf(`{"services": {"dashboard": %d}}`, port)), 0o600))
+	eventually.True(t, "the file is read", func() bool { return strings.Contains(n.log(), fmt.Sprintf("%s says port %d", file, port)) })
+	assert.False(t, n.isReady("d.alps.12.c1"), "nothing listens there yet")
+	listen()
+	eventually.True(t, "ready", func() bool { return n.isReady("d.alps.12.c1") })
+	u, err := w.admin.Resource(service.EndpointSlices).Namespace(w.namespace).Get(t.Context(), "d.alps.12.c1", metav1.GetOptions{})
+	require.NoError(t, err)
+	ports, _, _ := unstructured.NestedSlice(u.Object, "ports")
+	assert.Equal(t, []any{map[string]any{"name": "web", "port": int64(port), "protocol": "TCP"}}, ports)
+	assert.False(t, n.isReady("low.alps.12.c1"))
+	assert.Equal(t, []string{"CODE=0"}, s.end())
+	assert.Empty(t, w.names())
+}
+
 func TestAFileIsOpenedAsTheUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")

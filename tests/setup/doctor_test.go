@@ -120,11 +120,8 @@ func (p *site) replace(file, old, new string) {
 func (p *site) in(d time.Duration) { p.o.Now = func() time.Time { return time.Now().Add(d) } }
 
 func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("api tier: needs a kube-apiserver, left out by -short")
-	}
-	newWorld(t)
-	sim, err := dwssim.Start(context.Background(), theServer.Config(), dwssim.Options{})
+	w := newWorld(t)
+	sim, err := dwssim.Start(context.Background(), w.server.Config(), dwssim.Options{})
 	require.NoError(t, err)
 	defer sim.Stop()
 
@@ -161,7 +158,7 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 			p.change(someRoles, "slurm", "slurmk8s-controller", `{"rules":[{"apiGroups":["dataworkflowservices.github.io"],"resources":["workflows"],"verbs":["get","list","watch","create","patch"]},{"apiGroups":["dataworkflowservices.github.io"],"resources":["computes"],"verbs":["patch"]}]}`)
 		}, "controller credential", doctor.Failed, "rights in namespace slurm: may not delete workflows", "slurmk8s setup"},
 		{"the right to renew its token", func(p *site) { p.delete(roleBindings, "slurm", "slurmk8s-controller-token") }, "controller credential", doctor.Warning, "may not create serviceaccounts/token slurmk8s-controller", ""},
-		{"the right of reconcile", func(p *site) { p.delete(roleBindings, p.namespace, "slurmk8s-reconcile") }, "controller credential", doctor.Failed, "may not list services, delete services", "slurmk8s-reconcile"},
+		{"the right of reconcile", func(p *site) { p.delete(roleBindings, p.namespace, "slurmk8s-reconcile") }, "controller credential", doctor.Failed, "may not list services, update services, delete services", "slurmk8s-reconcile"},
 		{"the rights of nodes", func(p *site) { p.delete(roleBindings, p.namespace, "slurmk8s-node") }, "node credential", doctor.Failed, "create leases", "slurmk8s-node"},
 		{"a site without the old Endpoints", func(p *site) { p.withoutRule("endpoints") }, "node credential", doctor.Warning, "may not get endpoints", "unless this is intended"},
 		{"a node that may not tell", func(p *site) { p.withoutRule("events") }, "node credential", doctor.Warning, "may not create events", "unless this is intended"},

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,11 +26,13 @@ import (
 )
 
 var (
-	program     string
-	theServer   *apiserver.Server
-	startServer sync.Once
-	startError  error
-	signing     atomic.Bool // the cluster signs certificates
+	program string
+	signing atomic.Bool // the cluster signs certificates
+	shared  = apiserver.Shared{Prepare: func(s *apiserver.Server) error {
+		signing.Store(true)
+		go signRequests(s)
+		return nil
+	}}
 )
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -50,11 +51,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build slurmk8s: %v\n%s", err, out)
 		return 1
 	}
-	status := m.Run()
-	if theServer != nil {
-		theServer.Close()
-	}
-	return status
+	return shared.Run(m)
 }
 
 // world is a Kubernetes cluster and the host of a slurmctld.
@@ -69,19 +66,8 @@ type world struct {
 // they name namespaces of their own.
 func newWorld(t *testing.T, toml ...string) *world {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("api tier: needs a kube-apiserver, left out by -short")
-	}
-	startServer.Do(func() {
-		if theServer, startError = apiserver.Start(context.Background(), apiserver.Options{}); startError == nil {
-			signing.Store(true)
-			go signRequests(theServer)
-		}
-	})
-	require.NoError(t, startError)
-	admin, err := dynamic.NewForConfig(theServer.Config())
-	require.NoError(t, err)
-	w := &world{t: t, server: theServer, admin: admin, dir: t.TempDir()}
+	s := shared.Server(t)
+	w := &world{t: t, server: s, admin: s.Admin(t), dir: t.TempDir()}
 	w.write("slurm.conf", "ClusterName=alps\nSlurmUser=root\nNodeName=c[1-2] NodeAddr=10.1.0.[1-2]\n", 0o644)
 	w.configure(toml...)
 	return w

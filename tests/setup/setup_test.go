@@ -2,6 +2,7 @@ package setup
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,6 +187,26 @@ func TestCredentialsAreRenewedWhenTheyAreDue(t *testing.T) {
 	assert.Contains(t, w.read("slurmk8s.kubeconfig"), "https://other:6443")
 }
 
+// With bundles.kubeconfig, bundles have a credential of their own, which renews itself.
+func TestBundlesHaveACredentialOfTheirOwn(t *testing.T) {
+	w := newWorld(t)
+	w.configure("[bundles]", "kubeconfig = \""+w.path("bundles.kubeconfig")+"\"", "[[bundles.allow]]", "users = [\"*\"]", "bundles = [\"*\"]", "namespaces = [\"own-bundles\"]")
+	out := w.setup()
+	assert.Contains(t, out, "created   "+w.path("bundles.kubeconfig"))
+	assert.Contains(t, w.whoAmI("bundles.kubeconfig"), "system:serviceaccount:slurm:slurmk8s-bundles")
+	assert.Contains(t, w.whoAmI("slurmk8s.kubeconfig"), "system:serviceaccount:slurm:slurmk8s-controller")
+	assert.Contains(t, w.setup(), "setup: nothing to change")
+
+	w.write("state/bundles.token", w.agedToken(w.read("state/bundles.token")), 0o600)
+	status, stdout, stderr := w.run("setup", "--renew")
+	assert.Equal(t, 0, status, stderr)
+	assert.Contains(t, stdout, "the token for bundles was renewed and is valid until")
+	assert.Contains(t, w.whoAmI("bundles.kubeconfig"), "system:serviceaccount:slurm:slurmk8s-bundles")
+	w.write("state/bundles.token", w.agedToken(w.read("state/bundles.token")), 0o600)
+	_, _, _ = w.run("reconcile")
+	assert.InDelta(t, 100, time.Until(kube.ReadToken(w.read("state/bundles.token")).NotAfter).Hours(), 1)
+}
+
 // TestTheControllerRenewsItsOwnToken shows that the shipped right suffices, and that
 // the account gets no token of another one.
 func TestTheControllerRenewsItsOwnToken(t *testing.T) {
@@ -281,6 +302,10 @@ func TestLinesOfSlurmAreAddedOnlyWhereTheyLack(t *testing.T) {
 	assert.Regexp(t, `add "optional \S+/slurmk8s_nodes_spank.so nodes=on workflows=on" once`, w.setup("--open", "lines-ns"))
 	w.write("plugstack.conf", "required /x/slurmk8s_spank.so\n", 0o644)
 	assert.Contains(t, w.setup(), `unchanged line "required /x/slurmk8s_spank.so" of `, "a line of ours is the administrator's")
+	w.write("plugstack.conf", "include plugstack.d/*.conf\n", 0o644)
+	require.NoError(t, os.Mkdir(filepath.Join(w.dir, "plugstack.d"), 0o755))
+	w.write("plugstack.d/k8s.conf", "required /x/slurmk8s_spank.so\n", 0o644)
+	assert.Regexp(t, `unchanged line "required /x/slurmk8s_spank.so" of \S+/plugstack.d/k8s.conf`, w.setup(), "the file that has the line")
 
 	w.write("slurm.conf", "ClusterName=alps\nBurstBufferType=burst_buffer/datawarp\n", 0o644)
 	out = w.setup("--write-slurm-conf")
@@ -293,7 +318,7 @@ func TestRightsFollowTheConfiguration(t *testing.T) {
 	out := w.setup("--open", "follow-ns", "--take-nodes")
 	for _, object := range []string{
 		"namespace storage", "role storage/slurmk8s-controller", "rolebinding storage/slurmk8s-controller",
-		"role storage/slurmk8s-node-workflows", "role slurm/slurmk8s-controller-token", "clusterrolebinding slurmk8s-node-reclaim",
+		"role storage/slurmk8s-node-workflows", "role storage/slurmk8s-storage-workflows", "clusterrole slurmk8s-storage", "role slurm/slurmk8s-controller-token", "clusterrolebinding slurmk8s-node-reclaim",
 	} {
 		assert.Regexp(t, `(?m)^(created|unchanged) +`+object+`$`, out)
 	}

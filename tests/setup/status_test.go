@@ -32,7 +32,7 @@ type operated struct {
 func newOperated(t *testing.T, namespace string) *operated {
 	t.Helper()
 	w := newWorld(t, "[[services.allow]]\nusers = [\"*\"]\nnamespaces = [\""+namespace+"\"]", "[reconcile]\nmin_age = \"0s\"")
-	sim, err := dwssim.Start(context.Background(), theServer.Config(), dwssim.Options{})
+	sim, err := dwssim.Start(context.Background(), w.server.Config(), dwssim.Options{})
 	require.NoError(t, err)
 	t.Cleanup(sim.Stop)
 	w.setup()
@@ -99,7 +99,7 @@ func TestStatusShowsWhatIsHeldForWhom(t *testing.T) {
 
 	o.workflow(job(12, "alice"), "#DW Proposal action=complete")
 	o.services(job(12, "alice"), "jupyter:8888")
-	o.workflow(job(13, "bob"), "#DW Proposal action=error message=disk_full")
+	o.workflow(job(13, "bob"), "#DW Proposal action=error severity=Fatal message=disk_full")
 	o.workflow(slurmjob.Job{Cluster: "other", ID: 99, User: "eve"}, "#DW Proposal action=complete") // another Slurm cluster's
 	o.jobs("12|RUNNING|alice|c1\n14|PENDING|alice|\n")
 	eventually.True(t, "both Workflows are as far as they come", func() bool {

@@ -18,8 +18,9 @@ import (
 // cancelLimit bounds the wait for the hook and the wait for Slurm, each.
 const cancelLimit = 2 * time.Minute
 
-// settle is what Slurm gets to take in the answer of a hook that just ended.
-const settle = 500 * time.Millisecond
+// settleLimit bounds the wait for a burst buffer in which no hook runs. Without
+// Flags=TeardownFailure Slurm keeps the buffer of a failed stage-in as it is.
+const settleLimit = 10 * time.Second
 
 func cancelCommand() *cobra.Command {
 	var config string
@@ -63,14 +64,18 @@ func runCancel(ctx context.Context, config string, afterPID int, id uint32) int 
 	}
 	defer sink.Close()
 	log := logger.WithFields(logrus.Fields{"hook": "cancel-job", "job": id})
+	commands := slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}
 	if afterPID > 0 {
 		if err := awaitExit(ctx, afterPID); err != nil {
+			log.Warn(err)
+		}
+		if err := settle(ctx, commands, id); err != nil {
 			log.Warn(err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelLimit)
 	defer cancel()
-	if err := (slurm.Commands{Dir: cfg.SlurmBinDir, Conf: cfg.SlurmConf}).Cancel(ctx, id); err != nil {
+	if err := commands.Cancel(ctx, id); err != nil {
 		log.Error(err)
 		return failed(err)
 	}
@@ -91,6 +96,30 @@ func awaitExit(ctx context.Context, pid int) error {
 			return fmt.Errorf("process %d is still there: going on", pid)
 		}
 	}
-	time.Sleep(settle)
 	return nil
+}
+
+// settle waits until Slurm runs no hook of the job. Slurm kills the hooks of a job that is
+// cancelled, and the kill of a stage-in can hit the teardown that follows it, which Slurm does
+// not run again: the Workflow would be left to reconcile. 26.05 stages a held job in again
+// within a second of the teardown.
+func settle(ctx context.Context, commands slurm.Commands, id uint32) error {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		state, err := commands.BurstBufferState(ctx, id)
+		if err != nil {
+			return err
+		}
+		if state != "staging-in" && state != "teardown" {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the burst buffer of job %d is still in %s: going on", id, state)
+		}
+	}
 }

@@ -33,7 +33,7 @@ services and nodes from inside Slurm's hooks.`
 // commands make the commands in the order of the help.
 var commands = []func() *cobra.Command{
 	hookCommand, reconcileCommand, prologSlurmctldCommand, epilogSlurmctldCommand, cancelCommand, registerCommand, deregisterCommand,
-	statusCommand, cleanupCommand, doctorCommand, setupCommand, stepCommand, completionCommand,
+	statusCommand, storageCommand, cleanupCommand, bundleCommand, doctorCommand, setupCommand, stepCommand, completionCommand,
 }
 
 // newRoot makes the command line: help, manual pages and completions come from it.
@@ -73,11 +73,20 @@ func newRoot() *cobra.Command {
 	for _, make := range commands {
 		root.AddCommand(make())
 	}
-	for _, cmd := range append(root.Commands(), root) {
+	for _, cmd := range allCommands(root) {
 		cmd.Flags().SortFlags = false
 		cmd.Flags().BoolP("help", "h", false, "print this help")
 	}
 	return root
+}
+
+// allCommands are a command and those below it.
+func allCommands(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, sub := range cmd.Commands() {
+		all = append(all, allCommands(sub)...)
+	}
+	return all
 }
 
 func names(root *cobra.Command) []string {
@@ -119,7 +128,7 @@ func execute(ctx context.Context, args []string) int {
 // withoutQuotes takes the marks off that name a flag's value in help: a shell would show
 // them.
 func withoutQuotes(root *cobra.Command) {
-	for _, cmd := range root.Commands() {
+	for _, cmd := range allCommands(root) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") })
 	}
 }
@@ -145,7 +154,7 @@ func flagMistake(cmd *cobra.Command, err error) error {
 	if !cmd.HasParent() {
 		return errors.New(text)
 	}
-	return fmt.Errorf("%s: %s", cmd.Name(), text)
+	return fmt.Errorf("%s: %s", strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" "), text)
 }
 
 // noArguments refuses arguments.
@@ -179,7 +188,7 @@ func writeHelp(out io.Writer, cmd *cobra.Command) {
 		fmt.Fprintf(out, "\nExamples:\n%s\n", cmd.Example)
 	}
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(out, "\nRun %s COMMAND --help for details.\n", cmd.Name())
+		fmt.Fprintf(out, "\nRun %s COMMAND --help for details.\n", cmd.CommandPath())
 	}
 }
 

@@ -71,6 +71,8 @@ func direct(ctx context.Context, args []string) (status int, done bool) {
 		return runStep(), true
 	case args[0] == "await-file":
 		return runAwaitFile(ctx, args[1:]), true
+	case args[0] == "read-port":
+		return runReadPort(ctx, args[1:]), true
 	case args[0] == "tell-tasks":
 		return runTellTasks(args[1:]), true
 	case args[0] == "--version", args[0] == "version":

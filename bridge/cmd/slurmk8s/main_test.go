@@ -97,6 +97,9 @@ func TestHelpAndVersion(t *testing.T) {
 		{[]string{"reconcile", "-h"}, 0, "Usage: slurmk8s reconcile", false},
 		{[]string{"cancel-job", "--help"}, 0, "Usage: slurmk8s cancel-job", false},
 		{[]string{"help", "cancel-job"}, 0, "Usage: slurmk8s cancel-job", false},
+		{[]string{"bundle"}, 64, "Usage: slurmk8s bundle COMMAND", true},
+		{[]string{"bundle", "--help"}, 0, "Run slurmk8s bundle COMMAND --help", false},
+		{[]string{"help", "bundle", "render"}, 0, "Usage: slurmk8s bundle render", false},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -116,9 +119,9 @@ func TestHelpAndVersion(t *testing.T) {
 }
 
 func TestEveryCommandAndHookIsInTheHelp(t *testing.T) {
-	help := call(t, "", "--help").stdout
-	for _, cmd := range newRoot().Commands() {
-		if !cmd.Hidden {
+	for _, cmd := range allCommands(newRoot()) {
+		if cmd.HasParent() && !cmd.Hidden {
+			help := call(t, "", append(strings.Fields(cmd.Parent().CommandPath())[1:], "--help")...).stdout
 			assert.Regexp(t, `(?m)^  `+cmd.Name()+` +`+regexp.QuoteMeta(cmd.Short)+`$`, help)
 			assert.NotEmpty(t, cmd.Short, cmd.Name())
 			assert.NotEmpty(t, cmd.Long, cmd.Name())
@@ -150,7 +153,15 @@ func TestANewcomersMistakes(t *testing.T) {
 		{"a role that does not exist", []string{"doctor", "--role", "king"}, 64, `--role "king" must be one of controller, node, login`},
 		{"setup without an administrator's access", []string{"setup"}, 64, "setup: --kubeconfig FILE is required"},
 		{"two jobs", []string{"status", "1", "2"}, 64, "status takes one job id"},
+		{"two storages", []string{"storage", "r1", "r2"}, 64, "storage takes one name"},
 		{"two services", []string{"register", "a:1", "b:2"}, 64, `register takes one SPEC, not also "b:2"`},
+		{"bundle: a command that does not exist", []string{"bundle", "shw"}, 64, `bundle has no command "shw": did you mean "show"?`},
+		{"bundle: a flag that does not exist", []string{"bundle", "list", "--dirs", "/x"}, 64, `bundle list: unknown flag --dirs: did you mean "--dir"?`},
+		{"bundle: no name", []string{"bundle", "show"}, 64, "bundle show takes the name of a bundle"},
+		{"bundle: two names", []string{"bundle", "check", "a", "b"}, 64, `bundle check takes the folder of a bundle, not also "b"`},
+		{"bundle: nothing to render", []string{"bundle", "render"}, 64, "bundle render takes a bundle and its parameters"},
+		{"bundle: one that does not exist", []string{"bundle", "render", "--dir", dir, "aok"}, 1, "bundle aok: there is none in " + dir},
+		{"bundle: a folder that does not exist", []string{"bundle", "check", "/nonexistent"}, 1, "bundle nonexistent: open /nonexistent: no such file or directory"},
 		{"a shell that has no completion", []string{"completion", "csh"}, 64, "completion takes one argument: bash, zsh or fish"},
 		{"a hook that does not exist", []string{"hook", "setup"}, 3, `MESSAGE=slurmk8s has no hook "setup"`},
 		{"a word that is no field", []string{"hook", "slurm_bb_setup", "12"}, 64, `"12" is not KEY=VALUE`},

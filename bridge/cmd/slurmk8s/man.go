@@ -48,7 +48,7 @@ func manCommand() *cobra.Command {
 }
 
 func writePages(root *cobra.Command, date time.Time, dir string) error {
-	for _, cmd := range append(root.Commands(), root) {
+	for _, cmd := range allCommands(root) {
 		if cmd.Hidden {
 			continue
 		}

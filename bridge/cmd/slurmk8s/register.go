@@ -123,8 +123,8 @@ func outsideSpecs(text, namespace string) ([]service.Spec, error) {
 	specs, err := service.Parse(text, env)
 	for i := range specs {
 		for _, p := range specs[i].Ports {
-			if p.Auto {
-				return nil, fmt.Errorf("service %s: auto is for jobs: give the port of this host", specs[i].Name)
+			if p.Auto || p.File != "" {
+				return nil, fmt.Errorf("service %s: auto and file are for jobs: give the port of this host", specs[i].Name)
 			}
 		}
 		if specs[i].Namespace == "" {

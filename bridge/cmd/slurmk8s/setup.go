@@ -18,13 +18,14 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/setup"
 	"slurmk8s.io/slurmk8s/bridge/version"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 type setupFlags struct {
-	config, kubeconfig, open, output, nodes, credential, addresses, server string
-	dryRun, remote, renew, overwrite, takeNodes, writeSlurmConf            bool
-	days                                                                   int
+	config, kubeconfig, open, output, nodes, credential, addresses, server  string
+	dryRun, remote, renew, overwrite, takeNodes, writeSlurmConf, printNodes bool
+	days                                                                    int
 }
 
 func setupCommand() *cobra.Command {
@@ -40,7 +41,8 @@ it should be.
 Exit status: 0 done, 1 failed; run it again to continue.`,
 		Example: `  slurmk8s setup --kubeconfig ADMIN.CONF --open physics --output DIR
   slurmk8s setup --dry-run
-  slurmk8s setup --renew`,
+  slurmk8s setup --renew
+  slurmk8s setup --print-nodes`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if problem := f.check(); problem != "" {
@@ -67,6 +69,7 @@ Exit status: 0 done, 1 failed; run it again to continue.`,
 	set.BoolVar(&f.renew, "renew", false, "only renew credentials with less than a third of their lifetime left; without --kubeconfig, only the controller's token, as reconcile does")
 	set.BoolVar(&f.overwrite, "overwrite", false, "overwrite what somebody else changed in objects of slurmk8s")
 	set.BoolVar(&f.writeSlurmConf, "write-slurm-conf", false, "append the missing lines to slurm.conf, burst_buffer.conf and plugstack.conf; existing lines are never changed")
+	set.BoolVar(&f.printNodes, "print-nodes", false, "only print the features that slurm.conf needs where DWS's storage has servers of its own (workflows.rabbit_feature), with the controller's credential")
 	withConfig(cmd, &f.config)
 	return cmd
 }
@@ -75,6 +78,8 @@ Exit status: 0 done, 1 failed; run it again to continue.`,
 func (f *setupFlags) check() string {
 	server, err := url.Parse(f.server)
 	switch {
+	case f.printNodes:
+		return ""
 	case f.kubeconfig == "" && !f.dryRun && !f.renew:
 		return "--kubeconfig FILE is required: an administrator's kubeconfig"
 	case f.credential != "" && f.credential != setup.Certificate && f.credential != setup.Token:
@@ -102,6 +107,9 @@ func (f *setupFlags) run(ctx context.Context) error {
 	}
 	defer sink.Close()
 	log := logger.WithField("hook", "setup")
+	if f.printNodes {
+		return printNodes(ctx, cfg)
+	}
 	if f.renew && f.kubeconfig == "" {
 		return renewOwn(ctx, cfg, log)
 	}
@@ -146,39 +154,67 @@ func (f *setupFlags) run(ctx context.Context) error {
 	return setup.Run(ctx, o)
 }
 
-func renewOwn(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) error {
-	client, err := operatorClient(ctx, cfg, "setup", log)
+// printNodes writes the features of nodes for slurm.conf.
+func printNodes(ctx context.Context, cfg *slurmconf.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	client, err := operatorClient(ctx, cfg, "setup", quiet())
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	until, renewed, err := setup.RenewOwn(ctx, cfg, client, time.Now(), slurmUser(ctx, cfg)...)
-	switch {
-	case err != nil:
+	survey, err := workflow.TakeSurvey(ctx, cfg, client, quiet())
+	if err != nil {
 		return err
-	case renewed:
-		fmt.Printf("setup: the controller's token was renewed and is valid until %s\n", until.Format(time.RFC3339))
-	case until.IsZero():
-		fmt.Printf("setup: nothing to renew: the expiry of %s is unknown\n", cfg.Kubernetes.Kubeconfig)
-	default:
-		fmt.Printf("setup: nothing to renew: %s is valid until %s\n", cfg.Kubernetes.Kubeconfig, until.Format(time.RFC3339))
 	}
+	if survey == nil {
+		return errors.New("DWS's storage has no servers of its own: SystemConfiguration default/default names no nodes")
+	}
+	survey.PrintNodes(os.Stdout, cfg.Workflows.RabbitFeature)
 	return nil
 }
 
-// renewInPassing is what reconcile does for the controller's token. That it fails is
+func renewOwn(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var failed []error
+	for _, own := range setup.Owns(cfg) {
+		until, renewed, err := renew(ctx, cfg, own, "setup", log)
+		switch {
+		case err != nil:
+			failed = append(failed, err)
+		case renewed:
+			fmt.Printf("setup: %s was renewed and is valid until %s\n", own.What, until.Format(time.RFC3339))
+		case until.IsZero():
+			fmt.Printf("setup: nothing to renew: the expiry of %s is unknown\n", own.Kubeconfig)
+		default:
+			fmt.Printf("setup: nothing to renew: %s is valid until %s\n", own.Kubeconfig, until.Format(time.RFC3339))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func renew(ctx context.Context, cfg *slurmconf.Config, own setup.Own, command string, log *logrus.Entry) (until time.Time, renewed bool, err error) {
+	trusted := slurmUser(ctx, cfg)
+	client, err := kube.For(cfg, own.Kubeconfig, command, log, kube.Trusting(trusted...), kube.Hasty)
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	return own.Renew(ctx, client, time.Now(), trusted...)
+}
+
+// renewInPassing is what reconcile does for the tokens of slurmctld's host. That it fails is
 // told in the log while the old token still works; afterwards everything says so.
 func renewInPassing(ctx context.Context, cfg *slurmconf.Config, log *logrus.Entry) {
-	client, err := operatorClient(ctx, cfg, "reconcile", log)
-	if err != nil {
+	if _, err := operatorClient(ctx, cfg, "reconcile", log); err != nil {
 		return // a node, or reconcile itself says it
 	}
-	until, renewed, err := setup.RenewOwn(ctx, cfg, client, time.Now(), slurmUser(ctx, cfg)...)
-	if err != nil {
-		log.Warn(err)
-	} else if renewed {
-		log.Infof("the controller's token was renewed and is valid until %s", until.Format(time.RFC3339))
+	for _, own := range setup.Owns(cfg) {
+		until, renewed, err := renew(ctx, cfg, own, "reconcile", log)
+		if err != nil {
+			log.Warn(err)
+		} else if renewed {
+			log.Infof("%s was renewed and is valid until %s", own.What, until.Format(time.RFC3339))
+		}
 	}
 }
 

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -53,6 +55,25 @@ func runAwaitFile(ctx context.Context, args []string) int {
 	if err := probe.AwaitFile(ctx, args[0], args[1:]...); err != nil {
 		return failed(err)
 	}
+	return exitOK
+}
+
+// readPortPatience is less than the step program's, which wants to hear why there is no port.
+const readPortPatience = 8 * time.Second
+
+// runReadPort is what the step program runs as the user: port=PORT:file:PATH.
+func runReadPort(ctx context.Context, args []string) int {
+	if len(args) < 2 {
+		return usage("read-port takes a path, a port's name and the numbers of tasks")
+	}
+	ctx, cancel := context.WithTimeout(ctx, readPortPatience)
+	defer cancel()
+	port, err := probe.ReadPort(ctx, args[0], args[1], args[2:]...)
+	if err != nil {
+		fmt.Println(err) // the caller's to tell
+		return exitFailed
+	}
+	fmt.Println(port)
 	return exitOK
 }
 

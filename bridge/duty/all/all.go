@@ -5,6 +5,7 @@ package all
 import (
 	"slices"
 
+	"slurmk8s.io/slurmk8s/bridge/bundle/stage"
 	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/node"
 	"slurmk8s.io/slurmk8s/bridge/service"
@@ -13,7 +14,7 @@ import (
 )
 
 // Duties are all that slurmk8s has.
-var Duties = []duty.Duty{workflow.Duty{}, service.Duty{}, node.Duty{}}
+var Duties = []duty.Duty{workflow.Duty{}, service.Duty{}, stage.Duty{}, node.Duty{}}
 
 // Used are those that slurmk8s.toml asks for.
 func Used(cfg *slurmconf.Config) []duty.Duty {

@@ -26,12 +26,21 @@ type Workflows struct {
 	// Before, if set, is asked first; it reports whether it has answered. It is
 	// called without the lock, so that it may call the methods below.
 	Before func(w http.ResponseWriter, r *http.Request) bool
+	// React, if set, is the controller: it gets a copy of what a client has written, and
+	// returns what becomes of it; nil: nothing. It is called with the lock.
+	React func(o Object) Object
 
 	mu      sync.Mutex
 	version int
 	object  Object // nil: there is none
-	deleted Object // what there was last
+	history []past // all that has happened
 	watches map[chan Object]bool
+}
+
+// past is an event, and the version that it made.
+type past struct {
+	version int
+	event   Object
 }
 
 // NewWorkflows starts the API without a Workflow.
@@ -58,7 +67,8 @@ func (s *Workflows) replace(to Object) {
 	case to == nil && before == nil:
 		return
 	case to == nil:
-		kind, to, s.object, s.deleted = "DELETED", before, nil, before
+		kind, to, s.object = "DELETED", clone(before), nil
+		Meta(to)["resourceVersion"] = strconv.Itoa(s.version)
 	default:
 		if before == nil {
 			kind = "ADDED"
@@ -66,8 +76,21 @@ func (s *Workflows) replace(to Object) {
 		Meta(to)["resourceVersion"] = strconv.Itoa(s.version)
 		s.object = to
 	}
+	event := Object{"type": kind, "object": clone(to)}
+	s.history = append(s.history, past{s.version, event})
 	for c := range s.watches {
-		c <- Object{"type": kind, "object": clone(to)}
+		c <- event
+	}
+}
+
+// write is what a client does.
+func (s *Workflows) write(o Object) {
+	s.replace(o)
+	if s.React == nil {
+		return
+	}
+	if next := s.React(clone(o)); next != nil {
+		s.replace(next)
 	}
 }
 
@@ -118,9 +141,13 @@ func (s *Workflows) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost:
 		var created Object
 		_ = json.Unmarshal(body, &created)
+		if s.object != nil && Meta(s.object)["name"] == Meta(created)["name"] {
+			Status(w, 409, "AlreadyExists", `workflows.`+Group+` "x" already exists`)
+			return
+		}
 		if r.URL.Query().Get("dryRun") == "" {
 			Meta(created)["uid"] = "uid-" + strconv.Itoa(s.version)
-			s.replace(created)
+			s.write(created)
 		}
 		JSON(w, 201, created)
 		return
@@ -138,17 +165,18 @@ func (s *Workflows) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPatch:
 		var change Object
 		_ = json.Unmarshal(body, &change)
-		if s.contradicts(Meta(change)) {
-			Status(w, 409, "Conflict", "the object has been modified")
+		if refused(w, Meta(change), Meta(s.object)) {
 			return
 		}
 		changed := clone(s.object)
-		merge(changed, change)
-		s.replace(changed)
+		Merge(changed, change)
+		s.write(changed)
+		JSON(w, 200, changed)
+		return
 	case r.Method == http.MethodDelete:
 		var options Object
 		_ = json.Unmarshal(body, &options)
-		if s.contradicts(Part(options, "preconditions")) {
+		if contradicts(Part(options, "preconditions"), Meta(s.object)) {
 			Status(w, 409, "Conflict", "the precondition does not hold")
 			return
 		}
@@ -159,25 +187,15 @@ func (s *Workflows) serve(w http.ResponseWriter, r *http.Request) {
 	JSON(w, 200, s.object)
 }
 
-// contradicts reports that a request is meant for another Workflow, or another version.
-func (s *Workflows) contradicts(expected Object) bool {
-	for _, field := range []string{"uid", "resourceVersion"} {
-		if value, given := expected[field]; given && value != Meta(s.object)[field] {
-			return true
-		}
-	}
-	return false
-}
-
 func (s *Workflows) watch(w http.ResponseWriter, r *http.Request) {
-	events := make(chan Object, 100)
+	events := make(chan Object, 1000)
 	s.mu.Lock()
 	// A client that is behind gets what it missed.
-	switch {
-	case s.object != nil && newer(Meta(s.object)["resourceVersion"], r.URL.Query().Get("resourceVersion")):
-		events <- Object{"type": "MODIFIED", "object": clone(s.object)}
-	case s.object == nil && s.deleted != nil:
-		events <- Object{"type": "DELETED", "object": clone(s.deleted)}
+	behind, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
+	for _, past := range s.history {
+		if past.version > behind {
+			events <- past.event
+		}
 	}
 	s.watches[events] = true
 	s.mu.Unlock()
@@ -202,12 +220,6 @@ func (s *Workflows) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func newer(version any, than string) bool {
-	a, _ := strconv.Atoi(version.(string))
-	b, _ := strconv.Atoi(than)
-	return a > b
-}
-
 // Pass lets time pass: the next version of anything is much later.
 func (s *Workflows) Pass() {
 	s.mu.Lock()
@@ -228,14 +240,14 @@ func Part(o Object, name string) Object {
 	return part
 }
 
-// merge is RFC 7386.
-func merge(into, change Object) {
+// Merge changes an object by a merge patch, RFC 7386.
+func Merge(into, change Object) {
 	for key, value := range change {
 		switch value := value.(type) {
 		case nil:
 			delete(into, key)
 		case Object:
-			merge(Part(into, key), value)
+			Merge(Part(into, key), value)
 		default:
 			into[key] = value
 		}

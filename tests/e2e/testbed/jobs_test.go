@@ -66,12 +66,17 @@ func TestFaultsAreWhatNothingExcuses(t *testing.T) {
 		{At: at.Add(10 * time.Second), Took: time.Second, Failed: true},
 		{At: at.Add(20 * time.Second), Took: 9 * time.Second, Failed: true},
 		{At: at.Add(50 * time.Second), Drained: "n1:drained"},
+		{At: at.Add(60 * time.Second), Drained: "n2:drained"},
 	}}
-	p.excused = []excuse{{from: at.Add(28 * time.Second), to: at.Add(30 * time.Second)}}
+	p.excused = []excuse{
+		{from: at.Add(28 * time.Second), to: at.Add(30 * time.Second)},
+		{from: at.Add(50 * time.Second), to: at.Add(51 * time.Second)},
+		{from: at.Add(59 * time.Second), to: at.Add(61 * time.Second), drains: true},
+	}
 	faults, worst, count := p.Faults(at)
 	require.Len(t, faults, 2, "%q", faults)
 	require.Contains(t, faults[0], "sinfo failed after 1s")
 	require.Contains(t, faults[1], "n1:drained")
 	require.Equal(t, 2*time.Second, worst)
-	require.Equal(t, 4, count)
+	require.Equal(t, 5, count)
 }

@@ -30,6 +30,7 @@ type Probe struct {
 
 type excuse struct {
 	from, to time.Time
+	drains   bool // of nodes out of service, otherwise of late answers
 }
 
 // Each line asks once. sinfo itself fails when slurmctld does not answer within MessageTimeout (10 s):
@@ -120,11 +121,16 @@ func parseProbe(line string) (Probe, error) {
 }
 
 // Excuse tolerates that Slurm does not answer, from now until the returned function is called.
-func (p *Prober) Excuse() (end func()) {
+func (p *Prober) Excuse() (end func()) { return p.excuse(false) }
+
+// ExcuseDrains tolerates that nodes are out of service. Slurm must answer all the same.
+func (p *Prober) ExcuseDrains() (end func()) { return p.excuse(true) }
+
+func (p *Prober) excuse(drains bool) (end func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := len(p.excused)
-	p.excused = append(p.excused, excuse{from: time.Now()})
+	p.excused = append(p.excused, excuse{drains: drains, from: time.Now()})
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -141,10 +147,13 @@ func (p *Prober) Faults(since time.Time) (faults []string, worst time.Duration, 
 			continue
 		}
 		count++
-		if probe.Drained != "" {
+		excused := func(drains bool) bool {
+			return slices.ContainsFunc(p.excused, func(e excuse) bool { return e.drains == drains && probe.within(e) })
+		}
+		if probe.Drained != "" && !excused(true) {
 			faults = append(faults, fmt.Sprintf("%s: node out of service: %s", probe.At.Format("15:04:05"), probe.Drained))
 		}
-		if slices.ContainsFunc(p.excused, probe.within) {
+		if excused(false) {
 			continue
 		}
 		worst = max(worst, probe.Took)

@@ -1,0 +1,316 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"slurmk8s.io/slurmk8s/bridge/job"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+)
+
+// Check asks Kubernetes about each object in a dry run, all at once; nothing is stored. A
+// name that somebody else has is an error already now; a namespace that is full is not,
+// since Bring waits for room.
+func (d *Driver) Check(ctx context.Context, set Set) error {
+	phases := append(slices.Clone(set.Phases), set.Last...)
+	items, err := d.inventory(ctx, set, phases)
+	if err != nil {
+		return err
+	}
+	l := &lease{Set: set}
+	var objects []*unstructured.Unstructured
+	for _, p := range phases {
+		objects = append(objects, p.Objects...)
+	}
+	last := len(objects)
+	for _, p := range set.Last {
+		last -= len(p.Objects)
+	}
+	return first(each(len(items), func(n int) error {
+		object := objects[n].DeepCopy()
+		if err := d.checkArguments(ctx, set, object, n >= last); err != nil {
+			return err
+		}
+		err := d.objects(l, items[n]).Strict().Check(ctx, object)
+		if overQuota(err) {
+			return nil
+		}
+		if !kube.Is(err, kube.Exists) { // admission comes before the name is looked at
+			if err != nil {
+				return explained(set, objects[n], err)
+			}
+			return nil
+		}
+		found, err := d.objects(l, items[n]).Get(ctx, items[n].Name)
+		if err != nil || found == nil {
+			return err
+		}
+		of, ours := d.of(found)
+		switch {
+		case !ours:
+			return &ConflictError{Object: d.name(l, items[n])}
+		case of.ID == d.Job.ID || d.Alive == nil && of.ID != 0:
+			return nil
+		}
+		return d.mustBeOver(ctx, d.name(l, items[n]), of)
+	}))
+}
+
+// first is one of joined errors: a person mends one after another.
+func first(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()[0]
+	}
+	return err
+}
+
+// Claim makes the Lease of a set with its inventory, before any object. What an earlier
+// run of the job, an earlier job of the same id, or the same run with another set left
+// under the Lease is removed first, and so is what has failed in this run.
+// Claim of a bundle that is being made gives it all its time again.
+func (d *Driver) Claim(ctx context.Context, set Set) error {
+	l, err := d.claim(ctx, set, true)
+	if err != nil || l.State != StateStaging {
+		return err
+	}
+	return d.note(ctx, l, map[string]any{annotationBegun: stamp()})
+}
+
+// claim is Claim; what has failed in this run is returned as it is unless again is true.
+func (d *Driver) claim(ctx context.Context, set Set, again bool) (*lease, error) {
+	items, err := d.inventory(ctx, set, set.Phases)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := digestOf(set)
+	if err != nil {
+		return nil, err
+	}
+	name := LeaseName(d.Job, set.Instance)
+	var pauses kube.Pauses
+	for {
+		found, err := d.leases(set.Namespace).Get(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if found == nil {
+			u, err := wanted(d.Job, set, items, digest)
+			if err != nil {
+				return nil, err
+			}
+			made, err := d.leases(set.Namespace).Create(ctx, u)
+			if err == nil {
+				d.Log.Infof("%s: claimed in namespace %s, %d objects", set, set.Namespace, len(items))
+				return read(made)
+			}
+			if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
+				return nil, explained(set, u, err)
+			}
+			// Our own create whose answer was lost, or one on its way out: look again.
+			if pauses.Wait(ctx) != nil {
+				return nil, err
+			}
+			continue
+		}
+		if _, ours := d.of(found); !ours || found.GetLabels()[job.LabelBundle] == "" {
+			return nil, &ConflictError{Object: kube.ObjectName("leases", set.Namespace, name)}
+		}
+		l, damaged := read(found)
+		if damaged == nil && found.GetAnnotations()[annotationDigest] == digest && d.thisRun(found) && (l.State != StateFailed || !again) {
+			return l, nil
+		}
+		d.Log.Infof("%s: lease %s/%s is left from an earlier run: removing what belongs to it first", set, set.Namespace, name)
+		if err := d.end(ctx, found); err != nil {
+			return nil, fmt.Errorf("%s is left from an earlier run and cannot be removed: %w", set, err)
+		}
+	}
+}
+
+// thisRun tells whether an object was made for this run of the job, by all that Slurm
+// tells about it.
+func (d *Driver) thisRun(u *unstructured.Unstructured) bool {
+	notes := u.GetAnnotations()
+	for key, value := range d.Job.Annotations() {
+		if key != job.AnnotationUser && notes[key] != "" && notes[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// note writes where the bundle is into its Lease. An empty value removes an annotation.
+func (d *Driver) note(ctx context.Context, l *lease, annotations map[string]any) error {
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": string(l.GetUID()), "annotations": annotations}})
+	if err != nil {
+		return err
+	}
+	var pauses kube.Pauses
+	for {
+		changed, err := d.leases(l.Namespace).Patch(ctx, l.GetName(), body)
+		if err == nil {
+			l.Unstructured = changed
+			break
+		}
+		if !kube.Is(err, kube.Conflict) {
+			return err
+		}
+		found, getErr := d.leases(l.Namespace).Get(ctx, l.GetName())
+		if getErr != nil || found == nil || found.GetUID() != l.GetUID() { // of a later run
+			return err
+		}
+		if pauses.Wait(ctx) != nil {
+			return err
+		}
+	}
+	changed := l.Unstructured
+	l.State = State(changed.GetAnnotations()[annotationState])
+	return nil
+}
+
+// make creates an object, or finds that an earlier attempt of this run has. An object of
+// the name that a job left which is over is removed first; any other is left alone.
+func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Unstructured, atEnd bool) error {
+	object := u.DeepCopy()
+	_ = unstructured.SetNestedSlice(object.Object, []any{l.owner()}, "metadata", "ownerReferences")
+	if err := d.checkArguments(ctx, l.Set, object, atEnd); err != nil {
+		return err
+	}
+	var pauses kube.Pauses
+	for {
+		made, err := d.objects(l, i).Strict().Create(ctx, object)
+		if err == nil {
+			d.Log.WithField("object_uid", string(made.GetUID())).Infof("%s: created", d.name(l, i))
+			return nil
+		}
+		if overQuota(err) {
+			if pauses.Wait(ctx) != nil {
+				return explained(l.Set, u, err)
+			}
+			continue // another job's end may make room
+		}
+		if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
+			return explained(l.Set, u, err)
+		}
+		there, judged := d.judge(ctx, l, i)
+		if there || judged != nil {
+			return judged
+		}
+		if pauses.Wait(ctx) != nil {
+			return err
+		}
+	}
+}
+
+// judge looks at an object whose name is taken: there is true if it is this bundle's, made
+// by this run. What is left of a job that is over is removed.
+func (d *Driver) judge(ctx context.Context, l *lease, i item) (there bool, err error) {
+	found, err := d.objects(l, i).Get(ctx, i.Name)
+	if err != nil || found == nil {
+		return false, err
+	}
+	of, ours := d.of(found)
+	switch {
+	case !ours:
+		return false, &ConflictError{Object: d.name(l, i)}
+	case d.belongs(l, found) && l.owns(found):
+		return found.GetDeletionTimestamp() == nil, nil
+	case d.belongs(l, found): // of an earlier run whose Lease is gone
+	case of.ID == d.Job.ID && d.thisRun(found):
+		return false, &ConflictError{Object: d.name(l, i), Same: true, Of: &of}
+	case of.ID != d.Job.ID:
+		if err := d.mustBeOver(ctx, d.name(l, i), of); err != nil {
+			return false, err
+		}
+	}
+	d.Log.Infof("%s: left by job %d, which is over: removing it first", d.name(l, i), of.ID)
+	return false, d.remove(ctx, l, i, found)
+}
+
+// owns tells whether an object was made under this very Lease.
+func (l *lease) owns(u *unstructured.Unstructured) bool {
+	for _, owner := range u.GetOwnerReferences() {
+		if owner.UID == l.GetUID() {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *Driver) mustBeOver(ctx context.Context, object string, of job.Job) error {
+	if d.Alive == nil || of.ID == 0 {
+		return &ConflictError{Object: object, Of: &of}
+	}
+	alive, err := d.Alive(ctx, of)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s belongs to job %d, and it is unknown whether that job is over: %w", object, of.ID, err)
+	case alive:
+		return &ConflictError{Object: object, Of: &of}
+	}
+	return nil
+}
+
+// remove deletes the object that was read and no other of its name, and waits until it is
+// gone.
+func (d *Driver) remove(ctx context.Context, l *lease, i item, u *unstructured.Unstructured) error {
+	objects, uid := d.objects(l, i), u.GetUID()
+	if u.GetDeletionTimestamp() == nil {
+		remove := objects.Delete
+		if i.known().makes || i.known().resource == "" {
+			remove = objects.DeleteForeground
+		}
+		d.Log.WithField("object_uid", string(uid)).Infof("%s: delete", d.name(l, i))
+		if err := stubbornly(ctx, objects, remove, i.Name, uid); err != nil {
+			return err
+		}
+	}
+	now, err := objects.Get(ctx, i.Name)
+	if err != nil || now == nil || now.GetUID() != uid {
+		return err
+	}
+	changes := objects.Watch(kube.Selection{Fields: "metadata.name=" + i.Name}, now.GetResourceVersion())
+	defer changes.Stop()
+	for {
+		change, err := changes.Next(ctx)
+		switch {
+		case err != nil:
+			return err
+		case change.Gone, change.Object != nil && change.Object.GetUID() != uid:
+			return nil
+		case change.Listed && (len(change.All) == 0 || change.All[0].GetUID() != uid):
+			return nil
+		}
+	}
+}
+
+// stubbornly deletes one object and no other of its name. A Conflict means that another has the
+// name by now, or only that the object changed meanwhile: then it is tried again.
+func stubbornly(ctx context.Context, objects *kube.Objects, remove func(context.Context, string, metav1.Preconditions) error, name string, uid types.UID) error {
+	var pauses kube.Pauses
+	for {
+		err := remove(ctx, name, metav1.Preconditions{UID: &uid})
+		if !kube.Is(err, kube.Conflict) {
+			return err
+		}
+		found, getErr := objects.Get(ctx, name)
+		if getErr != nil {
+			return getErr
+		}
+		if found == nil || found.GetUID() != uid {
+			return nil
+		}
+		if pauses.Wait(ctx) != nil {
+			return err
+		}
+	}
+}
+
+// stamp is the present time in an annotation.
+func stamp() string { return time.Now().UTC().Format(time.RFC3339Nano) }

@@ -1,0 +1,200 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"slurmk8s.io/slurmk8s/bridge/bundle"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/wire"
+)
+
+// Bring makes the objects of a set, phase after phase, and returns when the last one is
+// ready. timeout is for all phases, counted from the first attempt of this run; ctx may end
+// one attempt earlier, and the next goes on from there. The error is a *FailedError if
+// the bundle cannot become ready, a *LateError if it was not in time, and then the Lease
+// says so: a bundle that has failed in this run is not tried again before Claim.
+func (d *Driver) Bring(ctx context.Context, set Set, timeout time.Duration) error {
+	l, err := d.claim(ctx, set, false)
+	if err != nil || l.State == StateReady {
+		return err
+	}
+	if l.State == StateFailed {
+		return l.failure()
+	}
+	if l.State == StateClaimed {
+		if err := d.note(ctx, l, map[string]any{annotationState: string(StateStaging), annotationBegun: stamp()}); err != nil {
+			return fmt.Errorf("%s: %w", set, err)
+		}
+	}
+	until := l.begun().Add(timeout)
+	attempt, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	begin := time.Now()
+	at, err := d.phases(attempt, l, set.Phases, l.Items, d.maker(l, false))
+	if err == nil {
+		if err := d.note(ctx, l, map[string]any{annotationState: string(StateReady)}); err != nil {
+			return fmt.Errorf("%s: %w", set, err)
+		}
+		d.Log.WithField("ms", time.Since(begin).Milliseconds()).Infof("%s: ready", set)
+		return nil
+	}
+	if attempt.Err() != nil {
+		late := &LateError{Bundle: set.String(), Text: at, Final: !time.Now().Before(until), Err: attempt.Err()}
+		if !late.Final {
+			return late // the next attempt goes on
+		}
+		err = late
+	}
+	d.noteFailure(ctx, l, err)
+	return err
+}
+
+// noteFailure keeps the reason where status and later hooks find it, unless another
+// attempt may do better.
+func (d *Driver) noteFailure(ctx context.Context, l *lease, cause error) {
+	var final *FailedError
+	var late *LateError
+	if !errors.As(cause, &final) && !errors.As(cause, &late) && wire.CodeOf(cause) != wire.Refused {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second/2)
+	defer cancel()
+	reason := strings.TrimPrefix(cause.Error(), l.Set.String()+": ")
+	err := d.note(ctx, l, map[string]any{annotationState: string(StateFailed), annotationReason: wire.Line(reason)})
+	if err != nil {
+		d.Log.Warn(err)
+	}
+}
+
+// failure is why a bundle failed, as noteFailure has noted it.
+func (l *lease) failure() error {
+	return &FailedError{Bundle: l.Set.String(), Text: l.GetAnnotations()[annotationReason]}
+}
+
+// making is how an object comes to be there.
+type making func(ctx context.Context, i item, u *unstructured.Unstructured) error
+
+// maker is that of a job's bundle, when it begins or atEnd.
+func (d *Driver) maker(l *lease, atEnd bool) making {
+	return func(ctx context.Context, i item, u *unstructured.Unstructured) error {
+		return d.make(ctx, l, i, u, atEnd)
+	}
+}
+
+// phases makes one phase after another. at says how far it came, if it did not come through.
+func (d *Driver) phases(ctx context.Context, l *lease, phases []bundle.Phase, items []item, make making) (at string, err error) {
+	for n, p := range phases {
+		these := items[:len(p.Objects)]
+		items = items[len(p.Objects):]
+		at = fmt.Sprintf("phase %s (%d of %d)", p.Name, n+1, len(phases))
+		if err := first(each(len(these), func(n int) error { return make(ctx, these[n], p.Objects[n]) })); err != nil {
+			return join(at, err.Error()), err
+		}
+		how, err := d.await(ctx, l, these)
+		if err != nil {
+			return join(at, how), err
+		}
+	}
+	return "", nil
+}
+
+// Ready looks once whether the bundle is still all there and ready, but for what was not
+// waited for and what may be cleaned up once it has done its work. The error is a
+// *FailedError if it is not.
+func (d *Driver) Ready(ctx context.Context, set Set) error {
+	found, err := d.leases(set.Namespace).Get(ctx, LeaseName(d.Job, set.Instance))
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		return &FailedError{Bundle: set.String(), Text: "its Lease is gone: somebody removed it"}
+	}
+	l, err := read(found)
+	if err != nil {
+		return &FailedError{Bundle: set.String(), Text: err.Error(), Err: err}
+	}
+	if l.State == StateFailed {
+		return l.failure()
+	}
+	return first(each(len(l.Items), func(n int) error {
+		i := l.Items[n]
+		if i.Wait == bundle.WaitNone {
+			return nil
+		}
+		u, err := d.objects(l, i).Get(ctx, i.Name)
+		if err != nil {
+			return err
+		}
+		if l.State == StateReady && i.known().ends && (u == nil || u.GetDeletionTimestamp() != nil) {
+			return nil
+		}
+		if p := readiness(u, i.Wait); p.verdict != ready {
+			return &FailedError{Bundle: set.String(), Text: join(d.name(l, i), p.text)}
+		}
+		return nil
+	}))
+}
+
+// Instances are the bundles that the job has in a namespace, by their Leases.
+func (d *Driver) Instances(ctx context.Context, namespace string) ([]Progress, error) {
+	found, err := d.leases(namespace).List(ctx, kube.Selection{Labels: d.Job.BundleSelector()})
+	if err != nil {
+		return nil, err
+	}
+	var all []Progress
+	for n := range found {
+		l, err := read(&found[n])
+		if _, ours := d.of(&found[n]); ours && err == nil && len(l.Items) > 0 {
+			all = append(all, d.progress(ctx, l))
+		}
+	}
+	return all, nil
+}
+
+// Progress is how far a bundle is.
+type Progress struct {
+	Set
+	State
+	Phase  string // the first that is not ready; "" if all are
+	N, Of  int    // its number, from 1, and how many there are
+	Ready  int    // objects of it that are ready
+	All    int    // objects of it
+	Reason string
+	UID    uint32 // of the job's user
+}
+
+// progress looks at the objects of the first phase that is not ready.
+func (d *Driver) progress(ctx context.Context, l *lease) Progress {
+	phases := l.phases()
+	of, _ := d.of(l.Unstructured)
+	p := Progress{UID: of.UID, Set: l.Set, State: l.State, Of: len(phases), Reason: l.GetAnnotations()[annotationReason]}
+	if l.State == StateReady {
+		p.N = p.Of
+		return p
+	}
+	for n, items := range phases {
+		p.Phase, p.N, p.Ready, p.All = items[0].Phase, n+1, 0, len(items)
+		for _, i := range items {
+			u, err := d.objects(l, i).Get(ctx, i.Name)
+			if err != nil {
+				p.Reason = err.Error()
+				return p
+			}
+			if how := readiness(u, i.Wait); how.verdict == ready {
+				p.Ready++
+			} else if p.Reason == "" {
+				p.Reason = join(i.Name, how.text)
+			}
+		}
+		if p.Ready < p.All {
+			return p
+		}
+	}
+	return p
+}

@@ -1,0 +1,178 @@
+package bundles
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/dynamic"
+
+	"slurmk8s.io/slurmk8s/bridge/job"
+	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/packaging/manifests"
+	"slurmk8s.io/slurmk8s/tests/apiserver"
+	"slurmk8s.io/slurmk8s/tests/eventually"
+)
+
+const account = "system:serviceaccount:slurm:slurmk8s-controller"
+
+// install applies a shipped manifest; its example of an open namespace is the world's.
+func (w *world) install(file string) {
+	w.t.Helper()
+	text, err := os.ReadFile("../../packaging/manifests/" + file)
+	require.NoError(w.t, err)
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+	for {
+		u := &unstructured.Unstructured{}
+		err := decoder.Decode(&u.Object)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoError(w.t, err)
+		if len(u.Object) == 0 || u.GetKind() == "Namespace" {
+			continue
+		}
+		if u.GetNamespace() == manifests.BundleNamespace || u.GetNamespace() == manifests.OpenNamespace {
+			u.SetNamespace(w.namespace)
+		}
+		gvr, err := manifests.Resource(u)
+		require.NoError(w.t, err)
+		_, err = w.admin.Resource(gvr).Namespace(u.GetNamespace()).Create(w.t.Context(), u, metav1.CreateOptions{})
+		if !apierrors.IsAlreadyExists(err) {
+			require.NoError(w.t, err)
+		}
+	}
+}
+
+// with is the driver of a job, and plain access, with a user's credential.
+func (w *world) with(user string, groups ...string) (driver, dynamic.Interface) {
+	w.t.Helper()
+	config, err := w.server.UserConfig(user, groups...)
+	require.NoError(w.t, err)
+	client, err := kube.ForConfig(config, kube.Options{RequestTimeout: 30 * time.Second, UserAgent: "slurmk8s/test", Log: apiserver.Log(w.t)})
+	require.NoError(w.t, err)
+	plain, err := dynamic.NewForConfig(config)
+	require.NoError(w.t, err)
+	d := w.driver(12)
+	d.Kube = client
+	return d, plain
+}
+
+func (w *world) openTheNamespaceOfAccounts() {
+	w.t.Helper()
+	_, err := w.admin.Resource(apiserver.Namespaces).Create(w.t.Context(), phase("", "", "{apiVersion: v1, kind: Namespace, metadata: {name: slurm}}").Objects[0], metav1.CreateOptions{})
+	if !apierrors.IsAlreadyExists(err) {
+		require.NoError(w.t, err)
+	}
+}
+
+func TestTheShippedRightsAreEnoughAndNoMore(t *testing.T) {
+	w := newWorld(t)
+	w.openTheNamespaceOfAccounts()
+	w.install("bundles.yaml")
+	d, plain := w.with(account)
+	w.kubelet(running)
+	set := w.set("aok", phase("base", "", configMap("m"), serviceOf("s")), phase("server", "", deploymentOf("s", 1), podOf("p")))
+	require.NoError(t, d.Check(t.Context(), set))
+	require.NoError(t, d.Bring(t.Context(), set, eventually.Patience))
+
+	// Nothing without our labels, nobody else's, and nothing elsewhere.
+	create := func(text string) error {
+		_, err := plain.Resource(configMaps).Namespace(w.namespace).Create(t.Context(), phase("", "", text).Objects[0], metav1.CreateOptions{})
+		return err
+	}
+	eventually.True(t, "the policy is in force", func() bool {
+		err := create("{apiVersion: v1, kind: ConfigMap, metadata: {generateName: x-}}")
+		return err != nil
+	})
+	require.ErrorContains(t, create("{apiVersion: v1, kind: ConfigMap, metadata: {name: x, labels: {slurmk8s.io/managed-by: slurmk8s}}}"),
+		"labels slurmk8s.io/managed-by, slurmk8s.io/cluster and slurmk8s.io/bundle are required")
+	w.create(configMaps, configMap("theirs"))
+	require.ErrorContains(t, plain.Resource(configMaps).Namespace(w.namespace).Delete(t.Context(), "theirs", metav1.DeleteOptions{}), "the object was not made by slurmk8s")
+	_, err := plain.Resource(configMaps).Namespace("default").List(t.Context(), metav1.ListOptions{})
+	require.True(t, apierrors.IsForbidden(err), err)
+	secrets := configMaps
+	secrets.Resource = "secrets"
+	_, err = plain.Resource(secrets).Namespace(w.namespace).List(t.Context(), metav1.ListOptions{})
+	require.True(t, apierrors.IsForbidden(err), err)
+
+	require.NoError(t, d.End(t.Context(), w.namespace))
+	for _, name := range w.names() {
+		assert.NotContains(t, []string{"configmaps/m", "services/s", "deployments/s", "pods/p", "leases/slurm-alps-12.aok"}, name)
+	}
+}
+
+// In a namespace that is open to services too, reconcile takes an ended job out of the owners
+// of a Service that several share.
+func TestTheRightsForBundlesLeaveServicesOfJobsToReconcile(t *testing.T) {
+	w := newWorld(t)
+	w.openTheNamespaceOfAccounts()
+	w.install("bundles.yaml")
+	w.install("node.yaml")
+	_, plain := w.with(account)
+	eventually.True(t, "the policy is in force", func() bool {
+		_, err := plain.Resource(configMaps).Namespace(w.namespace).Create(t.Context(),
+			phase("", "", "{apiVersion: v1, kind: ConfigMap, metadata: {generateName: x-}}").Objects[0], metav1.CreateOptions{DryRun: []string{"All"}})
+		return err != nil && !apierrors.IsForbidden(err)
+	})
+	const ours = "slurmk8s.io/managed-by: slurmk8s, slurmk8s.io/cluster: alps"
+	update := func(name, labels string) error {
+		u := w.create(services, "{apiVersion: v1, kind: Service, metadata: {name: "+name+", labels: {"+labels+"}}, spec: {ports: [{port: 80}]}}")
+		of := u.GetLabels()
+		delete(of, "slurmk8s.io/bundle")
+		u.SetLabels(of)
+		u.SetAnnotations(map[string]string{"a": "b"})
+		_, err := plain.Resource(services).Namespace(w.namespace).Update(t.Context(), u, metav1.UpdateOptions{})
+		return err
+	}
+	require.NoError(t, update("shared", ours))
+	require.ErrorContains(t, update("bundles", ours+", slurmk8s.io/bundle: aok"), "slurmk8s.io/bundle are required")
+	require.ErrorContains(t, update("theirs", "app: x"), "the object was not made by slurmk8s")
+}
+
+func TestANodesCredentialTouchesNoBundle(t *testing.T) {
+	w := newWorld(t)
+	w.openTheNamespaceOfAccounts()
+	_, err := w.admin.Resource(apiserver.Namespaces).Patch(t.Context(), w.namespace, "application/merge-patch+json",
+		[]byte(`{"metadata":{"labels":{"slurmk8s.io/services":"open"}}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	w.install("node.yaml")
+	d := w.driver(12)
+	set := w.set("aok", phase("base", "", serviceOf("s")))
+	require.NoError(t, d.Bring(t.Context(), set, eventually.Patience))
+	before := w.names()
+
+	_, node := w.with("slurmk8s:node:c1", "slurmk8s:nodes")
+	const refusal = "the object belongs to a bundle, which only the controller makes and removes"
+	eventually.True(t, "the policy is in force", func() bool {
+		err := node.Resource(job.Leases).Namespace(w.namespace).Delete(t.Context(), "slurm-alps-12.none", metav1.DeleteOptions{})
+		return apierrors.IsNotFound(err)
+	})
+	eventually.True(t, "the Lease is refused", func() bool {
+		err := node.Resource(job.Leases).Namespace(w.namespace).Delete(t.Context(), "slurm-alps-12.aok", metav1.DeleteOptions{DryRun: []string{"All"}})
+		return err != nil
+	})
+	for gvr, name := range map[string]string{"leases": "slurm-alps-12.aok", "services": "s"} {
+		resource := services
+		if gvr == "leases" {
+			resource = job.Leases
+		}
+		err := node.Resource(resource).Namespace(w.namespace).Delete(t.Context(), name, metav1.DeleteOptions{})
+		require.ErrorContains(t, err, refusal, gvr)
+		_, err = node.Resource(resource).Namespace(w.namespace).Patch(t.Context(), name, "application/merge-patch+json",
+			[]byte(`{"metadata":{"labels":{"slurmk8s.io/bundle":null}}}`), metav1.PatchOptions{})
+		require.Error(t, err, gvr)
+	}
+	_, err = node.Resource(deployments).Namespace(w.namespace).Create(t.Context(), phase("", "", deploymentOf("x", 1)).Objects[0], metav1.CreateOptions{})
+	require.True(t, apierrors.IsForbidden(err), err)
+	assert.Equal(t, before, w.names())
+}
