@@ -98,7 +98,8 @@ type NodeSettings struct {
 	// MirrorOff, MirrorToKubernetes, MirrorToSlurm or MirrorBoth. Default: "off".
 	Mirror string `toml:"mirror"`
 	// MirrorMaxNodes bounds how many nodes one run closes on a side: a number, or a share
-	// of the nodes that both sides have ("20%"). See MirrorLimit.
+	// of the nodes that both sides have ("20%"). Of nodes that mirror themselves it bounds how
+	// many of Slurm's are closed. See MirrorLimit.
 	MirrorMaxNodes string `toml:"mirror_max_nodes"`
 	// MirrorAfter is how long a condition of a Node must have lasted before it drains the
 	// Slurm node, and how long it must be over before that is undone.

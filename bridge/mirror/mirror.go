@@ -80,7 +80,7 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	slices.SortFunc(changes, func(a, b change) int {
 		return cmp.Or(cmp.Compare(a.slurm.Name, b.slurm.Name), cmp.Compare(a.Verb, b.Verb))
 	})
-	changes, held := o.brake(changes, len(machines))
+	changes, held := o.brake(ctx, changes, len(machines))
 	changes, doubt := o.trust(ctx, changes)
 	return o.make(ctx, changes), errors.Join(held, doubt)
 }
@@ -136,28 +136,6 @@ func (o Options) read(ctx context.Context) (machines []machine, err error) {
 		machines = append(machines, machine{state, kube})
 	}
 	return machines, err
-}
-
-// brake keeps one run from closing many nodes on one side: then none is. What is opened is not
-// counted, since for that both sides must have said so.
-func (o Options) brake(changes []change, nodes int) ([]change, error) {
-	var held []error
-	most := o.Nodes.Cfg.MirrorLimit(nodes)
-	for verb, where := range map[Verb]string{Drain: "drained in Slurm", Close: "closed in Kubernetes"} {
-		is := func(c change) bool { return c.Verb == verb }
-		closing := 0
-		for _, c := range changes {
-			if is(c) {
-				closing++
-			}
-		}
-		if closing > most && !o.Force && o.Node == "" {
-			changes = slices.DeleteFunc(changes, is)
-			held = append(held, fmt.Errorf("mirror: held back: %d of the %d nodes that Slurm and Kubernetes share would be %s, and one run does that to %d at most "+
-				"(nodes.mirror_max_nodes = %q); \"slurmk8s reconcile --force\" does it now", closing, nodes, where, most, o.Nodes.Cfg.MirrorMaxNodes))
-		}
-	}
-	return changes, errors.Join(held...)
 }
 
 // trust drops what can no longer be done: to Slurm's nodes that changed since they were read, so
@@ -248,5 +226,8 @@ func (o Options) inSlurm(ctx context.Context, a Action, names []string) error {
 	if a.Verb == Undrain {
 		return o.Slurm.Undrain(ctx, names)
 	}
-	return o.Slurm.Drain(ctx, names, reasonFor(a.Why))
+	if err := o.Slurm.Drain(ctx, names, reasonFor(a.Why)); err != nil || o.Node == "" || o.Force {
+		return err
+	}
+	return o.againstOthers(ctx)
 }

@@ -237,6 +237,87 @@ func TestTheBrake(t *testing.T) {
 	assert.Len(t, done, 3)
 }
 
+// What makes each node drain itself, such as an error in a name, must not drain the cluster.
+func TestTheBrakeOfNodesThatMirrorThemselves(t *testing.T) {
+	s := newSite(t, 10)
+	s.o.Nodes.Cfg.MirrorMaxNodes = "20%"
+	for i := range 10 {
+		s.cordon(fmt.Sprintf("c%d", i))
+	}
+	drained := func() (names []string) {
+		for i := range 10 {
+			if state, _ := s.slurm.Get(fmt.Sprintf("c%d", i)); state == "IDLE+DRAIN" {
+				names = append(names, fmt.Sprintf("c%d", i))
+			}
+		}
+		return names
+	}
+	for i := range 10 {
+		s.o.Node = fmt.Sprintf("c%d", i)
+		done, wrong := s.run()
+		if i < 2 {
+			assert.Empty(t, wrong)
+			continue
+		}
+		assert.Empty(t, done)
+		assert.Equal(t, `mirror: held back: node `+s.o.Node+` would be drained in Slurm: with it that is 3 of Slurm's 10 nodes, and 2 at most do so by themselves `+
+			`(nodes.mirror_max_nodes = "20%"); "slurmk8s reconcile --force" on the node does it now`, wrong)
+	}
+	assert.Equal(t, []string{"c0", "c1"}, drained())
+
+	s.o.Force = true
+	_, wrong := s.run()
+	assert.Empty(t, wrong)
+	assert.Equal(t, []string{"c0", "c1", "c9"}, drained())
+	s.o.Force = false
+
+	s.kubectl("c9", `{"spec":{"unschedulable":null}}`)
+	_, wrong = s.run()
+	assert.Empty(t, wrong, "what opens is not held back")
+	assert.Equal(t, []string{"c0", "c1"}, drained())
+
+	s.slurm.Set("c1", "IDLE+DRAIN", "bad DIMM") // a person's drain is no sign of an error of slurmk8s
+	s.o.Node = "c2"
+	_, wrong = s.run()
+	assert.Empty(t, wrong)
+	assert.Equal(t, []string{"c0", "c1", "c2"}, drained())
+}
+
+func TestANodeDoesNotCloseItselfWhileSlurmHasManyNodesClosed(t *testing.T) {
+	s := newSite(t, 10)
+	s.o.Nodes.Cfg.MirrorMaxNodes = "2"
+	for i := range 3 {
+		s.slurm.Set(fmt.Sprintf("c%d", i), "DOWN", "Not responding")
+	}
+	s.o.Node = "c0"
+	done, wrong := s.run()
+	assert.Empty(t, done)
+	assert.Contains(t, wrong, "mirror: held back: node c0 would be closed in Kubernetes: with it that is 3 of Slurm's 10 nodes, and 2 at most")
+	assert.False(t, s.closed("c0"))
+	s.slurm.Set("c2", "IDLE", "")
+	_, wrong = s.run()
+	assert.Empty(t, wrong)
+	assert.True(t, s.closed("c0"))
+}
+
+// Nodes that drain themselves in one moment see each other only afterwards.
+func TestNodesThatDrainThemselvesAtOnce(t *testing.T) {
+	s := newSite(t, 6)
+	s.o.Nodes.Cfg.MirrorMaxNodes = "2"
+	s.o.Node = "c0"
+	drain := Action{Drain, "cordoned"}
+	s.slurm.Set("c1", "IDLE+DRAIN", reasonFor("cordoned"))
+	require.NoError(t, s.o.inSlurm(t.Context(), drain, []string{"c0"}))
+	state, _ := s.slurm.Get("c0")
+	assert.Equal(t, "IDLE+DRAIN", state)
+
+	s.slurm.Set("c0", "IDLE", "")
+	s.slurm.Set("c2", "IDLE+DRAIN", reasonFor("cordoned"))
+	require.ErrorContains(t, s.o.inSlurm(t.Context(), drain, []string{"c0"}), "with it that is 3 of Slurm's 6 nodes")
+	state, _ = s.slurm.Get("c0")
+	assert.Equal(t, "IDLE", state, "it was one too many")
+}
+
 func TestADryRunChangesNothing(t *testing.T) {
 	s := newSite(t, 2)
 	s.cordon("c0")
@@ -296,7 +377,9 @@ func TestANodeComparesItselfOnly(t *testing.T) {
 	assert.Equal(t, []string{"c1 drain in Slurm (cordoned in Kubernetes)"}, done)
 	assert.Len(t, s.kube.Requests(), before+1)
 	assert.Equal(t, 0, s.kube.Count("GET", "/nodes?"))
-	assert.Equal(t, "--all show node c1", s.slurm.Asked()[0])
+	const drain = "update NodeName=c1 State=DRAIN Reason=slurmk8s: cordoned in Kubernetes"
+	assert.Equal(t, []string{"--all show node c1", "--all show node", "--all show node c1", drain, "--all show node"}, s.slurm.Asked(),
+		"all nodes are asked for only by one that drains itself")
 
 	s.o.Node = "login"
 	done, wrong = s.run()
