@@ -175,8 +175,8 @@ func (c *call) awaitUnmounted(ctx context.Context) {
 	}
 	c.log.Error(reason)
 	name := c.request[wire.KeyNode]
-	states, err := c.commands().NodeStates(ctx, []string{name})
-	if err == nil && !states[name].Drained() {
+	states, err := c.commands().NodeRecords(ctx, name)
+	if err == nil && !states[name].Drain() {
 		err = c.commands().Drain(ctx, []string{name}, reason)
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"slurmk8s.io/slurmk8s/bridge/slurm/slurmtest"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
 )
@@ -66,16 +67,16 @@ func TestAnEpilogDrainsItsNodeIfStorageStaysMounted(t *testing.T) {
 	for name, test := range map[string]struct {
 		timeout, path, state, asked string
 	}{
-		"the epilog has less time than it is to wait": {"1h", "/proc", "idle none", ""},
-		"it stays": {"100ms", "/proc", "completing none", "update NodeName=c1 State=DRAIN Reason=slurmk8s: still mounted: /proc of job 12"},
-		"it stays on a node that a person drained": {"100ms", "/proc", "completing+drain disk is broken", ""},
-		"it is unmounted":                          {"1m", "/mnt/nnf/nowhere", "idle none", ""},
-		"nobody wants to wait":                     {"0s", "/proc", "idle none", ""},
+		"the epilog has less time than it is to wait": {"1h", "/proc", "IDLE", ""},
+		"it stays": {"100ms", "/proc", "IDLE+COMPLETING", "update NodeName=c1 State=DRAIN Reason=slurmk8s: still mounted: /proc of job 12"},
+		"it stays on a node that a person drained": {"100ms", "/proc", "IDLE+COMPLETING+DRAIN", ""},
+		"it is unmounted":                          {"1m", "/mnt/nnf/nowhere", "IDLE", ""},
+		"nobody wants to wait":                     {"0s", "/proc", "IDLE", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, "/nonexistent/kubeconfig", fmt.Sprintf("unmount_timeout = %q\n[services]\nrun_dir = %q", test.timeout, t.TempDir()))
-			require.NoError(t, os.Chmod(s.write("scontrol", "#!/bin/sh\necho \"$@\" >>"+s.dir+"/asked\n"), 0o700))
-			require.NoError(t, os.Chmod(s.write("sinfo", "#!/bin/sh\necho c1 "+test.state+"\n"), 0o700))
+			slurmctld := slurmtest.NewNodes(t, s.dir)
+			slurmctld.Set("c1", test.state, "")
 			c, err := openNode("k8s_job_epilog", s.fields("", "NODE=c1"))
 			require.NoError(t, err)
 			defer c.close()
@@ -84,8 +85,7 @@ func TestAnEpilogDrainsItsNodeIfStorageStaysMounted(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), endMargin+time.Second)
 			defer cancel()
 			require.NoError(t, jobEpilog(ctx, c))
-			asked, _ := os.ReadFile(s.dir + "/asked")
-			assert.Equal(t, test.asked, strings.TrimSpace(string(asked)))
+			assert.Equal(t, test.asked, strings.Join(slurmctld.Changes(), "\n"))
 			left, err := files.Jobs()
 			require.NoError(t, err)
 			assert.Empty(t, left)

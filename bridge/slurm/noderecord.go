@@ -31,6 +31,13 @@ func (n NodeRecord) Drain() bool { return n.Has("DRAIN") }
 // Down reports whether the node does nothing. It may also have an order to drain.
 func (n NodeRecord) Down() bool { return n.Base == "DOWN" || n.Base == "ERROR" }
 
+// Dead reports whether nothing runs on the node any more, as far as Slurm knows: it is DOWN, or
+// switched off and not on its way back. Slurm marks a node DOWN if it has not answered for
+// SlurmdTimeout.
+func (n NodeRecord) Dead() bool {
+	return n.Base == "DOWN" || n.Has("POWERED_DOWN") && !n.Has("POWER_UP") && !n.Has("POWERING_UP")
+}
+
 // Busy reports whether a job runs on the node, or is not gone from it.
 func (n NodeRecord) Busy() bool {
 	return n.Base == "ALLOCATED" || n.Base == "MIXED" || n.Has("COMPLETING")
@@ -69,6 +76,18 @@ func (c Commands) NodeRecords(ctx context.Context, names ...string) (map[string]
 		}
 	}
 	return states, nil
+}
+
+// Drain lets no new job run on nodes.
+func (c Commands) Drain(ctx context.Context, nodes []string, reason string) error {
+	_, err := c.run(ctx, "scontrol", "update", "NodeName="+strings.Join(nodes, ","), "State=DRAIN", "Reason="+reason)
+	return err
+}
+
+// Undrain takes that back.
+func (c Commands) Undrain(ctx context.Context, nodes []string) error {
+	_, err := c.run(ctx, "scontrol", "update", "NodeName="+strings.Join(nodes, ","), "State=UNDRAIN")
+	return err
 }
 
 // parseNodeRecord reads a record of "scontrol show node" (slurm_sprint_node_table() of

@@ -55,6 +55,17 @@ func TestNodeRecords(t *testing.T) {
 	}
 }
 
+func TestANodeIsDeadIfNothingRunsOnItAnyMore(t *testing.T) {
+	for state, dead := range map[string]bool{
+		"DOWN*+DRAIN+NOT_RESPONDING": true, "IDLE+CLOUD+POWERED_DOWN": true,
+		"ALLOCATED+POWERED_DOWN+POWER_UP": false, "ALLOCATED+POWERED_DOWN+POWERING_UP": false, "MIXED+NOT_RESPONDING": false, "IDLE+CLOUD": false,
+	} {
+		record, err := parseNodeRecord(nodeRecord("c1", state))
+		require.NoError(t, err)
+		assert.Equal(t, dead, record.Dead(), state)
+	}
+}
+
 func TestANodeThatIsMissingInTheAnswerIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "answer"), []byte(nodeRecord("c2", "IDLE")), 0o644))

@@ -155,7 +155,7 @@ func (d *Driver) enable(ctx context.Context, nodes []string) error {
 
 // disableHolding tells the provider not to wait for nodes that were drained since they hold a
 // job's mount.
-func (d *Driver) disableHolding(ctx context.Context, nodes []string, states map[string]slurm.NodeState) error {
+func (d *Driver) disableHolding(ctx context.Context, nodes []string, states map[string]slurm.NodeRecord) error {
 	nodes = slices.DeleteFunc(nodes, func(node string) bool { return !holdsMount(states[node]) })
 	if len(nodes) == 0 {
 		return nil

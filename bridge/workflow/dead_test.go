@@ -2,8 +2,6 @@ package workflow
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,20 +10,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
+	"slurmk8s.io/slurmk8s/bridge/slurm/slurmtest"
 )
 
 // onDead is a driver whose Slurm has these nodes as down: "c02 c03".
 func (p *provider) onDead(t *testing.T, nodes string) *Driver {
 	d := p.driver(t)
-	d.cfg.SlurmBinDir = t.TempDir()
-	answer := "echo c01 idle;"
+	slurmctld := slurmtest.NewNodes(t, t.TempDir())
+	d.cfg.SlurmBinDir = slurmctld.Dir
+	slurmctld.Set("c01", "IDLE", "")
 	for _, node := range strings.Fields(nodes) {
-		answer += fmt.Sprintf("echo %s down+not_responding;", node)
+		slurmctld.Set(node, "DOWN+NOT_RESPONDING", "")
 	}
-	if nodes == "unknown" {
-		answer = "exit 1"
-	}
-	require.NoError(t, os.WriteFile(filepath.Join(d.cfg.SlurmBinDir, "sinfo"), []byte("#!/bin/sh\n"+answer+"\n"), 0o755))
+	slurmctld.Away(nodes == "unknown")
 	return d
 }
 

@@ -160,6 +160,6 @@ func (d *Driver) chooseNodes(ctx context.Context, topology *placement.Topology, 
 	}
 	return topology.Choose(wish.Nodes, names.dws(wish.Planned), func(node string) bool {
 		state, known := states[node]
-		return known && !state.Dead() && !state.Drained()
+		return known && !state.Dead() && !state.Drain()
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
+	"slurmk8s.io/slurmk8s/bridge/slurm/slurmtest"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -51,21 +52,17 @@ func TestTheConstraintOfAJobAsksForItsRabbits(t *testing.T) {
 // asking is a driver whose Slurm says what the job wants, "2|||" and so on, and a function that
 // tells what it was asked to change.
 func (p *provider) asking(t *testing.T, wish, placementFirst string) (*Driver, func() string) {
-	dir := t.TempDir()
-	write := func(name, text string) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	slurmctld := slurmtest.NewNodes(t, t.TempDir())
+	for i := range 12 {
+		slurmctld.Set(fmt.Sprintf("c%02d", i+1), "IDLE", "")
 	}
-	write("squeue", "case \"$*\" in *%f*) echo '12|"+wish+"';; *) echo '12|12|';; esac")
-	write("scontrol", `echo "$@" >>`+dir+"/asked")
-	write("sinfo", "for i in 01 02 03 04 05 06 07 08 09 10 11 12; do echo c$i idle none; done")
+	squeue := "#!/bin/sh\ncase \"$*\" in *%f*) echo '12|" + wish + "';; *) echo '12|12|';; esac\n"
+	require.NoError(t, os.WriteFile(filepath.Join(slurmctld.Dir, "squeue"), []byte(squeue), 0o755))
 	d := newDriver(t, p.Workflows, func(c *slurmconf.Config) {
-		c.StateDir, c.SlurmBinDir = t.TempDir(), dir
+		c.StateDir, c.SlurmBinDir = t.TempDir(), slurmctld.Dir
 		c.Workflows.RabbitFeature, c.Workflows.Placement = "on-{rabbit}", placementFirst
 	})
-	return d, func() string {
-		text, _ := os.ReadFile(dir + "/asked")
-		return strings.TrimSpace(string(text))
-	}
+	return d, func() string { return strings.Join(slurmctld.Changes(), "\n") }
 }
 
 // What an earlier run has asked for is replaced, and nothing that the job asks for itself.

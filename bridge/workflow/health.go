@@ -46,7 +46,7 @@ func (d *Driver) tendNodes(ctx context.Context, topology *placement.Topology) []
 // is silent says nothing, and its own Reason is needed to bring it back. It drains nothing if
 // more than half of the nodes would be affected: then it is rather the provider that fails, and
 // all jobs would stop.
-func (d *Driver) drainIll(ctx context.Context, topology *placement.Topology, states map[string]slurm.NodeState) error {
+func (d *Driver) drainIll(ctx context.Context, topology *placement.Topology, states map[string]slurm.NodeRecord) error {
 	names, err := d.names()
 	if err != nil {
 		return err
@@ -63,10 +63,10 @@ func (d *Driver) drainIll(ctx context.Context, topology *placement.Topology, sta
 			count++
 		}
 		switch {
-		case fault != "" && !state.Drained() && !state.Dead() && !state.Off():
+		case fault != "" && !state.Drain() && !state.Dead() && !state.Powered():
 			reason := drainReason + strings.Join(strings.Fields(fault), " ") + drainSuffix
 			ill[reason] = append(ill[reason], node)
-		case fault == "" && state.Drained() && isDrainReason(state.Reason):
+		case fault == "" && state.Drain() && isDrainReason(state.Reason):
 			healthy = append(healthy, node)
 		}
 	}

@@ -11,23 +11,26 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
+	"slurmk8s.io/slurmk8s/bridge/slurm/slurmtest"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// tend runs what reconcile does; nodes is the answer of sinfo. It returns what Slurm was asked
-// to change, and pools.json.
+// tend runs what reconcile does, with nodes as "c01 IDLE+DRAIN disk is broken". It returns what
+// Slurm was asked to change, and pools.json.
 func (p *provider) tend(t *testing.T, health, pool string, nodes ...string) (asked, pools string, err error) {
 	t.Helper()
-	dir, state := t.TempDir(), t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "sinfo"), []byte("#!/bin/sh\ncat <<'END'\n"+strings.Join(nodes, "\n")+"\nEND\n"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "scontrol"), []byte("#!/bin/sh\necho \"$@\" >>"+dir+"/asked\n"), 0o755))
+	slurmctld, state := slurmtest.NewNodes(t, t.TempDir()), t.TempDir()
+	for _, node := range nodes {
+		name, rest, _ := strings.Cut(node, " ")
+		is, reason, _ := strings.Cut(rest, " ")
+		slurmctld.Set(name, is, reason)
+	}
 	cfg, client, log := newClient(t, p.Workflows, func(c *slurmconf.Config) {
-		c.StateDir, c.SlurmBinDir, c.Workflows.Health, c.Workflows.Pool = state, dir, health, pool
+		c.StateDir, c.SlurmBinDir, c.Workflows.Health, c.Workflows.Pool = state, slurmctld.Dir, health, pool
 	})
 	err = Duty{}.Tend(bounded(t), duty.Host{Config: cfg, Kube: client, Log: log})
-	text, _ := os.ReadFile(filepath.Join(dir, "asked"))
 	written, _ := os.ReadFile(filepath.Join(state, "pools.json"))
-	return strings.TrimSpace(string(text)), strings.TrimSpace(string(written)), err
+	return strings.Join(slurmctld.Changes(), "\n"), strings.TrimSpace(string(written)), err
 }
 
 func (p *provider) status(rabbit, status string) {
@@ -36,9 +39,9 @@ func (p *provider) status(rabbit, status string) {
 
 func TestNodesOfARabbitThatIsNotWellAreDrained(t *testing.T) {
 	all := func(r1, r2 string) []string {
-		return []string{"c01 " + r1, "c02 idle none", "c05 " + r2, "c06 " + r2, "c09 idle none", "c10 idle none"}
+		return []string{"c01 " + r1, "c02 IDLE", "c05 " + r2, "c06 " + r2, "c09 IDLE", "c10 IDLE"}
 	}
-	const ours = "drain slurmk8s: storage: r2 is Offline in DWS"
+	const ours = "DRAIN slurmk8s: storage: r2 is Offline in DWS"
 	for name, test := range map[string]struct {
 		health string
 		ill    func(*provider)
@@ -46,19 +49,19 @@ func TestNodesOfARabbitThatIsNotWellAreDrained(t *testing.T) {
 		want   string
 		fails  string
 	}{
-		"drained with the reason":              {ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("idle none", "allocated none"), want: "update NodeName=c05,c06 State=DRAIN Reason=slurmk8s: storage: r2 is Offline in DWS"},
-		"a node whose link is broken":          {ill: func(p *provider) { p.link("r1", "c01", "Fenced") }, nodes: all("idle none", "idle none"), want: "update NodeName=c01 State=DRAIN Reason=slurmk8s: storage: its link to r1 is Fenced in DWS"},
-		"only once":                            {ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("idle none", "idle+"+ours)},
-		"an administrator's drain stays":       {ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("idle none", "idle+drain disk is broken")},
-		"undrained when the rabbit is well":    {nodes: all("idle none", "idle+"+ours), want: "update NodeName=c05,c06 State=UNDRAIN"},
-		"a node that is down keeps its reason": {ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("idle none", "down+not_responding Not responding")},
-		"a machine that is off":                {ill: func(p *provider) { p.link("r1", "c01", "Offline") }, nodes: all("idle+cloud+powered_down none", "idle none")},
-		"a machine that comes up":              {ill: func(p *provider) { p.link("r1", "c01", "Offline") }, nodes: all("allocated+cloud+powering_up none", "idle none")},
-		"a person has added to the reason":     {nodes: all("idle none", "idle+"+ours+", see ticket 12")},
-		"undone only if it is ours":            {nodes: all("idle+drain disk is broken", "idle none")},
-		"one of two": {ill: func(p *provider) { p.status("r1", "Drained"); p.status("r2", "Offline") }, nodes: all("idle none", "idle none"),
+		"drained with the reason":              {ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("IDLE", "ALLOCATED"), want: "update NodeName=c05,c06 State=DRAIN Reason=slurmk8s: storage: r2 is Offline in DWS"},
+		"a node whose link is broken":          {ill: func(p *provider) { p.link("r1", "c01", "Fenced") }, nodes: all("IDLE", "IDLE"), want: "update NodeName=c01 State=DRAIN Reason=slurmk8s: storage: its link to r1 is Fenced in DWS"},
+		"only once":                            {ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("IDLE", "IDLE+"+ours)},
+		"an administrator's drain stays":       {ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("IDLE", "IDLE+DRAIN disk is broken")},
+		"undrained when the rabbit is well":    {nodes: all("IDLE", "IDLE+"+ours), want: "update NodeName=c05,c06 State=UNDRAIN"},
+		"a node that is down keeps its reason": {ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("IDLE", "DOWN+NOT_RESPONDING Not responding")},
+		"a machine that is off":                {ill: func(p *provider) { p.link("r1", "c01", "Offline") }, nodes: all("IDLE+CLOUD+POWERED_DOWN", "IDLE")},
+		"a machine that comes up":              {ill: func(p *provider) { p.link("r1", "c01", "Offline") }, nodes: all("ALLOCATED+CLOUD+POWERING_UP", "IDLE")},
+		"a person has added to the reason":     {nodes: all("IDLE", "IDLE+"+ours+", see ticket 12")},
+		"undone only if it is ours":            {nodes: all("IDLE+DRAIN disk is broken", "IDLE")},
+		"one of two": {ill: func(p *provider) { p.status("r1", "Drained"); p.status("r2", "Offline") }, nodes: all("IDLE", "IDLE"),
 			fails: "4 of 6 nodes have no storage of their own: none is drained, since the provider itself may have failed"},
-		"report changes nothing": {health: "report", ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("idle none", "idle none")},
+		"report changes nothing": {health: "report", ill: func(p *provider) { p.status("r2", "Offline") }, nodes: all("IDLE", "IDLE")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProvider(t)

@@ -34,8 +34,8 @@ func StillMounted(job uint32, paths []string) string {
 }
 
 // holdsMount reports whether a node was drained for that. The provider is not to wait for it.
-func holdsMount(s slurm.NodeState) bool {
-	return s.Drained() && strings.HasPrefix(s.Reason, stillMounted)
+func holdsMount(s slurm.NodeRecord) bool {
+	return s.Drain() && strings.HasPrefix(s.Reason, stillMounted)
 }
 
 // Paths are where the job's storage is mounted on this node, as DWS says in DW_JOB_NAME and

@@ -54,16 +54,16 @@ func TestAnEpilogWaitsForItsOwnMounts(t *testing.T) {
 
 // Its mount outlives the job: NNF would wait for it without end.
 func TestANodeThatHoldsAMountIsNotWaitedForUntilItIsUndrained(t *testing.T) {
-	held := "c02 idle+drain " + StillMounted(12, []string{"/mnt/nnf/u1-0"})
+	held := "c02 IDLE+DRAIN " + StillMounted(12, []string{"/mnt/nnf/u1-0"})
 	p := newProvider(t)
-	_, _, err := p.tend(t, "drain", "", "c01 idle none", held)
+	_, _, err := p.tend(t, "drain", "", "c01 IDLE", held)
 	require.NoError(t, err)
 	assert.Equal(t, "computes= disabled=c02 ours=c02", p.told())
-	asked, _, err := p.tend(t, "drain", "", "c01 idle none", held)
+	asked, _, err := p.tend(t, "drain", "", "c01 IDLE", held)
 	require.NoError(t, err)
 	assert.Empty(t, asked, "an administrator undrains it")
 	assert.Equal(t, "computes= disabled=c02 ours=c02", p.told())
-	_, _, err = p.tend(t, "drain", "", "c01 idle none", "c02 idle none")
+	_, _, err = p.tend(t, "drain", "", "c01 IDLE", "c02 IDLE")
 	require.NoError(t, err)
 	assert.Equal(t, "computes= disabled= ours=<nil>", p.told())
 	assert.NotNil(t, p.objects["systemstatuses/default/default"], kubetest.Group)

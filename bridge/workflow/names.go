@@ -64,17 +64,19 @@ func mapped(names map[string]string, nodes []string) []string {
 	return all
 }
 
-// statesOf asks Slurm for the states of nodes, which are given and returned by DWS's names.
-func (d *Driver) statesOf(ctx context.Context, nodes []string) (map[string]slurm.NodeState, error) {
+// statesOf asks Slurm for the states of nodes, which are given and returned by DWS's names. A
+// node that Slurm does not know is not in the answer: so Slurm is asked for all nodes, since it
+// refuses to answer for names of which it does not know one.
+func (d *Driver) statesOf(ctx context.Context, nodes []string) (map[string]slurm.NodeRecord, error) {
 	names, err := d.names()
 	if err != nil {
 		return nil, err
 	}
-	states, err := d.slurm().NodeStates(ctx, names.slurm(nodes))
+	states, err := d.slurm().NodeRecords(ctx)
 	if err != nil {
 		return nil, err
 	}
-	byDWS := make(map[string]slurm.NodeState, len(states))
+	byDWS := make(map[string]slurm.NodeRecord, len(nodes))
 	for i, name := range names.slurm(nodes) {
 		if state, known := states[name]; known {
 			byDWS[nodes[i]] = state

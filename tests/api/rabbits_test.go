@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"slurmk8s.io/slurmk8s/bridge/slurm/slurmtest"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/eventually"
@@ -363,13 +364,8 @@ func TestMistakesWithRabbitsAreToldInALine(t *testing.T) {
 // NNF waits for a node until SystemStatus disables it. Slurm is the one that knows.
 func TestAJobWhoseNodeDiesWhileItHasMountedEnds(t *testing.T) {
 	s := withRabbits(t)
-	down := func(nodes ...string) {
-		answer := "#!/bin/sh\necho c01 idle\n"
-		for _, node := range nodes {
-			answer += "echo " + node + " down+not_responding\n"
-		}
-		s.write("sinfo", answer, 0o755)
-	}
+	slurmctld := slurmtest.NewNodes(t, s.dir)
+	slurmctld.Set("c01", "IDLE", "")
 	statuses := s.c.admin.Resource(schema.GroupVersionResource{Group: dwssim.WorkflowsResource("").Group, Version: s.c.version(), Resource: "systemstatuses"}).Namespace("default")
 	disabled := func() map[string]string {
 		u, err := statuses.Get(t.Context(), "default", metav1.GetOptions{})
@@ -381,7 +377,7 @@ func TestAJobWhoseNodeDiesWhileItHasMountedEnds(t *testing.T) {
 	j.ok("setup")
 	j.ok("pre_run", on("c01,c02"))
 	require.NoError(t, s.c.sim.SetHung(t.Context(), "c02"))
-	down("c02")
+	slurmctld.Set("c02", "DOWN+NOT_RESPONDING", "")
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -403,14 +399,13 @@ func TestAJobWhoseNodeDiesWhileItHasMountedEnds(t *testing.T) {
 		}
 		reconcile()
 		assert.NotEmpty(t, disabled(), "it is down")
-		down()
-		s.write("sinfo", "#!/bin/sh\necho c02 idle\n", 0o755)
+		slurmctld.Set("c02", "IDLE", "")
 		reconcile()
 		assert.Empty(t, disabled())
 	})
 	t.Run("a node that dies while it is to mount", func(t *testing.T) {
 		require.NoError(t, s.c.sim.SetHung(t.Context(), "c03"))
-		down("c03")
+		slurmctld.Set("c03", "DOWN+NOT_RESPONDING", "")
 		j := s.job("#DW jobdw type=xfs capacity=50GB name=scratch")
 		j.ok("setup")
 		ended := make(chan struct{})
@@ -454,17 +449,17 @@ func TestStorageThatIsMadeFirst(t *testing.T) {
 for word; do case $word in --jobs=*) id=${word#--jobs=};; esac; done
 case "$*" in *%f*) echo "$id|2||c01,c09|gpu";; *) echo "$id|$id|";; esac
 `, 0o755)
-	s.write("sinfo", "#!/bin/sh\nfor i in 01 02 03 04 05 06 07 08 09 10 11 12; do echo c$i idle none; done\n", 0o755)
-	s.write("scontrol", "#!/bin/sh\necho \"$@\" >>"+s.path("asked")+"\n", 0o755)
+	slurmctld := slurmtest.NewNodes(t, s.dir)
+	for i := range 12 {
+		slurmctld.Set(fmt.Sprintf("c%02d", i+1), "IDLE", "")
+	}
 	j := s.job("#DW jobdw type=xfs capacity=50GB name=scratch", "#DW copy_in source=/lus/global/in destination=$DW_JOB_scratch/")
 	j.ok("setup")
 	j.ok("data_in")
 	j.ok("test_data_in")
 	j.in(dwssim.DataIn)
 	assert.Equal(t, "xfs [r1:1 r3:1]", s.placed(j.name()+"-0"))
-	asked, err := os.ReadFile(s.path("asked"))
-	require.NoError(t, err)
-	assert.Equal(t, fmt.Sprintf("update JobId=%d Features=[(gpu&on-r1)*1&(gpu&on-r3)*1]\n", j.id), string(asked))
+	assert.Equal(t, []string{fmt.Sprintf("update JobId=%d Features=[(gpu&on-r1)*1&(gpu&on-r3)*1]", j.id)}, slurmctld.Changes())
 	size, err := os.ReadFile(s.path(fmt.Sprintf("state/job.%d/size", j.id)))
 	require.NoError(t, err)
 	assert.Equal(t, "100629217280\n", string(size))

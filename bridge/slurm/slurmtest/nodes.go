@@ -1,10 +1,11 @@
-// Package slurmtest is a scontrol of tests, which knows nodes.
+// Package slurmtest is a scontrol of tests, which knows nodes and takes any change of a job.
 package slurmtest
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ case "$*" in
 		*) exit 1 ;;
 		esac
 	done ;;
+"update JobId="*) ;;
 *) exit 1 ;;
 esac
 `
@@ -95,9 +97,14 @@ func (n *Nodes) Away(away bool) {
 	n.tb.Helper()
 	if away {
 		n.write("away", "", 0o644)
-	} else if err := os.Remove(filepath.Join(n.Dir, "away")); err != nil {
+	} else if err := os.RemoveAll(filepath.Join(n.Dir, "away")); err != nil {
 		n.tb.Fatal(err)
 	}
+}
+
+// Changes are the arguments of each "scontrol update" since the last call of this or of Asked.
+func (n *Nodes) Changes() []string {
+	return slices.DeleteFunc(n.Asked(), func(line string) bool { return !strings.HasPrefix(line, "update ") })
 }
 
 // Asked are the arguments of each scontrol since the last call.
