@@ -168,7 +168,7 @@ func (c *call) awaitUnmounted(ctx context.Context) {
 	if len(left) == 0 {
 		return
 	}
-	reason := wire.OneLine(workflow.StillMounted(c.job.ID, left))
+	reason := workflow.StillMounted(c.job.ID, left)
 	if cut {
 		c.log.Errorf("%s: the node is not drained, since workflows.unmount_timeout is longer than epilog_timeout_ms of plugstack.conf", reason)
 		return
@@ -177,7 +177,8 @@ func (c *call) awaitUnmounted(ctx context.Context) {
 	name := c.request[wire.KeyNode]
 	states, err := c.commands().NodeRecords(ctx, name)
 	if err == nil && !states[name].Drain() {
-		err = c.commands().Drain(ctx, []string{name}, reason)
+		// Kept before Slurm is asked: what is drained and not kept stays drained.
+		err = errors.Join(workflow.NodeFiles(c.cfg.Services.RunDir).Hold(c.job.ID, left), c.commands().Drain(ctx, []string{name}, reason))
 	}
 	if err != nil {
 		c.log.Error(err)

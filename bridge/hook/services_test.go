@@ -89,6 +89,8 @@ func TestAnEpilogDrainsItsNodeIfStorageStaysMounted(t *testing.T) {
 			left, err := files.Jobs()
 			require.NoError(t, err)
 			assert.Empty(t, left)
+			_, err = os.Stat(filepath.Join(c.cfg.Services.RunDir, "mounted.12"))
+			assert.Equal(t, test.asked != "", err == nil, "reconcile undrains it: %v", err)
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"slurmk8s.io/slurmk8s/bridge/duty"
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/slurmconf"
@@ -70,7 +71,12 @@ func (Duty) ListHere(_ context.Context, h duty.Host) ([]duty.Object, error) {
 		objects = append(objects, duty.Object{Name: fmt.Sprintf("storage files of job %d on node %s", j.ID, h.Node), JobID: j.ID, Made: j.Made,
 			Allocation: true, Node: h.Node, Remove: func(context.Context) error { return files.Remove(j.ID) }})
 	}
-	return objects, err
+	held, heldErr := hostfile.Jobs(string(files), heldPrefix)
+	for _, j := range held {
+		objects = append(objects, duty.Object{Name: fmt.Sprintf("drain of node %s for the mounts of job %d", h.Node, j.ID), JobID: j.ID, Made: j.Made,
+			Allocation: true, Node: h.Node, Remove: func(ctx context.Context) error { return files.release(ctx, h.Slurm(), h.Node, j.ID) }})
+	}
+	return objects, errors.Join(err, heldErr)
 }
 
 func workflows(ctx context.Context, h duty.Host, files Files) ([]duty.Object, error) {

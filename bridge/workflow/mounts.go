@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"slurmk8s.io/slurmk8s/bridge/hostfile"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
 	"slurmk8s.io/slurmk8s/bridge/wire"
 )
@@ -25,12 +26,12 @@ import (
 const mountInfo = "/proc/1/mountinfo"
 
 // stillMounted begins the Reason of a node that was drained because a job's storage is still
-// mounted there. An administrator undrains it.
+// mounted there. The node undrains itself when it is not any more (release).
 const stillMounted = "slurmk8s: still mounted: "
 
 // StillMounted is the Reason for a job's mounts.
 func StillMounted(job uint32, paths []string) string {
-	return fmt.Sprintf("%s%s of job %d", stillMounted, strings.Join(paths, ", "), job)
+	return wire.OneLine(fmt.Sprintf("%s%s of job %d", stillMounted, strings.Join(paths, ", "), job))
 }
 
 // holdsMount reports whether a node was drained for that. The provider is not to wait for it.
@@ -62,6 +63,50 @@ func (f NodeFiles) Paths(job uint32) ([]string, error) {
 	}
 	slices.Sort(paths)
 	return slices.Compact(paths), nil
+}
+
+// heldPrefix begins the files of jobs for whose mounts the node was drained: a line for each path.
+const heldPrefix = "mounted."
+
+// Hold keeps for what mounts the node is drained.
+func (f NodeFiles) Hold(job uint32, paths []string) error {
+	return hostfile.Write(hostfile.OfJob(string(f), heldPrefix, job), strings.Join(paths, "\n")+"\n", 0o600)
+}
+
+// release undrains the node that was drained for a job's mounts, if these are gone and the Reason
+// is still that one.
+func (f NodeFiles) release(ctx context.Context, commands slurm.Commands, node string, job uint32) error {
+	file := hostfile.OfJob(string(f), heldPrefix, job)
+	text, err := hostfile.Read(file)
+	if err != nil {
+		return err
+	}
+	paths := strings.Split(strings.TrimSpace(text), "\n")
+	left, err := mounted(mountInfo, paths)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("%s is still mounted", strings.Join(left, ", "))
+	}
+	states, err := commands.NodeRecords(ctx, node)
+	if err == nil && states[node].Drain() && states[node].Reason == StillMounted(job, paths) {
+		err = commands.Undrain(ctx, []string{node})
+	}
+	if err != nil {
+		return err
+	}
+	return hostfile.Remove(file)
+}
+
+// mounted are those of the paths that are mount points now.
+func mounted(table string, paths []string) ([]string, error) {
+	file, err := os.Open(table)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return mountedOf(file, paths)
 }
 
 // AwaitUnmounted waits until none of the paths is mounted on this host, or until ctx ends, and
