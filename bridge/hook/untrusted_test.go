@@ -29,7 +29,7 @@ func TestAStateDirectoryThatOthersWriteIntoStopsEachHook(t *testing.T) {
 // What a server says may hold anything and be of any length. It comes to Slurm's comment,
 // to slurmctld.log and to our log, each line of which is one.
 func TestWhatAServerSaysForgesNoLineOfALog(t *testing.T) {
-	hostile := "\x1b[2J\x1b]0;owned\a\r\nslurmctld: error: job 1: forged\x00\u202e" + strings.Repeat("flood ", 1<<20)
+	hostile := "\x1b[2J\x1b]0;owned\a\r\nslurmctld: error: job 1: forged\x00\u202e" + strings.Repeat("flood ", 1<<18)
 	server := kubetest.New(t, func(w http.ResponseWriter, _ *http.Request) { kubetest.Status(w, 403, "Forbidden", hostile) })
 	s := newSite(t, server.Kubeconfig(), "")
 	for _, name := range []string{"slurm_bb_job_process", "slurm_bb_setup", "slurm_bb_job_teardown"} {

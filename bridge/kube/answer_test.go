@@ -93,7 +93,7 @@ func watchWidgets(ctx context.Context, c *Client) (watch.Interface, error) {
 func TestARefusedWatchIsCutToo(t *testing.T) {
 	var sent atomic.Int64
 	s := kubetest.New(t, endless(&sent, 500, ""))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	_, err := watchWidgets(ctx, newClient(t, s.Kubeconfig()))
 	require.Error(t, err)
@@ -104,7 +104,7 @@ func TestARefusedWatchIsCutToo(t *testing.T) {
 func TestAnEventWithoutEndEndsTheWatch(t *testing.T) {
 	var sent atomic.Int64
 	s := kubetest.New(t, endless(&sent, 200, `{"type":"ADDED","object":{"apiVersion":"example.io/v1","kind":"`))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	w, err := watchWidgets(ctx, newClient(t, s.Kubeconfig()))
 	require.NoError(t, err)
