@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -136,7 +137,7 @@ func (p persistent) unusable(o *object) (why string, never bool) {
 	case p.deleting || p.state == "Destroying":
 		return "is being destroyed", true
 	case p.state != "Active":
-		return "is not ready to be used: it is " + firstOf(p.state, "not made yet"), false
+		return "is not ready to be used: it is " + cmp.Or(p.state, "not made yet"), false
 	}
 	if p.fsType == "xfs" { // mounted for one job at a time
 		for _, c := range p.consumers {

@@ -1,20 +1,15 @@
 package workflow
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/sirupsen/logrus"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/users"
-	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow/placement"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -82,7 +77,7 @@ func TakeInventory(ctx context.Context, cfg *slurmconf.Config, client *kube.Clie
 	inventory := &Inventory{Rabbits: topology.Rooms(), Persistent: []Persistent{}}
 	for i := range instances {
 		p := readInstance(&instances[i])
-		state := firstOf(p.state, "not made yet")
+		state := cmp.Or(p.state, "not made yet")
 		if p.deleting {
 			state = "Destroying"
 		}
@@ -108,40 +103,4 @@ func (i *Inventory) Find(name string) (*Inventory, error) {
 		return nil, fmt.Errorf("there is no rabbit and no persistent storage %q", name)
 	}
 	return found, nil
-}
-
-// Print writes the inventory for a person.
-func (i *Inventory) Print(ctx context.Context, out io.Writer) error {
-	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	if len(i.Rabbits) > 0 {
-		fmt.Fprintln(table, "RABBIT\tFREE\tTOTAL\tNODES\tSTATE")
-	}
-	for _, r := range i.Rabbits {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", r.Rabbit, placement.Size(r.Free), placement.Size(r.Total), len(r.Nodes),
-			wire.OneLine(firstOf(r.Fault, "Ready")))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if len(i.Persistent) > 0 {
-		fmt.Fprintln(table, "PERSISTENT\tTYPE\tUSER\tSTATE\tRABBITS\tUSED BY")
-	}
-	for _, p := range i.Persistent {
-		name, err := users.Name(ctx, uint32(p.UID))
-		if err != nil {
-			name = fmt.Sprint(p.UID)
-		}
-		if p.Open {
-			name += " (open to all)"
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.Type, wire.OneLine(name), p.State,
-			firstOf(strings.Join(p.Rabbits, ","), "-"), firstOf(strings.Join(p.UsedBy, ","), "-"))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if len(i.Rabbits)+len(i.Persistent) == 0 {
-		return errors.New("there is no storage: SystemConfiguration default/default names none")
-	}
-	return nil
 }

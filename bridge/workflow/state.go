@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -175,12 +176,12 @@ const (
 func (o *object) failure() string {
 	message, directive := o.Message, ""
 	if d := o.failedDriver(); d != nil {
-		message = withError(firstOf(o.Message, d.Message), d.Error)
+		message = withError(cmp.Or(o.Message, d.Message), d.Error)
 		if d.Directive >= 0 && d.Directive < int64(len(o.Directives)) {
 			directive = o.Directives[d.Directive]
 		}
 	}
-	text := fmt.Sprintf("%s failed: %s", o.State, shorten(firstOf(message, "DWS gives no reason"), 500))
+	text := fmt.Sprintf("%s failed: %s", o.State, shorten(cmp.Or(message, "DWS gives no reason"), 500))
 	if directive != "" {
 		text += " [" + shorten(directive, 200) + "]"
 	}
@@ -249,15 +250,6 @@ func (o *object) failedBeforeRun(grace time.Duration) bool {
 		}
 	}
 	return false
-}
-
-func firstOf(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
-	}
-	return ""
 }
 
 // shorten cuts text to at most n bytes, at a rune's edge.

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -255,5 +256,5 @@ func waited(o *object, target State, when string) string {
 			return text + "DWS is still working on " + shorten(o.Directives[driver.Directive], 200)
 		}
 	}
-	return text + firstOf(o.Status, "DWS gives no reason")
+	return text + cmp.Or(o.Status, "DWS gives no reason")
 }

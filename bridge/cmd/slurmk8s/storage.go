@@ -1,14 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"slurmk8s.io/slurmk8s/bridge/users"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
+	"slurmk8s.io/slurmk8s/bridge/workflow/placement"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -55,10 +63,46 @@ func runStorage(ctx context.Context, config string, asJSON bool, names []string)
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(inventory)
 	} else if err == nil {
-		err = inventory.Print(ctx, os.Stdout)
+		err = printInventory(ctx, os.Stdout, inventory)
 	}
 	if err != nil {
 		return failed(err)
 	}
 	return exitOK
+}
+
+// printInventory writes it for a person.
+func printInventory(ctx context.Context, out io.Writer, i *workflow.Inventory) error {
+	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	if len(i.Rabbits) > 0 {
+		fmt.Fprintln(table, "RABBIT\tFREE\tTOTAL\tNODES\tSTATE")
+	}
+	for _, r := range i.Rabbits {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", r.Rabbit, placement.Size(r.Free), placement.Size(r.Total), len(r.Nodes),
+			wire.OneLine(cmp.Or(r.Fault, "Ready")))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if len(i.Persistent) > 0 {
+		fmt.Fprintln(table, "PERSISTENT\tTYPE\tUSER\tSTATE\tRABBITS\tUSED BY")
+	}
+	for _, p := range i.Persistent {
+		name, err := users.Name(ctx, uint32(p.UID))
+		if err != nil {
+			name = fmt.Sprint(p.UID)
+		}
+		if p.Open {
+			name += " (open to all)"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.Type, wire.OneLine(name), p.State,
+			cmp.Or(strings.Join(p.Rabbits, ","), "-"), cmp.Or(strings.Join(p.UsedBy, ","), "-"))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if len(i.Rabbits)+len(i.Persistent) == 0 {
+		return errors.New("there is no storage: SystemConfiguration default/default names none")
+	}
+	return nil
 }
