@@ -51,23 +51,13 @@ func newProvider(t *testing.T) *provider {
 			"status": "Ready", "devices": drives, "access": kubetest.Object{"computes": links}}})
 	}
 	p.put("systemconfigurations/default/default", kubetest.Object{"spec": kubetest.Object{"storageNodes": system}})
-	go func() {
-		for t.Context().Err() == nil {
-			o := p.Current()
-			if o == nil {
-				o = kubetest.Object{}
-			}
-			if desired, _ := kubetest.Part(o, "spec")["desiredState"].(string); desired != "" && desired != kubetest.Part(o, "status")["state"] {
-				p.Change(func(o kubetest.Object) kubetest.Object {
-					if o == nil || kubetest.Part(o, "spec")["desiredState"] != desired {
-						return o
-					}
-					return is(State(desired), State(desired), true, "Completed")(o)
-				})
-			}
-			time.Sleep(time.Millisecond)
+	p.React = func(o kubetest.Object) kubetest.Object {
+		desired, _ := kubetest.Part(o, "spec")["desiredState"].(string)
+		if desired == "" || desired == kubetest.Part(o, "status")["state"] {
+			return nil
 		}
-	}()
+		return doneAtOnce(o)
+	}
 	return p
 }
 
