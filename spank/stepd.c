@@ -223,19 +223,43 @@ static bool asked_here(spank_t spank, bool *inherited)
 }
 
 /*
+ * Is this the Workflow of a heterogeneous job's first component, and the job a later one? Slurm
+ * tells the tasks of all components what it told the first.
+ */
+static bool of_first_component(spank_t spank, uint32_t job, const char *workflow)
+{
+	char component[16], here[16], id[16], first[32];
+
+	component_job(spank, "0", id, sizeof(id));
+	snprintf(first, sizeof(first), "bb%s:", id);
+	if (!id[0] || strncmp(workflow, first, strlen(first)) != 0)
+		return false;
+	snprintf(here, sizeof(here), "%u", (unsigned)job);
+	for (int i = 1; id[0] && strcmp(id, here) != 0; i++) {
+		snprintf(component, sizeof(component), "%d", i);
+		component_job(spank, component, id, sizeof(id));
+	}
+	return id[0] != '\0';
+}
+
+/*
  * Has the job a Workflow of DWS? slurm_bb_setup has said so in its environment, where
- * `workflow` is then "bb42:UID", or "" if a former version said it. A user can write it: the
- * program asks for the Workflow of this very job, and what is kept for another user is not read.
+ * `workflow` is then "bb42:UID", or "" if a former version said it, or if only the first component
+ * was told of its own: this one may have one too. A user can write it: the program asks for the
+ * Workflow of this very job, and what is kept for another user is not read.
  */
 static bool has_workflow(spank_t spank, uint32_t job, char *workflow, int size)
 {
 	char own[32], name[64];
+	bool found = spank_getenv(spank, "SLURMK8S_WORKFLOW", workflow, size) == ESPANK_SUCCESS, of_first;
 
 	snprintf(own, sizeof(own), "bb%u:", (unsigned)job);
-	if (spank_getenv(spank, "SLURMK8S_WORKFLOW", workflow, size) == ESPANK_SUCCESS &&
-	    strncmp(workflow, own, strlen(own)) == 0)
+	if (found && strncmp(workflow, own, strlen(own)) == 0)
 		return true;
+	of_first = found && of_first_component(spank, job, workflow);
 	workflow[0] = '\0';
+	if (of_first)
+		return true;
 	own[strlen(own) - 1] = '\0';
 	return spank_getenv(spank, "DW_WORKFLOW_NAME", name, sizeof(name)) == ESPANK_SUCCESS && strcmp(name, own) == 0;
 }

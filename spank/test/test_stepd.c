@@ -210,12 +210,27 @@ static void a_job_with_storage_is_told_where_it_is(void)
 	CHECK(!slurm.log[0] && strstr(program_log(), "WORKFLOW=1\n") && !strstr(program_log(), "end "), "%s", slurm.log);
 }
 
+static void a_later_component_is_told_of_its_own_storage(void)
+{
+	slurm.environment[0] = (char *)"SLURMK8S_WORKFLOW=bb40:u1";
+	slurm.environment[1] = (char *)"K8S_WORKFLOW=bb40:u1";
+	slurm.environment[2] = (char *)"SLURM_JOB_ID_HET_GROUP_0=40";
+	slurm.environment[3] = (char *)"SLURM_JOB_ID_HET_GROUP_1=41";
+	slurm.environment[4] = (char *)"SLURM_JOB_ID_HET_GROUP_2=42";
+	arguments[argument_count++] = (char *)"workflows=on";
+	start_step(0, NULL, NULL);
+	CHECK(fake_variable("DW_JOB_scratch") && strcmp(fake_variable("DW_JOB_scratch"), "/mnt/a b") == 0);
+	end_step();
+	CHECK(strstr(program_log(), "WORKFLOW=1\n"));
+}
+
 static void its_steps_and_other_jobs_are_not_told(void)
 {
 	static const char *const environments[][2] = {
 		{ "SLURMK8S_WORKFLOW=bb42:u1", "K8S_WORKFLOW=bb42:u1" }, /* srun in the script */
 		{ "SLURMK8S_WORKFLOW=bb41:u1", "DW_WORKFLOW_NAME=bb41" }, /* of the job that this one was submitted in */
 		{ "SLURMK8S_WORKFLOW=bb420:u1", "DW_WORKFLOW_NAME=bb4" },
+		{ "SLURMK8S_WORKFLOW=bb41:u1", "SLURM_JOB_ID_HET_GROUP_0=41" }, /* or of a heterogeneous one */
 		{ "DW_WORKFLOW_NAME=", "" },
 		{ "", "" },
 	};
@@ -463,6 +478,7 @@ int main(int argc, char **argv)
 		{ "stepd: a job whose bundle was not made does not run", a_job_whose_bundle_was_not_made_does_not_run },
 		{ "stepd: tasks of a refused job fail with the reason", tasks_of_a_refused_job_fail_with_the_reason },
 		{ "stepd: a job with storage is told where it is", a_job_with_storage_is_told_where_it_is },
+		{ "stepd: a later component of a heterogeneous job is told of its own storage", a_later_component_is_told_of_its_own_storage },
 		{ "stepd: its steps and other jobs are not told", its_steps_and_other_jobs_are_not_told },
 		{ "stepd: later steps have what the first was told", later_steps_have_what_the_first_was_told },
 		{ "stepd: what is kept for another job, user or run counts for nothing", what_is_kept_for_another_counts_for_nothing },
