@@ -202,6 +202,16 @@ a_program_that_hangs_costs_one_deadline() {
 	! in_slurm pgrep -x sleep || fail 'the program is left behind'
 }
 
+# rest COMMAND...: see tests/cluster/slurmrestd.sh.
+rest() { docker exec --interactive "$container" bash -s - "$@" <"$top/tests/cluster/slurmrestd.sh"; }
+
+a_job_of_slurmrestd_is_judged() {
+	accepts rest submit "${option}k8s_register=a:8888"
+	refuses 'slurmk8s: service a: user alice may use node ports 8000-8999, not 22' rest submit "${option}k8s_register=a:22"
+	[[ $(in_slurm slurmctld -V) = *' 22.'* ]] ||
+		refuses "--k8s-register is missing in the job's environment" rest submit '' "${option}k8s_register=a:8888"
+}
+
 slurmctld_is_well() {
 	[ "$(in_slurm pgrep -c slurmctld)" -ge 1 ] || fail 'slurmctld is gone'
 	! in_slurm grep -E 'error: .*job_submit' /var/log/slurm/slurmctld.log || fail 'of job_submit.lua'
@@ -213,10 +223,15 @@ for slurm in "$@"; do
 	out=$top/build/test/lua/$release
 	trap down EXIT
 	up
+	slurmrestd=a_job_of_slurmrestd_is_judged
+	reason=$(rest start) || [ $? != 69 ] || {
+		slurmrestd=
+		echo "LEFT OUT - $release: a job of slurmrestd is judged: no slurmrestd for this Slurm: $reason"
+	}
 	for behaviour in a_job_without_options_is_accepted options_in_the_environment_are_judged a_forged_spank_job_env_is_judged \
 		an_array_needs_names_that_differ a_refusal_is_in_the_log a_changed_policy_counts_at_once a_policy_that_cannot_be_known_refuses_nothing \
 		a_capacity_without_a_pool_that_slurm_knows_is_accepted a_line_that_is_not_read_is_told_at_the_prompt \
-		a_job_that_would_miss_its_storage_is_refused jobs_can_be_changed a_sites_own_script_calls_it \
+		a_job_that_would_miss_its_storage_is_refused $slurmrestd jobs_can_be_changed a_sites_own_script_calls_it \
 		a_program_that_hangs_costs_one_deadline slurmctld_is_well; do
 		if reason=$("$behaviour" 2>&1); then
 			passed=$((passed + 1))

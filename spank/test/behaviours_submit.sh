@@ -21,7 +21,7 @@ every_way_to_submit_a_script_registers() {
 	printf '#!/bin/sh\n#SBATCH --export=NONE --k8s-register=way-in-script:1\n/bin/true\n' |
 		docker exec --interactive --user alice --workdir /tmp "spank-$release-n1" sbatch -w n1 --output=/dev/null
 	in_shell "SBATCH_EXPORT=NONE sbatch -w n1 --output=/dev/null --k8s-register=way-by-variable:1 --wrap /bin/true"
-	# As slurmrestd does, or a client without the plugin.
+	# As a client without the plugin does.
 	in_shell "_SLURM_SPANK_OPTION_slurmk8s_k8s_register=way-by-environment:1 sbatch -w n1 --output=/dev/null --wrap /bin/true"
 	in_shell "SLURM_SPANK__SLURM_SPANK_OPTION_slurmk8s_k8s_register=way-by-default:1 sbatch -w n1 --output=/dev/null --export=NONE --wrap /bin/true"
 	in_shell "sbatch --output=/dev/null --export=NONE -w n1 --k8s-register=way-het:1 : -w n2 --wrap /bin/true"
@@ -34,6 +34,16 @@ every_way_to_submit_a_script_registers() {
 		registered "way-$row:1" batch || lost+=" [$row]"
 	done
 	[ -z "$lost" ] || fail "lost:$lost"
+}
+
+# rest COMMAND...: see tests/cluster/slurmrestd.sh.
+rest() { docker exec --interactive "spank-$release-n1" bash -s - "$@" <"$here/../../tests/cluster/slurmrestd.sh"; }
+
+a_job_of_slurmrestd_registers() {
+	local id
+	id=$(rest submit _SLURM_SPANK_OPTION_slurmk8s_k8s_register=way-rest:1) || fail "$id"
+	ends "$id" COMPLETED 0:0
+	registered way-rest:1 batch || fail "$(n1 cat /tmp/step_program.log)"
 }
 
 no_jobs() { [ -z "$(n1 squeue -h)" ]; }
@@ -106,6 +116,11 @@ step K8S_REGISTER=sched:8786' ] || fail "$(n2 grep -o 'step K8S_.*' /tmp/step_pr
 
 submit_behaviours() {
 	behaviour "every way to submit a script registers" every_way_to_submit_a_script_registers
+	if reason=$(rest start) || [ $? != 69 ]; then
+		behaviour "a job of slurmrestd registers" a_job_of_slurmrestd_registers
+	else
+		echo "LEFT OUT - $release: a job of slurmrestd registers: no slurmrestd for this Slurm: $reason"
+	fi
 	behaviour "every way to run a command registers" every_way_to_run_a_command_registers
 	# Debian has no scrontab.
 	! n1 sh -c 'command -v scrontab' >/dev/null || behaviour "a crontab with an option is refused" a_crontab_with_an_option_is_refused
