@@ -89,6 +89,11 @@ func TestAKubeconfigThatWeakensTLSOrRunsAProgramIsRefused(t *testing.T) {
 		}, `insecure-skip-tls-verify is not allowed`},
 		{"no authority", func(s string) string { return strings.Replace(s, caLine(s), "disable-compression: true", 1) },
 			`certificate-authority: /etc/ssl/certs/ca-certificates.crt`},
+		{"an authority without a certificate", func(s string) string { return strings.Replace(s, caLine(s), "certificate-authority-data: ''", 1) },
+			`no certificate-authority: the system's certificates are not trusted`},
+		{"an authority without a file, of an API server below a path", func(s string) string {
+			return strings.Replace(strings.Replace(s, caLine(s), "certificate-authority:", 1), ":6443", "/k8s/clusters/c-m-1", 1)
+		}, `no certificate-authority: the system's certificates are not trusted`},
 		{"user without a credential", replace("token: secret-token", "username: ''"), `user "u" has no credential: give tokenFile`},
 		{"user with a key alone", replace("token: secret-token", "client-key-data: eHh4"), `user "u" has no credential: give tokenFile`},
 		{"proxy", replace("server: ", "proxy-url: http://10.0.0.1:3128\n    server: "), `proxy-url is not allowed`},
