@@ -115,9 +115,13 @@ func known(field string) string {
 	return field
 }
 
-// Comment sets a job's AdminComment, which leaves the user's own comment alone.
+// Comment sets a job's AdminComment, which leaves the user's own comment alone: of an array that
+// of the one task, of a heterogeneous job that of the one component.
 func (c Commands) Comment(ctx context.Context, id uint32, text string) error {
-	_, err := c.run(ctx, "scontrol", "update", fmt.Sprintf("JobId=%d", id), "AdminComment="+text)
+	component, err := c.component(ctx, id)
+	if err == nil {
+		_, err = c.run(ctx, "scontrol", "update", "JobId="+component, "AdminComment="+text)
+	}
 	return err
 }
 

@@ -51,13 +51,16 @@ func TestRequeueRun(t *testing.T) {
 	}
 }
 
-func TestACommentIsOneWord(t *testing.T) {
-	dir := t.TempDir()
-	script(t, dir, "scontrol", `for a; do echo "<$a>"; done >`+filepath.Join(dir, "asked"))
-	require.NoError(t, Commands{Dir: dir}.Comment(t.Context(), 12, "a pod's = words; $(x) Priority=0"))
-	asked, err := os.ReadFile(filepath.Join(dir, "asked"))
-	require.NoError(t, err)
-	assert.Equal(t, "<update>\n<JobId=12>\n<AdminComment=a pod's = words; $(x) Priority=0>\n", string(asked))
+func TestACommentIsOneWordForOneJob(t *testing.T) {
+	for record, want := range map[string]string{"12|12|": "12", "12|10_3|": "10_3", "12|12_1|": "12_1", "12|12+0|": "12+0"} {
+		dir := t.TempDir()
+		script(t, dir, "squeue", "echo '"+record+"'")
+		script(t, dir, "scontrol", `for a; do echo "<$a>"; done >`+filepath.Join(dir, "asked"))
+		require.NoError(t, Commands{Dir: dir}.Comment(t.Context(), 12, "a pod's = words; $(x) Priority=0"))
+		asked, err := os.ReadFile(filepath.Join(dir, "asked"))
+		require.NoError(t, err)
+		assert.Equal(t, "<update>\n<JobId="+want+">\n<AdminComment=a pod's = words; $(x) Priority=0>\n", string(asked))
+	}
 }
 
 func TestNodesThatAJobIsNotToGet(t *testing.T) {
