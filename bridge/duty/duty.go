@@ -84,6 +84,10 @@ var (
 	ErrHidden = errors.New("this credential may not see it")
 )
 
+// ErrChanged is what Remove returns for an object that it left alone since it, or its job's
+// Lease, has changed since it was listed. That is no failure.
+var ErrChanged = errors.New("it has changed since it was listed")
+
 // Object is something that is kept for a job: an object in Kubernetes, a hold on a
 // node, files of this host.
 type Object struct {
@@ -112,7 +116,7 @@ type Object struct {
 	Chain string
 	Last  bool
 	// Remove removes this object as it was listed and no later one of its name. An
-	// object that is gone is no error.
+	// object that is gone is no error, and one that it left alone is ErrChanged.
 	Remove func(context.Context) error
 }
 

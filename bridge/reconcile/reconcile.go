@@ -41,6 +41,9 @@ type Result struct {
 	Err error  // why the object is still there; nil: it is gone, or would be
 }
 
+// Failed reports whether the object should be gone and is not.
+func (r Result) Failed() bool { return r.Err != nil && !errors.Is(r.Err, duty.ErrChanged) }
+
 // Run removes what is kept for jobs that are over. The sources are independent of each
 // other: what one cannot list, or cannot remove in time, costs the others nothing.
 func Run(ctx context.Context, o Options) (results []Result, failed []error) {
@@ -157,15 +160,19 @@ func removeAll(ctx context.Context, results []Result, limit time.Duration) {
 			defer func() { <-places }()
 			ctx, cancel := context.WithTimeout(ctx, share)
 			defer cancel()
-			left := false
+			var left error
 			for _, at := range chain {
 				r := &results[at]
-				if r.Last && left {
+				switch {
+				case r.Last && errors.Is(left, duty.ErrChanged):
+					r.Err = duty.ErrChanged
+					continue
+				case r.Last && left != nil:
 					r.Err = errors.New("left with what belongs to it")
 					continue
 				}
 				r.Err = safely.Do(func() error { return r.Remove(ctx) })
-				left = left || r.Err != nil
+				left = errors.Join(left, r.Err)
 			}
 		})
 	}

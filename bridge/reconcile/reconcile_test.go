@@ -143,6 +143,11 @@ func TestAChainIsRemovedInItsOrder(t *testing.T) {
 	results = o.remove(t.Context(), [][]duty.Object{{chain("slice", errors.New("no"), false), chain("service", nil, false), chain("lease", nil, true)}})
 	assert.Equal(t, []string{"service"}, gone.all())
 	require.ErrorContains(t, results[2].Err, "left with what belongs to it")
+	assert.True(t, results[2].Failed())
+	results = o.remove(t.Context(), [][]duty.Object{{chain("slice", duty.ErrChanged, false), chain("service", nil, false), chain("lease", nil, true)}})
+	assert.Equal(t, []string{"service"}, gone.all())
+	assert.False(t, results[0].Failed(), "the next run judges it again")
+	require.ErrorIs(t, results[2].Err, duty.ErrChanged)
 }
 
 func TestCleanup(t *testing.T) {

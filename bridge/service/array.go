@@ -140,7 +140,7 @@ func (a api) leave(ctx context.Context, found *unstructured.Unstructured, of job
 
 // leaveListed is leave of a Service that was listed a while ago; another one that has its
 // name by now is left alone. Each time before it writes, it asks whether the job is still over.
-func (a api) leaveListed(ctx context.Context, listed *unstructured.Unstructured, of job.Job, stillOver func(context.Context) (bool, error)) error {
+func (a api) leaveListed(ctx context.Context, listed *unstructured.Unstructured, of job.Job, stillOver func(context.Context) error) error {
 	found := listed
 	return whileConflicts(ctx, func() error {
 		if found == nil {
@@ -149,7 +149,7 @@ func (a api) leaveListed(ctx context.Context, listed *unstructured.Unstructured,
 				return err
 			}
 		}
-		if over, err := stillOver(ctx); err != nil || !over {
+		if err := stillOver(ctx); err != nil {
 			return err
 		}
 		err := a.leave(ctx, found, of)

@@ -100,7 +100,7 @@ func (l lister) shares(u *unstructured.Unstructured) (objects []duty.Object) {
 		}
 		o.JobID, o.Allocation, o.Chain = id, true, fmt.Sprintf("%s/%d", u.GetNamespace(), id)
 		o.Remove = func(ctx context.Context) error {
-			return l.api().leaveListed(ctx, u, l.job(id), func(ctx context.Context) (bool, error) { return l.stillOver(ctx, u.GetNamespace(), id) })
+			return l.api().leaveListed(ctx, u, l.job(id), func(ctx context.Context) error { return l.stillOver(ctx, u.GetNamespace(), id) })
 		}
 		objects = append(objects, o)
 	}
@@ -129,21 +129,24 @@ func (l lister) job(id uint32) job.Job {
 	return job.Job{Cluster: l.Config.Cluster, ID: id, Restarts: job.AnyRun}
 }
 
-// stillOver tells that nobody has made or renewed the job's Lease since it was listed.
-func (l lister) stillOver(ctx context.Context, namespace string, id uint32) (bool, error) {
+// stillOver is nil if nobody has made or renewed the job's Lease since it was listed.
+func (l lister) stillOver(ctx context.Context, namespace string, id uint32) error {
 	name := l.job(id).LeaseName()
 	lease, err := l.api().look(ctx, job.Leases, namespace, name)
-	return err == nil && (lease == nil || lease.GetResourceVersion() == l.leases[name]), err
+	if err == nil && lease != nil && lease.GetResourceVersion() != l.leases[name] {
+		return duty.ErrChanged
+	}
+	return err
 }
 
 // remove deletes an object as it was listed; one that changed since then lives.
 func (l lister) remove(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured, id uint32) error {
-	if over, err := l.stillOver(ctx, u.GetNamespace(), id); err != nil || !over {
+	if err := l.stillOver(ctx, u.GetNamespace(), id); err != nil {
 		return err
 	}
 	err := l.api().remove(ctx, gvr, u)
 	if kube.Is(err, kube.Conflict) {
-		return nil
+		return duty.ErrChanged
 	}
 	return err
 }

@@ -138,7 +138,12 @@ func TestReconcileLeavesAJobThatHasRegisteredAgain(t *testing.T) {
 			begun = true
 			for _, o := range objects {
 				if strings.HasSuffix(o.Name, tt.object[strings.Index(tt.object, " "):]) && o.JobID == 13 {
-					require.NoError(t, o.Remove(t.Context()))
+					err := o.Remove(t.Context())
+					if tt.renew == 0 {
+						require.NoError(t, err)
+					} else {
+						require.ErrorIs(t, err, duty.ErrChanged)
+					}
 				}
 			}
 			assert.Equal(t, tt.want, wrote)

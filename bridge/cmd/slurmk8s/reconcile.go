@@ -198,9 +198,10 @@ func share(of time.Duration, node string) time.Duration {
 func countMetrics(textfile, dir string, results []reconcile.Result, log *logrus.Entry) {
 	removed, left := 0, 0
 	for _, r := range results {
-		if r.Err != nil {
+		switch {
+		case r.Failed():
 			left++
-		} else {
+		case r.Err == nil:
 			removed++
 		}
 	}
@@ -219,7 +220,9 @@ func report(results []reconcile.Result, dryRun, told bool, log *logrus.Entry) in
 		switch {
 		case r.Err != nil:
 			done = fmt.Sprintf("left: %v", r.Err)
-			status = exitFailed
+			if r.Failed() {
+				status = exitFailed
+			}
 		case dryRun:
 			done = "would be removed"
 		}
