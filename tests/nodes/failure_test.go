@@ -154,6 +154,35 @@ func TestAJobThatFailsOnAnotherThanItsFirstNodeIsCancelled(t *testing.T) {
 	assert.Equal(t, []string{"refuse.12"}, h.files())
 }
 
+// A node whose pod nobody may evict is idle for Slurm, which would choose it for the job again.
+func TestARequeuedJobIsKeptFromANodeThatStaysOccupied(t *testing.T) {
+	w := newWorld(t)
+	for name, tt := range map[string]struct {
+		pod    podOption
+		config string
+	}{
+		"a pod without an owner":        {unmanaged, `unmanaged = "fail"`},
+		"a pod that its owner forgot":   {uncontrolled, `unmanaged = "fail"`},
+		"files of a pod":                {withEmptyDir, `emptydir = "fail"`},
+		"a pod that may return at once": {toleratingAll, `tolerating = "fail"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{t: t, server: w.server, admin: w.admin, namespace: w.namespace}
+			h := w.newHost(tt.config)
+			h.slurm("squeue", `case "$*" in *RestartCnt*) echo "12 0";; *%x*) echo "12||other";; *) echo "12|12|`+h.node+`";; esac`)
+			w.newPod(h.node, h.node, tt.pod)
+			before := w.state(h.node)
+			require.Contains(t, h.prolog(12), "3 MESSAGE=pod "+w.namespace+"/"+h.node)
+			asked := h.asked()
+			require.NotEmpty(t, asked)
+			assert.Equal(t, "scontrol update JobId=12 ExcNodeList=other,"+h.node, asked[len(asked)-1])
+			assert.Contains(t, asked, "scontrol requeue 12")
+			assert.Equal(t, before, w.state(h.node), "undone at once")
+			assert.Equal(t, []string{h.node}, w.pods(h.node))
+		})
+	}
+}
+
 // Another node had the job requeued, and it runs again elsewhere.
 func TestALaterRunIsNotRequeued(t *testing.T) {
 	w := newWorld(t)

@@ -139,6 +139,11 @@ func ownedBy(apiVersion, kind string) podOption {
 	}
 }
 
+// uncontrolled leaves a pod its owner, for the garbage collector only.
+func uncontrolled(pod map[string]any) {
+	delete(pod["metadata"].(map[string]any)["ownerReferences"].([]any)[0].(map[string]any), "controller")
+}
+
 func labelled(key, value string) podOption {
 	return func(pod map[string]any) { pod["metadata"].(map[string]any)["labels"] = map[string]any{key: value} }
 }

@@ -64,6 +64,8 @@ func TestWhatBecomesOfEachKindOfPod(t *testing.T) {
 		{name: "one that tolerates a cordon, when we taint, goes", pod: []podOption{tolerates("node.kubernetes.io/unschedulable")},
 			policy: func(c *slurmconf.NodeSettings) { set(&c.Block, "taint") }},
 		{name: "a bare one fails the job", pod: []podOption{unmanaged}, stays: true, fails: "has no controller: nothing was evicted; delete it, or set nodes.unmanaged"},
+		{name: "one whose owner controls nothing is a bare one", pod: []podOption{ownedBy("v1", "ConfigMap"), uncontrolled}, stays: true,
+			fails: "has no controller: nothing was evicted; delete it, or set nodes.unmanaged"},
 		{name: "a bare one goes when told", pod: []podOption{unmanaged}, policy: func(c *slurmconf.NodeSettings) { set(&c.Unmanaged, "evict") }},
 		{name: "a bare one stays when told", pod: []podOption{unmanaged}, stays: true, policy: func(c *slurmconf.NodeSettings) { set(&c.Unmanaged, "keep") }},
 		{name: "one with an emptyDir goes", pod: []podOption{withEmptyDir}},
