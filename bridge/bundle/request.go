@@ -2,7 +2,6 @@ package bundle
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -201,36 +200,6 @@ func unescape(text string) (string, error) {
 		return "", fmt.Errorf("longer than %d bytes", maxValueBytes)
 	}
 	return b.String(), nil
-}
-
-func escape(value string) string {
-	for _, e := range slices.Backward(escapes) { // "%" first
-		value = strings.ReplaceAll(value, e.char, e.code)
-	}
-	return value
-}
-
-// Words are the request as it is written after the site's directive: "bundle NAME
-// KEY=VALUE...", always the same for the same request.
-func (r Request) Words() string {
-	words := []string{directiveWord, r.Name}
-	add := func(key, value string) { words = append(words, key+"="+escape(value)) }
-	if r.Instance != r.Name {
-		add("as", r.Instance)
-	}
-	if r.Namespace != "" {
-		add("ns", r.Namespace)
-	}
-	if r.Timeout > 0 {
-		add("timeout", ShortDuration(r.Timeout))
-	}
-	if r.Wait != "" {
-		add("wait", r.Wait)
-	}
-	for _, key := range slices.Sorted(maps.Keys(r.Values)) {
-		add(key, r.Values[key])
-	}
-	return strings.Join(words, " ")
 }
 
 // printable is a user's word as it is in a message: as it is if it is plain, else quoted.
