@@ -204,8 +204,7 @@ func (d *Driver) changeSystemStatus(ctx context.Context, create bool, change fun
 		}
 		made := u == nil
 		if made {
-			u = &unstructured.Unstructured{Object: map[string]any{
-				"apiVersion": d.version.String(), "kind": "SystemStatus", "metadata": map[string]any{"name": "default", "namespace": systemNamespace}}}
+			u = &unstructured.Unstructured{}
 		}
 		is, _, _ := unstructured.NestedStringMap(u.Object, "data", "nodes")
 		ours := d.disabledByUs(u)
@@ -217,17 +216,17 @@ func (d *Driver) changeSystemStatus(ctx context.Context, create bool, change fun
 		if len(ours) > 0 {
 			kept = strings.Join(slices.Sorted(maps.Keys(ours)), ",")
 		}
-		patch := map[string]any{
-			"metadata": map[string]any{"resourceVersion": u.GetResourceVersion(), "annotations": map[string]any{annotationDisabled + d.cfg.Cluster: kept}},
-			"data":     map[string]any{"nodes": nodes},
+		changed := map[string]any{
+			"apiVersion": d.version.String(), "kind": "SystemStatus",
+			"metadata": map[string]any{"name": "default", "namespace": systemNamespace, "resourceVersion": u.GetResourceVersion(),
+				"annotations": map[string]any{annotationDisabled + d.cfg.Cluster: kept}},
+			"data": map[string]any{"nodes": nodes},
 		}
 		if made {
-			u.SetAnnotations(map[string]string{annotationDisabled + d.cfg.Cluster: kept.(string)})
-			u.Object["data"] = patch["data"]
-			_, err = d.systemStatus().Create(ctx, u)
+			_, err = d.systemStatus().Create(ctx, &unstructured.Unstructured{Object: changed})
 		} else {
 			var body []byte
-			if body, err = json.Marshal(patch); err == nil {
+			if body, err = json.Marshal(changed); err == nil {
 				_, err = d.systemStatus().Patch(ctx, "default", body)
 			}
 		}
