@@ -158,10 +158,7 @@ func TestARabbitWithoutNamespacesIsARabbitWithoutRoom(t *testing.T) {
 	}
 	t.Run("Lustre is placed elsewhere", func(t *testing.T) {
 		p := newProvider(t)
-		p.in(Proposal, lustre(tib))
-		d := p.driver(t)
-		_, err := d.Setup(bounded(t), theJob, nil)
-		require.NoError(t, err)
+		d := p.setUp(t, lustre(tib))
 		p.onWritten = func(string) {
 			p.Change(func(o kubetest.Object) kubetest.Object {
 				delete(kubetest.Part(o, "status"), "drivers")
@@ -169,7 +166,7 @@ func TestARabbitWithoutNamespacesIsARabbitWithoutRoom(t *testing.T) {
 			})
 		}
 		exhausted(p, "r1")
-		_, err = d.Await(bounded(t), theJob, DataIn)
+		_, err := d.Await(bounded(t), theJob, DataIn)
 		require.NoError(t, err)
 		assert.Equal(t, "ost 1099511627776 [r2:1]", p.placement("bb12-0"))
 	})

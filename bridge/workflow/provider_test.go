@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"slurmk8s.io/slurmk8s/bridge/kube/kubetest"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -59,6 +61,16 @@ func newProvider(t *testing.T) *provider {
 		return doneAtOnce(o)
 	}
 	return p
+}
+
+// setUp is the driver of a job that asks for such sets, and whose setup is done.
+func (p *provider) setUp(t *testing.T, breakdowns ...kubetest.Object) *Driver {
+	t.Helper()
+	p.in(Proposal, breakdowns...)
+	d := p.driver(t)
+	_, err := d.Setup(bounded(t), theJob, nil)
+	require.NoError(t, err)
+	return d
 }
 
 // in makes the job's Workflow be in a state, which asks for sets of storage by one

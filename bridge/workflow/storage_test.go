@@ -62,13 +62,10 @@ func TestStorageOfNodesIsPlacedOnThoseThatTheJobGot(t *testing.T) {
 
 func TestNetworkStorageIsPlacedBeforeNodesAreKnown(t *testing.T) {
 	p := newProvider(t)
-	p.in(Proposal, lustre(10*tib))
-	d := p.driver(t)
-	_, err := d.Setup(bounded(t), theJob, nil)
-	require.NoError(t, err)
+	d := p.setUp(t, lustre(10*tib))
 	assert.Equal(t, "Setup", p.state())
 	assert.Equal(t, "ost 10995116277760 [r1:1]", p.placement("bb12-0"))
-	_, err = d.Await(bounded(t), theJob, DataIn)
+	_, err := d.Await(bounded(t), theJob, DataIn)
 	require.NoError(t, err)
 	assert.Equal(t, "DataIn", p.state())
 
@@ -98,15 +95,12 @@ func TestAJobWaitsForRoomInProposal(t *testing.T) {
 	for _, r := range []string{"r1", "r2", "r3"} {
 		p.others("other-"+r, r, 19*tib)
 	}
-	p.in(Proposal, lustre(10*tib))
-	d := p.driver(t)
-	_, err := d.Setup(bounded(t), theJob, nil)
-	require.NoError(t, err)
+	d := p.setUp(t, lustre(10*tib))
 	assert.Equal(t, "Proposal", p.state())
 	assert.Equal(t, "ost needs 10.00 TiB, and 3.00 TiB is free: r1 1.00 TiB, r2 1.00 TiB, r3 1.00 TiB [#DW 0]", p.note())
 
 	require.NoError(t, d.Request(bounded(t), theJob, DataIn))
-	_, err = d.Poll(bounded(t), theJob, DataIn)
+	_, err := d.Poll(bounded(t), theJob, DataIn)
 	require.ErrorIs(t, err, ErrBusy)
 	assert.Equal(t, "Proposal", p.state())
 
@@ -574,23 +568,17 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 	}
 	t.Run("on another rabbit", func(t *testing.T) {
 		p := newProvider(t)
-		p.in(Proposal, lustre(tib))
-		d := p.driver(t)
-		_, err := d.Setup(bounded(t), theJob, nil)
-		require.NoError(t, err)
+		d := p.setUp(t, lustre(tib))
 		require.Equal(t, "ost 1099511627776 [r1:1]", p.placement("bb12-0"))
 		p.onWritten = func(string) { p.Change(is(Setup, Setup, true, "Completed")) }
 		full(p, "r1")
-		_, err = d.Await(bounded(t), theJob, DataIn)
+		_, err := d.Await(bounded(t), theJob, DataIn)
 		require.NoError(t, err)
 		assert.Equal(t, "ost 1099511627776 [r2:1]", p.placement("bb12-0"))
 	})
 	t.Run("an error of before the change is not another one", func(t *testing.T) {
 		p := newProvider(t)
-		p.in(Proposal, lustre(tib))
-		d := p.driver(t)
-		_, err := d.Setup(bounded(t), theJob, nil)
-		require.NoError(t, err)
+		d := p.setUp(t, lustre(tib))
 		told := make(chan struct{}, 10)
 		p.onWritten = func(string) {
 			full(p, "r1")
@@ -605,7 +593,7 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 			case <-ctx.Done():
 			}
 		}()
-		_, err = d.Await(ctx, theJob, DataIn)
+		_, err := d.Await(ctx, theJob, DataIn)
 		require.NoError(t, err)
 		assert.Equal(t, "ost 1099511627776 [r2:1]", p.placement("bb12-0"))
 	})
@@ -613,13 +601,10 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 		p := newProvider(t)
 		p.others("other", "r2", 19*tib)
 		p.others("another", "r3", 19*tib)
-		p.in(Proposal, lustre(10*tib))
-		d := p.driver(t)
-		_, err := d.Setup(bounded(t), theJob, nil)
-		require.NoError(t, err)
+		d := p.setUp(t, lustre(10*tib))
 		full(p, "r1")
 		require.NoError(t, d.Request(bounded(t), theJob, DataIn))
-		_, err = d.Poll(bounded(t), theJob, DataIn)
+		_, err := d.Poll(bounded(t), theJob, DataIn)
 		require.ErrorIs(t, err, ErrBusy)
 		assert.Equal(t, "ost 10995116277760 [r1:1]", p.placement("bb12-0"))
 		p.remove("servers/their/another")
@@ -632,10 +617,7 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 		p := newProvider(t)
 		p.others("other", "r2", 19*tib)
 		p.others("another", "r3", 19*tib)
-		p.in(Proposal, lustre(10*tib))
-		d := p.driver(t)
-		_, err := d.Setup(bounded(t), theJob, nil)
-		require.NoError(t, err)
+		d := p.setUp(t, lustre(10*tib))
 		full(p, "r1")
 		lists := p.Count("GET", "/servers")
 		go func() {
@@ -645,7 +627,7 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 			p.remove("servers/their/another")
 		}()
 		p.onWritten = func(string) { p.Change(is(Setup, Setup, true, "Completed")) }
-		_, err = d.Await(bounded(t), theJob, DataIn)
+		_, err := d.Await(bounded(t), theJob, DataIn)
 		require.NoError(t, err)
 		assert.Equal(t, "ost 10995116277760 [r3:1]", p.placement("bb12-0"))
 	})
@@ -666,10 +648,7 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 	})
 	t.Run("an error of the API server is not the job's", func(t *testing.T) {
 		p := newProvider(t)
-		p.in(Proposal, lustre(tib))
-		d := p.driver(t)
-		_, err := d.Setup(bounded(t), theJob, nil)
-		require.NoError(t, err)
+		d := p.setUp(t, lustre(tib))
 		full(p, "r1")
 		p.Before = func(w http.ResponseWriter, r *http.Request) bool {
 			if strings.HasSuffix(r.URL.Path, "/servers") {
@@ -680,7 +659,7 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 		}
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err = d.Poll(short, theJob, DataIn)
+		_, err := d.Poll(short, theJob, DataIn)
 		require.Error(t, err)
 		var failed *DriverError
 		assert.NotErrorAs(t, err, &failed)
@@ -701,10 +680,7 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 	})
 	t.Run("a rabbit that was full before is not tried again", func(t *testing.T) {
 		p := newProvider(t)
-		p.in(Proposal, lustre(tib))
-		d := p.driver(t)
-		_, err := d.Setup(bounded(t), theJob, nil)
-		require.NoError(t, err)
+		d := p.setUp(t, lustre(tib))
 		p.onWritten = func(string) {
 			if !strings.Contains(p.placement("bb12-0"), "r3") {
 				full(p, "r2")
@@ -713,7 +689,7 @@ func TestStorageIsPlacedElsewhereIfTheProviderHasNoRoom(t *testing.T) {
 			}
 		}
 		full(p, "r1")
-		_, err = d.Await(bounded(t), theJob, DataIn)
+		_, err := d.Await(bounded(t), theJob, DataIn)
 		require.NoError(t, err)
 		assert.Equal(t, "ost 1099511627776 [r3:1]", p.placement("bb12-0"))
 	})
