@@ -68,7 +68,7 @@ func (b *Driver) Empty(ctx context.Context, name string, h Claim, terms Terms, c
 	ctx, cancel := context.WithCancel(ctx)
 	d := &drain{
 		b: b, node: name, terms: terms, begun: time.Now(), events: b.events(name, h),
-		victims: map[types.UID]*victim{}, kept: map[types.UID]bool{}, results: make(chan result),
+		victims: map[types.UID]*victim{}, kept: map[types.UID]bool{}, results: make(chan result), telling: make(chan struct{}, 1),
 	}
 	defer d.group.Wait()
 	defer cancel()
@@ -87,6 +87,7 @@ type drain struct {
 	kept    map[types.UID]bool
 	evicted int
 	results chan result
+	telling chan struct{} // has place for who creates an Event of a pod
 	begun   time.Time
 	forced  bool // the policy "delete" is at work
 	ending  bool // only pods that are on their way are waited for
@@ -259,11 +260,7 @@ func (d *drain) send(ctx context.Context, v *victim, request func(context.Contex
 	p := v.pod
 	d.group.Go(func() {
 		err := safely.Do(func() error {
-			err := request(life, p, d.terms.Grace, func(err error) { v.problem.Store(&err) })
-			if err == nil {
-				d.events.evicted(ctx, p)
-			}
-			return err
+			return request(life, p, d.terms.Grace, func(err error) { v.problem.Store(&err) })
 		})
 		if err != nil && life.Err() != nil {
 			return // it was stopped
@@ -272,7 +269,21 @@ func (d *drain) send(ctx context.Context, v *victim, request func(context.Contex
 		case d.results <- result{p, err}:
 		case <-ctx.Done():
 		}
+		if err == nil {
+			_ = safely.Do(func() error { d.tell(ctx, p); return nil })
+		}
 	})
+}
+
+// tell creates a pod's Event. Evictions go first: while pods are ending there is time for one
+// Event after the other, and what is left at the end goes at once.
+func (d *drain) tell(ctx context.Context, p pod) {
+	select {
+	case d.telling <- struct{}{}:
+		defer func() { <-d.telling }()
+	case <-ctx.Done():
+	}
+	d.events.evicted(ctx, p)
 }
 
 // answered notes how a request ended. That Kubernetes does not let us evict at all is
