@@ -153,6 +153,16 @@ func TestEachSideOfANodeLearnsFromTheOther(t *testing.T) {
 		m.reconcile()
 		assert.Equal(t, before, m.state(m.node))
 	})
+	each("others have drained themselves already", func(t *testing.T, m *mirroring) {
+		for i := range 3 {
+			m.slurmctld.Set(fmt.Sprintf("other%d", i), "IDLE+DRAIN", "slurmk8s: cordoned in Kubernetes")
+		}
+		m.cordon(m.node)
+		assert.Contains(t, m.reconcile(), "1 slurmk8s: mirror: held back: node "+m.node+" would be drained in Slurm: with it that is 4 of Slurm's 4 nodes, and 1 at most")
+		assert.Equal(t, "IDLE", m.inSlurm())
+		assert.Equal(t, said(m, "drain in Slurm (cordoned in Kubernetes)"), m.reconcile("--force"))
+		assert.Equal(t, fmt.Sprintf(drained, "cordoned"), m.inSlurm())
+	})
 	each("one side does not answer", func(t *testing.T, m *mirroring) {
 		m.cordon(m.node)
 		m.slurmctld.Away(true)
