@@ -38,14 +38,8 @@ const mostPods = 1000
 // nodes at once, each with a client of its own as its prolog has, beside kubectl drain of one
 // node after another. Node and Pod objects are real, kubelets are simulated.
 func reclaims(ctx context.Context, b *bench) error {
-	p := &pool{bench: b}
-	config := b.server.Config()
-	config.QPS = -1
-	var err error
-	if p.admin, err = dynamic.NewForConfig(config); err != nil {
-		return err
-	}
-	if err := p.kubelets(ctx); err != nil {
+	p, err := newPool(ctx, b)
+	if err != nil {
 		return err
 	}
 	for _, pods := range b.samples.podsPerNode {
@@ -111,7 +105,18 @@ func (s samples) repeats(pods int) int {
 type pool struct {
 	*bench
 	admin dynamic.Interface
-	made  int // so far, for names
+}
+
+// newPool has no nodes. Its kubelets end with ctx.
+func newPool(ctx context.Context, b *bench) (*pool, error) {
+	config := b.server.Config()
+	config.QPS = -1
+	admin, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	p := &pool{bench: b, admin: admin}
+	return p, p.kubelets(ctx)
 }
 
 // measure makes nodes with pods and has them emptied. It returns how long that took, in ms,
@@ -230,8 +235,8 @@ func (p *pool) drain(ctx context.Context, names []string) error {
 func (p *pool) make(ctx context.Context, nodes, pods int) ([]string, error) {
 	names := make([]string, nodes)
 	for i := range names {
-		p.made++
-		names[i] = fmt.Sprintf("node-%d", p.made)
+		p.lastNode++
+		names[i] = fmt.Sprintf("node-%d", p.lastNode)
 		if err := os.Mkdir(p.path("run."+names[i]), 0o755); err != nil {
 			return nil, err
 		}
@@ -268,9 +273,13 @@ func (p *pool) makePod(ctx context.Context, on, name string) error {
 func (p *pool) remove(ctx context.Context, names []string) error {
 	now := int64(0)
 	err := p.admin.Resource(node.Pods).Namespace(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{})
-	return errors.Join(err, eachAtOnce(names, 8, func(name string) error {
+	return errors.Join(err, p.deleteNodes(ctx, names))
+}
+
+func (p *pool) deleteNodes(ctx context.Context, names []string) error {
+	return eachAtOnce(names, 8, func(name string) error {
 		return p.admin.Resource(node.Nodes).Delete(ctx, name, metav1.DeleteOptions{})
-	}))
+	})
 }
 
 // kubelets end every pod that is evicted, podEnd later, until ctx ends.
@@ -318,38 +327,47 @@ func (p *pool) end(ctx context.Context, u *unstructured.Unstructured) {
 }
 
 // requests is how many the API server has answered about nodes, pods and events.
-func (p *pool) requests(ctx context.Context) (float64, error) {
+func (p *pool) requests(ctx context.Context) (sum float64, err error) {
+	err = p.eachAnswer(ctx, func(labels string, n float64) {
+		if aboutNodes(labels) {
+			sum += n
+		}
+	})
+	return sum, err
+}
+
+func aboutNodes(labels string) bool {
+	return strings.Contains(labels, `resource="nodes"`) || strings.Contains(labels, `resource="pods"`) || strings.Contains(labels, `resource="events"`)
+}
+
+// eachAnswer calls f for each kind of request with how many of it the API server has answered.
+func (p *pool) eachAnswer(ctx context.Context, f func(labels string, n float64)) error {
 	client, err := rest.HTTPClientFor(p.server.Config())
 	if err != nil {
-		return 0, err
+		return err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.server.Config().Host+"/metrics", nil)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer answer.Body.Close()
-	var sum float64
 	lines := bufio.NewScanner(answer.Body)
 	for lines.Scan() {
-		line := lines.Text()
-		if !strings.HasPrefix(line, "apiserver_request_total{") {
+		labels, found := strings.CutPrefix(lines.Text(), "apiserver_request_total{")
+		if !found {
 			continue
 		}
-		for _, resource := range []string{"nodes", "pods", "events"} {
-			if strings.Contains(line, `resource="`+resource+`"`) {
-				var n float64
-				if _, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &n); err != nil {
-					return 0, err
-				}
-				sum += n
-			}
+		var n float64
+		if _, err := fmt.Sscan(labels[strings.LastIndexByte(labels, ' ')+1:], &n); err != nil {
+			return err
 		}
+		f(labels, n)
 	}
-	return sum, lines.Err()
+	return lines.Err()
 }
 
 // eachAtOnce calls f for all names, some at once, and returns what failed.

@@ -43,7 +43,7 @@ type site struct {
 	// slurmImage is a container's image with Slurm; harness is the folder of that name.
 	slurmImage, harness string
 
-	lastJob int
+	lastJob, lastNode int // for names
 }
 
 func newSite(ctx context.Context, build string, keep bool) (_ *site, err error) {
@@ -121,6 +121,8 @@ func (s *site) close() {
 	_ = os.RemoveAll(s.dir)
 }
 
+var namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+
 // findKubectl follows the rule of tests/kubernetes/build.sh.
 func findKubectl() (string, error) {
 	cache := os.Getenv("SLURMK8S_CACHE")
@@ -149,8 +151,7 @@ func (s *site) createNamespace(ctx context.Context) error {
 	object := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": namespace},
 	}}
-	resource := schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
-	_, err := s.client.Resource(resource).Create(ctx, object, metav1.CreateOptions{})
+	_, err := s.client.Resource(namespaces).Create(ctx, object, metav1.CreateOptions{})
 	return err
 }
 
