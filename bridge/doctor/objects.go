@@ -83,18 +83,27 @@ func pluginMilliseconds(p *slurmconf.SpankPlugin, key string, otherwise time.Dur
 	return time.Duration(n) * time.Millisecond
 }
 
+// opened is an object of slurmk8s, to be closed; false: it cannot be read. The report says so,
+// and whether somebody else could change it.
+func (h *host) opened(r *report, path, missing string) (object, bool) {
+	if !h.trusted(r, path, missing) {
+		return object{}, false
+	}
+	o, err := openObject(path)
+	if err != nil {
+		r.fail("install it again", "%s: %v", path, err)
+	}
+	return o, err == nil
+}
+
 // lookPlugin wants the plugin of Slurm's own release: Slurm loads no other.
 func lookPlugin(_ context.Context, h *host, r *report) {
 	if h.plugin == nil {
 		return
 	}
 	path := h.plugin.Path
-	if !h.trusted(r, path, "install slurmk8s's SPANK plugin there") {
-		return
-	}
-	o, err := openObject(path)
-	if err != nil {
-		r.fail("install it again", "%s: %v", path, err)
+	o, ok := h.opened(r, path, "install slurmk8s's SPANK plugin there")
+	if !ok {
 		return
 	}
 	defer o.Close()
@@ -155,12 +164,8 @@ func defaultLibrary(plugin string) string {
 }
 
 func (h *host) library(r *report, path string) {
-	if !h.trusted(r, path, "install slurmk8s's library there") {
-		return
-	}
-	o, err := openObject(path)
-	if err != nil {
-		r.fail("install it again", "%s: %v", path, err)
+	o, ok := h.opened(r, path, "install slurmk8s's library there")
+	if !ok {
 		return
 	}
 	defer o.Close()
@@ -219,12 +224,8 @@ func lookLua(ctx context.Context, h *host, r *report) {
 		return // lookScript says it
 	}
 	module := s.settings["module"]
-	if !h.trusted(r, module, "install slurmk8s's Lua module there") {
-		return
-	}
-	m, err := openObject(module)
-	if err != nil {
-		r.fail("install it again", "%s: %v", module, err)
+	m, ok := h.opened(r, module, "install slurmk8s's Lua module there")
+	if !ok {
 		return
 	}
 	defer m.Close()
