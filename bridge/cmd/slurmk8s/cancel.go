@@ -10,9 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
-	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/slurm"
-	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 // cancelLimit bounds the wait for the hook and the wait for Slurm, each.
@@ -54,11 +52,7 @@ func jobArgument(cmd *cobra.Command, args []string) (uint32, error) {
 }
 
 func runCancel(ctx context.Context, config string, afterPID int, id uint32) int {
-	cfg, err := slurmconf.Load(config)
-	if err != nil {
-		return failed(err)
-	}
-	logger, sink, err := logging.New(cfg)
+	cfg, logger, sink, err := withLog(config)
 	if err != nil {
 		return failed(err)
 	}

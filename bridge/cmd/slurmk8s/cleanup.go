@@ -10,9 +10,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/duty/all"
-	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/reconcile"
-	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
 func cleanupCommand() *cobra.Command {
@@ -37,11 +35,7 @@ Exit status: 0 nothing is left, 1 something is left or nothing was changed.`,
 }
 
 func (o *removal) cleanup(ctx context.Context, id uint32) int {
-	cfg, err := slurmconf.Load(o.config)
-	if err != nil {
-		return failed(err)
-	}
-	logger, sink, err := logging.New(cfg)
+	cfg, logger, sink, err := withLog(o.config)
 	if err != nil {
 		return failed(err)
 	}

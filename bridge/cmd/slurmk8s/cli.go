@@ -8,9 +8,11 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
@@ -168,6 +170,16 @@ func noArguments(cmd *cobra.Command, args []string) error {
 // withConfig gives a command the flag --config.
 func withConfig(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "config", slurmconf.DefaultPath, "configuration `FILE`")
+}
+
+// withLog reads the configuration and opens its log, to be closed after the last line.
+func withLog(config string) (*slurmconf.Config, *logrus.Logger, io.Closer, error) {
+	cfg, err := slurmconf.Load(config)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	logger, sink, err := logging.New(cfg)
+	return cfg, logger, sink, err
 }
 
 // helpColumns is how wide help is.

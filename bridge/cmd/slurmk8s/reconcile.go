@@ -17,7 +17,6 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/duty"
 	"slurmk8s.io/slurmk8s/bridge/duty/all"
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/metrics"
 	"slurmk8s.io/slurmk8s/bridge/mirror"
 	"slurmk8s.io/slurmk8s/bridge/node"
@@ -74,11 +73,7 @@ Exit status: 0 nothing is left, 1 something is left; each line says what and why
 }
 
 func (o *removal) reconcile(ctx context.Context) int {
-	cfg, err := slurmconf.Load(o.config)
-	if err != nil {
-		return failed(err)
-	}
-	logger, sink, err := logging.New(cfg)
+	cfg, logger, sink, err := withLog(o.config)
 	if err != nil {
 		return failed(err)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"slurmk8s.io/slurmk8s/bridge/kube"
-	"slurmk8s.io/slurmk8s/bridge/logging"
 	"slurmk8s.io/slurmk8s/bridge/setup"
 	"slurmk8s.io/slurmk8s/bridge/version"
 	"slurmk8s.io/slurmk8s/bridge/workflow"
@@ -97,11 +96,7 @@ func (f *setupFlags) check() string {
 }
 
 func (f *setupFlags) run(ctx context.Context) error {
-	cfg, err := slurmconf.Load(f.config)
-	if err != nil {
-		return err
-	}
-	logger, sink, err := logging.New(cfg)
+	cfg, logger, sink, err := withLog(f.config)
 	if err != nil {
 		return err
 	}
