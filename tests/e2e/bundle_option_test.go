@@ -118,13 +118,8 @@ func TestTheBundleOption(t *testing.T) {
 		})
 		t.Run("the first component of a heterogeneous job", func(t *testing.T) {
 			t.Parallel()
-			text := "#!/bin/bash\n#SBATCH --ntasks=1 --time=10 " + option + "\n#SBATCH hetjob\n#SBATCH --ntasks=1 " + option +
-				"\n" + show + "\nsrun --het-group=1 env | sed s/^/second:/\n"
-			result, err := cluster.As(deadline(t, patience), user, text, "sbatch", "--parsable")
-			require.NoError(t, err)
-			require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
-			leader := adopt(t, parseID(t, result.Stdout))
-			second := adopt(t, leader.id+1)
+			leader, second := heterogeneous(t, "#SBATCH --ntasks=1 --time=10 "+option, "#SBATCH hetjob", "#SBATCH --ntasks=1 "+option,
+				show, "srun --het-group=1 env | sed s/^/second:/")
 			leader.ends("COMPLETED")
 			second.ends("COMPLETED")
 			require.Contains(t, leader.output(), "second:SLURMK8S_BUNDLES="+name+"\n")

@@ -82,11 +82,16 @@ func newDocsRun(t *testing.T) *docsRun {
 			}
 		}
 	}
+	r.write("root", rootsFolder+"/admin.conf", adminConf(t))
+	return r
+}
+
+// adminConf is the administrator's kubeconfig, as Slurm's hosts reach the API server.
+func adminConf(t *testing.T) string {
+	t.Helper()
 	conf, err := os.ReadFile(cluster.Kubeconfig)
 	require.NoError(t, err)
-	inside := regexp.MustCompile(`server: .*`).ReplaceAllString(string(conf), "server: https://"+cluster.ControlPlane+":6443")
-	r.write("root", rootsFolder+"/admin.conf", inside)
-	return r
+	return regexp.MustCompile(`server: .*`).ReplaceAllString(string(conf), "server: https://"+cluster.ControlPlane+":6443")
 }
 
 // file writes a file of the user's.

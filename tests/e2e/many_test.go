@@ -40,21 +40,26 @@ func TestEachTaskOfAnArrayHasItsOwnWorkflow(t *testing.T) {
 	require.Len(t, names, size)
 }
 
-func TestFiftyJobsAtOnce(t *testing.T) {
-	alone(t)
-	const count = 50
-	s := script{directives: waitNowhere(), body: "env | grep ^DW_WORKFLOW_NAME="}
-	loop := fmt.Sprintf("script=$(cat); for i in $(seq %d); do sbatch --parsable --job-name=fifty <<<\"$script\" || exit; done", count)
-	began := time.Now()
+// submitMany hands a script to sbatch many times.
+func submitMany(t *testing.T, count int, s script) (all []*job) {
+	t.Helper()
+	loop := fmt.Sprintf("script=$(cat); for i in $(seq %d); do sbatch --parsable --job-name=many <<<\"$script\" || exit; done", count)
 	result, err := cluster.As(deadline(t, patience), user, s.text(), "bash", "-c", loop)
 	require.NoError(t, err)
 	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
-	t.Logf("%d submissions took %v", count, time.Since(began).Round(time.Millisecond))
-	var all []*job
 	for line := range strings.Lines(result.Stdout) {
 		all = append(all, adopt(t, parseID(t, line)))
 	}
 	require.Len(t, all, count)
+	return all
+}
+
+func TestFiftyJobsAtOnce(t *testing.T) {
+	alone(t)
+	const count = 50
+	began := time.Now()
+	all := submitMany(t, count, script{directives: waitNowhere(), body: "env | grep ^DW_WORKFLOW_NAME="})
+	t.Logf("%d submissions took %v", count, time.Since(began).Round(time.Millisecond))
 	for _, j := range all {
 		j.ends("COMPLETED")
 	}

@@ -34,7 +34,7 @@ func mirrorNodes(t *testing.T) {
 		_, err := cluster.On(deadline(t, patience), n, "bash", "-ec", write)
 		require.NoError(t, err)
 	}
-	controllerMirrors(t)
+	controllerMay(t, "slurmk8s-node-mirror", map[string]any{"verb": "patch", "resource": "nodes"})
 	t.Cleanup(prober.ExcuseDrains())
 	for _, n := range cluster.Nodes { // a slurmctld that has only begun does not know what they do
 		eventually.Equal(t, "IDLE", func() string { return inSlurm(t, n.Name) }, "node %s of Slurm", n.Name)
@@ -49,23 +49,25 @@ func mirrorNodes(t *testing.T) {
 	})
 }
 
-// controllerMirrors gives slurmctld's account the shipped rights.
-func controllerMirrors(t *testing.T) {
+// controllerMay gives slurmctld's account the rights of a shipped role until the test ends; attributes
+// are those of a request that they allow.
+func controllerMay(t *testing.T, role string, attributes map[string]any) {
 	t.Helper()
-	_, objects, err := manifests.With("slurmk8s-node-mirror")
+	_, objects, err := manifests.With(role)
 	require.NoError(t, err)
 	for _, u := range objects {
 		resource, err := manifests.Resource(u)
 		require.NoError(t, err)
-		_, err = cluster.Kube.Resource(resource).Apply(deadline(t, patience), u.GetName(), u, metav1.ApplyOptions{FieldManager: "kubectl", Force: true})
+		api := cluster.Kube.Resource(resource).Namespace(u.GetNamespace())
+		_, err = api.Apply(deadline(t, patience), u.GetName(), u, metav1.ApplyOptions{FieldManager: "kubectl", Force: true})
 		require.NoError(t, err)
 		t.Cleanup(func() {
-			_ = cluster.Kube.Resource(resource).Delete(deadline(t, patience), u.GetName(), metav1.DeleteOptions{})
+			_ = api.Delete(deadline(t, patience), u.GetName(), metav1.DeleteOptions{})
 		})
 	}
 	review := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": map[string]any{
 		"user":               "system:serviceaccount:" + manifests.Namespace + ":" + manifests.Controller,
-		"resourceAttributes": map[string]any{"verb": "patch", "resource": "nodes"},
+		"resourceAttributes": attributes,
 	}}}
 	eventually.True(t, "the rights are in force", func() bool {
 		answer, err := cluster.Kube.Resource(subjectReviews).Create(deadline(t, patience), review, metav1.CreateOptions{})

@@ -1,18 +1,14 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
+	slurmjob "slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/tests/dwssim"
 	"slurmk8s.io/slurmk8s/tests/e2e/testbed"
 	"slurmk8s.io/slurmk8s/tests/eventually"
@@ -66,6 +62,92 @@ func TestStorageOfRabbits(t *testing.T) {
 		j.gone()
 	})
 
+	const xfs = "jobdw type=xfs capacity=50GB pool=dws name=scratch"
+
+	t.Run("each task of an array has storage of its own", func(t *testing.T) {
+		keepsRabbits(t)
+		tasks := arrayOf(t, 3, script{directives: []string{xfs}, body: untilTold})
+		paths := map[string]bool{}
+		for _, task := range tasks {
+			w := task.awaitWorkflow("to be mounted", dwssim.Ready(dwssim.PreRun))
+			paths[w.Status.Env["DW_JOB_scratch"]] = true
+			require.Regexp(t, `^xfs r[12]:1$`, placedOn(t, task.workflow+"-0"))
+		}
+		require.Len(t, paths, len(tasks))
+		for _, task := range tasks {
+			task.tell()
+			task.ends("COMPLETED")
+			task.gone()
+		}
+	})
+
+	t.Run("each component of a heterogeneous job has storage of its own", func(t *testing.T) {
+		keepsRabbits(t)
+		leader, other := heterogeneous(t,
+			"#SBATCH --ntasks=1 --time=10 --job-name=het-storage --nodelist="+first,
+			"#DW jobdw type=xfs capacity=50GB pool=dws name=left",
+			"#SBATCH hetjob",
+			"#SBATCH --ntasks=1 --nodelist="+second,
+			"#DW jobdw type=xfs capacity=100GB pool=dws name=right",
+			"env", "srun --het-group=1 env | sed s/^/right:/", untilTold)
+		leader.comes("RUNNING")
+		require.Equal(t, "xfs r1:1", placedOn(t, leader.workflow+"-0"))
+		require.Equal(t, "xfs r2:1", placedOn(t, other.workflow+"-0"))
+		leader.prints("DW_JOB_left=" + leader.awaitWorkflow("to be mounted", dwssim.Ready(dwssim.PreRun)).Status.Env["DW_JOB_left"])
+		leader.prints("right:DW_JOB_right=" + other.awaitWorkflow("to be mounted", dwssim.Ready(dwssim.PreRun)).Status.Env["DW_JOB_right"])
+		leader.tell()
+		for _, j := range []*job{leader, other} {
+			j.ends("COMPLETED")
+			j.gone()
+		}
+	})
+
+	t.Run("twenty jobs that want more than there is all end, and nothing is promised twice", func(t *testing.T) {
+		keepsRabbits(t)
+		// An MGS elsewhere: a rabbit runs only one.
+		all := submitMany(t, 20, script{directives: []string{"jobdw type=lustre capacity=8TiB pool=dws name=scratch profile=external"}, body: "true"})
+		const ofRabbit = 32 << 40 // bytes; half of a job's storage is on each rabbit
+		most := int64(0)
+		eventually.True(t, "all jobs are over", func() bool {
+			for rabbit, bytes := range promised(t) {
+				require.LessOrEqual(t, bytes, int64(ofRabbit), rabbit)
+				most = max(most, bytes)
+			}
+			return !slices.ContainsFunc(all, func(j *job) bool { return !isOver(jobs.Get(j.id).State()) })
+		})
+		require.Greater(t, most, int64(ofRabbit/2), "of several jobs at once")
+		for _, j := range all {
+			j.ends("COMPLETED")
+			j.gone()
+		}
+	})
+
+	t.Run("a copy-offload container: the tasks have the token of their job", func(t *testing.T) {
+		keepsRabbits(t)
+		givesTokens(t)
+		j := submit(t, script{
+			directives: []string{"jobdw type=gfs2 capacity=50GB pool=dws name=scratch requires=copy-offload",
+				"container name=box profile=example-success DW_JOB_foo_local_storage=scratch"},
+			options: []string{"--nodes=2", "--ntasks=2", "--ntasks-per-node=1"},
+			body: `srun bash -c 'echo "$SLURMD_NODENAME $(stat --format="%a %U" "$DW_WORKFLOW_TOKEN_FILE") $(cat "$DW_WORKFLOW_TOKEN_FILE")"'` +
+				"\n" + untilTold,
+		})
+		j.comes("RUNNING")
+		for _, n := range cluster.Nodes {
+			j.prints(n.Name + " 600 " + user + " " + j.token())
+		}
+		rights := func() []string {
+			of := slurmjob.LabelJobID + "=" + j.number()
+			return append(labelled(t, roles, of), labelled(t, roleBindings, of)...)
+		}
+		require.Len(t, rights(), 2, "of the nodes to read it")
+		j.tell()
+		j.ends("COMPLETED")
+		j.gone()
+		require.Empty(t, rights())
+		require.Empty(t, storageFiles(t))
+	})
+
 	t.Run("a persistent instance is made, used by a job on its node, and destroyed", func(t *testing.T) {
 		on := []string{"--nodelist=" + first}
 		for _, directive := range []string{"create_persistent type=xfs capacity=50GB pool=dws name=mine", "persistentdw name=mine", "destroy_persistent name=mine"} {
@@ -76,95 +158,8 @@ func TestStorageOfRabbits(t *testing.T) {
 	})
 }
 
-func dws(resource string) schema.GroupVersionResource {
-	gvr := dwssim.WorkflowsResource(dwssim.DefaultVersions[len(dwssim.DefaultVersions)-1])
-	gvr.Resource = resource
-	return gvr
-}
-
-// placedOn is what a Servers is filled with: "xfs r1:2".
-func placedOn(t *testing.T, servers string) string {
-	t.Helper()
-	u, err := cluster.Kube.Resource(dws("servers")).Namespace(cluster.Namespace).Get(deadline(t, patience), servers, metav1.GetOptions{})
-	require.NoError(t, err)
-	text := ""
-	sets, _, _ := unstructured.NestedSlice(u.Object, "spec", "allocationSets")
-	for _, set := range sets {
-		text += fmt.Sprint(set.(map[string]any)["label"])
-		storage, _, _ := unstructured.NestedSlice(set.(map[string]any), "storage")
-		for _, s := range storage {
-			text += fmt.Sprintf(" %v:%v", s.(map[string]any)["name"], s.(map[string]any)["allocationCount"])
-		}
-	}
-	return text
-}
-
-var (
-	deployments   = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
-	plainArgument = []string{"--in-cluster", "--service=dws-system/dwssim"}
-)
-
-// provideRabbits makes dwssim a provider with a rabbit for each node until the test's end.
-func provideRabbits(t *testing.T) {
-	t.Helper()
-	t.Cleanup(func() {
-		runSimulator(t, plainArgument)
-		// Without rabbits Workflows may be where the site wants them. The Storages go with this.
-		systems := cluster.Kube.Resource(dws("systemconfigurations")).Namespace("default")
-		_, err := systems.Patch(deadline(t, patience), "default", types.MergePatchType, []byte(`{"metadata": {"finalizers": null}}`), metav1.PatchOptions{})
-		require.NoError(t, err)
-		require.NoError(t, systems.Delete(deadline(t, patience), "default", metav1.DeleteOptions{}))
-		err = cluster.Kube.Resource(dws("systemstatuses")).Namespace("default").Delete(deadline(t, patience), "default", metav1.DeleteOptions{})
-		require.True(t, err == nil || apierrors.IsNotFound(err), "systemstatus: %v", err)
-		for _, name := range []string{"r1", "r2", cluster.Nodes[0].Name, cluster.Nodes[1].Name} { // of ClientMounts
-			err := cluster.Kube.Resource(namespaces).Delete(deadline(t, patience), name, metav1.DeleteOptions{})
-			require.True(t, err == nil || apierrors.IsNotFound(err), "namespace %s: %v", name, err)
-			eventually.True(t, "namespace "+name+" is gone", func() bool { // dwssim makes it again in the next test
-				_, err := cluster.Kube.Resource(namespaces).Get(deadline(t, patience), name, metav1.GetOptions{})
-				return apierrors.IsNotFound(err)
-			})
-		}
-	})
-	runSimulator(t, append(plainArgument, fmt.Sprintf("--rabbits=r1=%s;r2=%s", cluster.Nodes[0].Name, cluster.Nodes[1].Name)))
-	eventually.True(t, "the rabbits are ready", func() bool {
-		list, err := cluster.Kube.Resource(dws("storages")).Namespace("default").List(deadline(t, patience), metav1.ListOptions{})
-		ready := 0
-		if err == nil {
-			for _, s := range list.Items {
-				if status, _, _ := unstructured.NestedString(s.Object, "status", "status"); status == "Ready" {
-					ready++
-				}
-			}
-		}
-		return ready == 2
-	})
-}
-
-// runSimulator runs dwssim with other arguments, and waits until it is the only one.
-func runSimulator(t *testing.T, arguments []string) {
-	t.Helper()
-	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
-		"containers": []any{map[string]any{"name": "dwssim", "args": arguments}}}}}})
-	require.NoError(t, err)
-	api := cluster.Kube.Resource(deployments).Namespace("dws-system")
-	changed, err := api.Patch(deadline(t, patience), "dwssim", types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-	require.NoError(t, err)
-	eventually.True(t, "dwssim runs with "+strings.Join(arguments, " "), func() bool {
-		now, err := api.Get(deadline(t, patience), "dwssim", metav1.GetOptions{})
-		if err != nil {
-			return false
-		}
-		number := func(field string) int64 {
-			n, _, _ := unstructured.NestedInt64(now.Object, "status", field)
-			return n
-		}
-		return number("observedGeneration") >= changed.GetGeneration() && number("replicas") == 1 &&
-			number("updatedReplicas") == 1 && number("readyReplicas") == 1
-	})
-}
-
 // What goes wrong with rabbits, on the real Slurm.
-func TestRabbitsThatFail(t *testing.T) {
+func TestStorageOfRabbitsThatFail(t *testing.T) {
 	alone(t)
 	t.Cleanup(prober.ExcuseDrains())
 	provideRabbits(t)
@@ -207,28 +202,20 @@ func TestRabbitsThatFail(t *testing.T) {
 		require.Equal(t, second, jobs.Get(j.id)["NodeList"])
 		j.gone()
 	})
-}
 
-// failing sets one of dwssim's annotations, or takes it away (nil).
-func failing(t *testing.T, resource, name, annotation string, value any) {
-	t.Helper()
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{annotation: value}}})
-	require.NoError(t, err)
-	_, err = cluster.Kube.Resource(dws(resource)).Namespace("default").Patch(deadline(t, patience), name, types.MergePatchType, patch, metav1.PatchOptions{})
-	require.NoError(t, err)
-	if annotation != dwssim.StatusAnnotation {
-		return
-	}
-	eventually.True(t, "the Storage shows it", func() bool {
-		list, err := cluster.Kube.Resource(dws(resource)).Namespace("default").List(deadline(t, patience), metav1.ListOptions{ResourceVersion: "0"})
-		if err != nil {
-			return false
-		}
-		for _, u := range list.Items {
-			if status, _, _ := unstructured.NestedString(u.Object, "status", "status"); u.GetName() == name {
-				return status == value || value == nil && status == "Ready"
-			}
-		}
-		return false
+	t.Run("a node that dies while it has mounted: the job ends, and its storage goes", func(t *testing.T) {
+		keepsRabbits(t)
+		j := submit(t, script{directives: []string{xfs}, body: "sleep 600",
+			options: []string{"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--no-requeue"}})
+		j.comes("RUNNING")
+		t.Cleanup(func() { failing(t, "systemconfigurations", "default", dwssim.HungAnnotation, nil) })
+		failing(t, "systemconfigurations", "default", dwssim.HungAnnotation, second)
+		back := nodeDies(t, cluster.Nodes[1])
+		j.ends("NODE_FAIL")
+		j.gone()
+		require.Equal(t, map[string]string{second: "Disabled"}, disabledNodes(t))
+		back()
+		require.Zero(t, reconcile(t).Status)
+		require.Empty(t, disabledNodes(t), "it is waited for again")
 	})
 }

@@ -146,19 +146,12 @@ func TestOfAHeterogeneousJobOnlyTheComponentThatAsksIsRegistered(t *testing.T) {
 	parallel(t)
 	name, port := unique("part"), freePort()
 	nodes := cluster.Nodes
-	text := strings.Join([]string{
-		"#!/bin/bash",
-		"#SBATCH --ntasks=1 --time=10 --job-name=het-service --nodelist=" + nodes[0].Name,
+	leader, second := heterogeneous(t,
+		"#SBATCH --ntasks=1 --time=10 --job-name=het-service --nodelist="+nodes[0].Name,
 		"#SBATCH hetjob",
-		"#SBATCH --ntasks=1 --nodelist=" + nodes[1].Name,
+		"#SBATCH --ntasks=1 --nodelist="+nodes[1].Name,
 		fmt.Sprintf("cat >step.$SLURM_JOB_ID <<'EOF'\n%sexec sleep 600\nEOF", serving(port)),
-		fmt.Sprintf("srun --het-group=1 --k8s-register=%s:%d bash step.$SLURM_JOB_ID", name, port),
-	}, "\n") + "\n"
-	result, err := cluster.As(deadline(t, patience), user, text, "sbatch", "--parsable")
-	require.NoError(t, err)
-	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
-	leader := adopt(t, parseID(t, result.Stdout))
-	second := adopt(t, leader.id+1)
+		fmt.Sprintf("srun --het-group=1 --k8s-register=%s:%d bash step.$SLURM_JOB_ID", name, port))
 	eventually.Equal(t, []string{addressOf(t, nodes[1].Name) + " ready"}, func() []string { return endpoints(t, jobsNamespace, name) }, "the second component's node")
 	left, err := leader.objects(deadline(t, patience))
 	require.NoError(t, err)

@@ -85,22 +85,26 @@ func granted(t *testing.T, text string) uint32 {
 	return uint32(id)
 }
 
+// heterogeneous submits a job of two components.
+func heterogeneous(t *testing.T, lines ...string) (leader, second *job) {
+	t.Helper()
+	text := "#!/bin/bash\n" + strings.Join(lines, "\n") + "\n"
+	result, err := cluster.As(deadline(t, patience), user, text, "sbatch", "--parsable")
+	require.NoError(t, err)
+	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
+	leader = adopt(t, parseID(t, result.Stdout))
+	return leader, adopt(t, leader.id+1)
+}
+
 // Of a heterogeneous job, each component is a job with directives of its own or none.
 func TestHeterogeneousJobWithOneStorageComponent(t *testing.T) {
 	parallel(t)
-	text := strings.Join([]string{
-		"#!/bin/bash",
+	leader, second := heterogeneous(t,
 		"#SBATCH --ntasks=1 --time=10 --job-name=het",
 		"#DW Setup action=complete env=E2E_EARLY:known",
 		"#SBATCH hetjob",
 		"#SBATCH --ntasks=1",
-		"env",
-	}, "\n") + "\n"
-	result, err := cluster.As(deadline(t, patience), user, text, "sbatch", "--parsable")
-	require.NoError(t, err)
-	require.Zero(t, result.Status, "sbatch: %s", result.Stderr)
-	leader := adopt(t, parseID(t, result.Stdout))
-	second := adopt(t, leader.id+1)
+		"env")
 	require.Equal(t, fmt.Sprint(leader.id), second.await("to be seen", func(testbed.Job) bool { return true })["HetJobId"])
 	leader.ends("COMPLETED")
 	second.ends("COMPLETED")
