@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -152,8 +153,13 @@ func TestAConflictIsNoReasonToLeaveAnything(t *testing.T) {
 func TestAnotherAttemptHasAllTheTime(t *testing.T) {
 	d, store := stored(t)
 	set := setOf(t, "", "{apiVersion: v1, kind: Pod, metadata: {name: p}}")
-	killed, kill := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer kill()
+	killed, kill := context.WithCancel(t.Context())
+	go func() {
+		defer kill()
+		for !slices.Contains(store.Paths(), "ns/pods/p") && t.Context().Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
 	require.Error(t, d.Bring(killed, set, time.Hour))
 	for _, path := range store.Paths() {
 		if strings.Contains(path, "/leases/") {
