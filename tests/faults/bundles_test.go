@@ -128,13 +128,16 @@ func (w *world) prepareBundles(ctx context.Context, c *Job, before []string) err
 	if err != nil {
 		return err
 	}
-	for _, name := range before {
-		fields := hookFields(c, map[string]string{"CONFIG": c.Path("direct.toml"), "DEADLINE_MS": "20000"})
-		if name == "slurm_bb_pre_run" {
-			fields["NODES"] = jobNodes
-		}
+	return runDirectly(ctx, c, nodes, before...)
+}
+
+// runDirectly runs hooks past the proxy, undisturbed.
+func runDirectly(ctx context.Context, c *Job, more map[string]string, hooks ...string) error {
+	for _, name := range hooks {
+		fields := hookFields(c, more)
+		fields["CONFIG"], fields["DEADLINE_MS"] = c.Path("direct.toml"), "20000"
 		if code, reply := hook.Run(ctx, name, fields); code != wire.OK {
-			return fmt.Errorf("%s before it: code %d: %s", name, code, reply[wire.KeyMessage])
+			return fmt.Errorf("%s, undisturbed: code %d: %s", name, code, reply[wire.KeyMessage])
 		}
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"slurmk8s.io/slurmk8s/tests/dwssim"
 )
 
 const (
@@ -29,11 +31,41 @@ const (
 func TestHooks(t *testing.T) {
 	selected, err := Select(os.Getenv("FAULTS"))
 	require.NoError(t, err)
-	w := startWorld(t)
-	runner := NewRunner(w.config, selected,
-		w.newSites(t, "waiting", number(t, "FAULTS_WAITING", 24)),
-		w.newSites(t, "working", number(t, "FAULTS_WORKING", 4)))
-	go runner.Watch(t.Context(), w.probe)
+	sum := &summary{}
+	onRabbits, others := worldsFor(os.Getenv("HOOKS"))
+	if others {
+		w := startWorld(t, dwssim.Options{})
+		w.run(t, sum, selected, sitesOf("waiting", number(t, "FAULTS_WAITING", 24)), sitesOf("working", number(t, "FAULTS_WORKING", 4)),
+			slices.Concat(w.workflowScenarios(), w.reconcileScenarios(), w.serviceScenarios(), w.nodeScenarios(), w.bundleScenarios()))
+	}
+	if onRabbits {
+		// A hook of these takes more of the machine, and so does the simulator.
+		waiting, working := sitesOf("waiting", number(t, "FAULTS_WAITING", 12)), sitesOf("working", number(t, "FAULTS_WORKING", 4))
+		w := startWorld(t, dwssim.Options{NNF: rabbits(slices.Concat(waiting, working)...)})
+		w.labelRabbits(t, slices.Concat(waiting, working))
+		w.run(t, sum, selected, waiting, working, w.storageScenarios())
+	}
+	sum.write(t)
+}
+
+// worldsFor tells whether HOOKS names scenarios of storage on rabbits, and others.
+func worldsFor(hooks string) (onRabbits, others bool) {
+	for _, name := range strings.Split(hooks, ",") {
+		is := strings.HasPrefix(strings.TrimSpace(name), "storage")
+		onRabbits, others = onRabbits || is, others || !is
+	}
+	return onRabbits || hooks == "", others
+}
+
+// run runs the matrices of those scenarios that HOOKS names.
+func (w *world) run(t *testing.T, sum *summary, selected []Fault, waiting, working []Site, scenarios []Scenario) {
+	for _, s := range slices.Concat(waiting, working) {
+		require.NoError(t, w.addForeign(t.Context(), s))
+	}
+	runner := NewRunner(w.config, selected, waiting, working)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go runner.Watch(ctx, w.probe)
 	runner.everyVariant = os.Getenv("FAULTS_VARIANTS") == "all"
 	runner.everyLasting = os.Getenv("FAULTS_ALWAYS") == "all"
 
@@ -44,7 +76,7 @@ func TestHooks(t *testing.T) {
 	}
 	results := map[string]chan finished{}
 	var order []string
-	for _, s := range slices.Concat(w.workflowScenarios(), w.reconcileScenarios(), w.serviceScenarios(), w.nodeScenarios(), w.bundleScenarios()) {
+	for _, s := range scenarios {
 		if !chosen(s.Name) {
 			continue
 		}
@@ -59,7 +91,6 @@ func TestHooks(t *testing.T) {
 			done <- finished{report, err}
 		}()
 	}
-	sum := &summary{}
 	for _, name := range order {
 		t.Run(name, func(t *testing.T) {
 			f := <-results[name]
@@ -69,7 +100,6 @@ func TestHooks(t *testing.T) {
 			assert.Zero(t, failed, "\n%s", f.report)
 		})
 	}
-	sum.write(t)
 }
 
 // telling are the faults that find what a variant does in its own way: lost answers,

@@ -35,6 +35,7 @@ const livingJob = 88
 type world struct {
 	config  *rest.Config
 	client  dynamic.Interface
+	sim     *dwssim.Sim
 	program string
 	// kubeconfig reaches the server past the proxies.
 	kubeconfig string
@@ -49,14 +50,14 @@ type world struct {
 	permanent map[string]bool
 }
 
-func startWorld(t *testing.T) *world {
+func startWorld(t *testing.T, options dwssim.Options) *world {
 	t.Helper()
 	// Its own 429 would be a fault that nobody planned.
 	server := apiserver.ForTest(t, apiserver.Options{ExtraArgs: []string{"--enable-priority-and-fairness=false"}}) // skips under -short
-	sim, err := dwssim.Start(t.Context(), server.Config(), dwssim.Options{})
+	sim, err := dwssim.Start(t.Context(), server.Config(), options)
 	require.NoError(t, err)
 	t.Cleanup(sim.Stop)
-	w := &world{config: server.Config(), kubeconfig: server.Kubeconfig(), program: program(t), permanent: map[string]bool{}}
+	w := &world{config: server.Config(), sim: sim, kubeconfig: server.Kubeconfig(), program: program(t), permanent: map[string]bool{}}
 	w.config.QPS = -1
 	w.config.WarningHandler = rest.NoWarnings{} // about Endpoints
 	w.address = nodeAddress(t)
@@ -73,14 +74,11 @@ func startWorld(t *testing.T) *world {
 	return w
 }
 
-// newSites makes n sites with foreign objects in them.
-func (w *world) newSites(t *testing.T, kind string, n int) []Site {
-	t.Helper()
+// sitesOf are n sites.
+func sitesOf(kind string, n int) []Site {
 	var sites []Site
 	for i := range n {
-		p := Site{Namespace: fmt.Sprintf("faults-%s-%d", kind, i), Cluster: fmt.Sprintf("cluster-%s-%d", kind, i)}
-		require.NoError(t, w.addForeign(t.Context(), p))
-		sites = append(sites, p)
+		sites = append(sites, Site{Namespace: fmt.Sprintf("faults-%s-%d", kind, i), Cluster: fmt.Sprintf("cluster-%s-%d", kind, i)})
 	}
 	return sites
 }
