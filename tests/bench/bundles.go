@@ -185,11 +185,12 @@ func (b *bench) manyBundles(ctx context.Context) (float64, error) {
 	return took, all("slurm_bb_job_teardown")
 }
 
-// program runs a hook as a process of its own: a host runs one after another.
-func (b *bench) program(ctx context.Context, hook string, j *job) error {
+// program runs a hook as a process of its own: a host runs one after another. more are fields
+// beyond those of each hook.
+func (b *bench) program(ctx context.Context, hook string, j *job, more ...string) error {
 	command := exec.CommandContext(ctx, b.path("slurmk8s"), "hook", "-0", hook)
-	command.Stdin = strings.NewReader(strings.Join([]string{"CONFIG=" + b.path("slurmk8s.toml"), "JOB_ID=" + j.id, "UID=" + uid, "GID=" + gid,
-		"USER_NAME=bench", "SCRIPT=" + j.script, "RESTART_COUNT=0", "SUBMIT_TIME=1700000000"}, "\x00") + "\x00")
+	command.Stdin = strings.NewReader(strings.Join(append([]string{"CONFIG=" + b.path("slurmk8s.toml"), "JOB_ID=" + j.id, "UID=" + uid, "GID=" + gid,
+		"USER_NAME=bench", "SCRIPT=" + j.script, "RESTART_COUNT=0", "SUBMIT_TIME=1700000000"}, more...), "\x00") + "\x00")
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s of job %s: %w: %.300q", hook, j.id, err, out)
 	}

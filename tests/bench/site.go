@@ -68,25 +68,43 @@ func newSite(ctx context.Context, build string, keep bool) (_ *site, err error) 
 	if s.kubectl, err = findKubectl(); err != nil {
 		return nil, err
 	}
-	if s.server, err = apiserver.Start(ctx, apiserver.Options{KeepDir: keep}); err != nil {
-		return nil, err
-	}
-	if s.sim, err = dwssim.Start(ctx, s.server.Config(), dwssim.Options{}); err != nil {
-		return nil, err
-	}
-	if s.client, err = dynamic.NewForConfig(s.server.Config()); err != nil {
-		return nil, err
-	}
-	if err := s.createNamespace(ctx); err != nil {
-		return nil, err
-	}
-	if s.observer, err = observe(ctx, s.client.Resource(dwssim.WorkflowsResource(s.sim.Version)).Namespace(namespace)); err != nil {
+	if err := s.serve(ctx, dwssim.Options{}); err != nil {
 		return nil, err
 	}
 	if err := s.install(); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// serve starts the API server and DWS; stopServing must follow, after an error too.
+func (s *site) serve(ctx context.Context, options dwssim.Options) (err error) {
+	if s.server, err = apiserver.Start(ctx, apiserver.Options{KeepDir: s.keep}); err != nil {
+		return err
+	}
+	if s.sim, err = dwssim.Start(ctx, s.server.Config(), options); err != nil {
+		return err
+	}
+	if s.client, err = dynamic.NewForConfig(s.server.Config()); err != nil {
+		return err
+	}
+	if err := s.createNamespace(ctx); err != nil {
+		return err
+	}
+	s.observer, err = observe(ctx, s.client.Resource(dwssim.WorkflowsResource(s.sim.Version)).Namespace(namespace))
+	return err
+}
+
+func (s *site) stopServing() {
+	if s.observer != nil {
+		s.observer.stop()
+	}
+	if s.sim != nil {
+		s.sim.Stop()
+	}
+	if s.server != nil {
+		s.server.Close()
+	}
 }
 
 // startHosts begins a section: one that failed may have left a hook running in its hosts.
@@ -105,15 +123,7 @@ func (s *site) closeHosts() {
 
 func (s *site) close() {
 	s.closeHosts()
-	if s.observer != nil {
-		s.observer.stop()
-	}
-	if s.sim != nil {
-		s.sim.Stop()
-	}
-	if s.server != nil {
-		s.server.Close()
-	}
+	s.stopServing()
 	if s.keep {
 		fmt.Fprintln(os.Stderr, "bench: logs are in", s.dir)
 		return
