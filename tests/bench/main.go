@@ -26,7 +26,7 @@ type samples struct {
 	podsPerNode, nodes                []int         // that are reclaimed
 	drainedNodes                      int           // by kubectl, one after another, at most
 	reclaims                          int
-	mirrorNodes                       int
+	stormNodes, mirrorNodes           int
 	preRuns                           int // of a job on all nodes of the rabbits
 }
 
@@ -35,15 +35,15 @@ var (
 		lifecycles: 21, referenceLifecycles: 5, transitions: 200, referenceTransitions: 20,
 		submits: 50, referenceSubmits: 20, calls: 30, wait: 10 * time.Second, deadReference: 30 * time.Second,
 		rounds: 4, launches: 25, podsPerNode: []int{1, 10, 50}, nodes: []int{1, 8, 64}, drainedNodes: 64, reclaims: 3,
-		mirrorNodes: 5000,
-		preRuns:     3,
+		stormNodes: 1000, mirrorNodes: 5000,
+		preRuns: 3,
 	}
 	quick = samples{
 		lifecycles: 3, referenceLifecycles: 1, transitions: 15, referenceTransitions: 2,
 		submits: 15, referenceSubmits: 3, calls: 5, wait: 2 * time.Second, deadReference: 3 * time.Second,
 		rounds: 1, launches: 8, podsPerNode: []int{1, 10}, nodes: []int{1, 64}, drainedNodes: 1, reclaims: 1,
-		mirrorNodes: 500,
-		preRuns:     1,
+		stormNodes: 100, mirrorNodes: 500,
+		preRuns: 1,
 	}
 )
 
@@ -65,6 +65,7 @@ var sections = []struct {
 	{"launch-cost", launchCost},
 	{"step-environment", stepEnvironment},
 	{"reclaim", reclaims},
+	{"storm", storms},
 	{"mirror", mirrors},
 	{"placement", placements},
 	{"storage", storage},
