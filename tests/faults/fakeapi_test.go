@@ -80,7 +80,10 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, mustJSON(map[string]any{"kind": "APIGroup", "apiVersion": "v1", "path": r.URL.Path}))
 		return
 	}
-	body, _ := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client is gone: what it sent is not whole
+	}
 	if req.IsWatch() {
 		f.watch(w, r, req.Namespace)
 		return
@@ -117,7 +120,10 @@ func (f *fakeAPI) handle(req Request, body []byte) (int, map[string]any) {
 	case "list":
 		return http.StatusOK, f.list(req.Namespace)
 	case "create":
-		meta := in["metadata"].(map[string]any)
+		meta, _ := in["metadata"].(map[string]any)
+		if meta["name"] == nil {
+			return failure(http.StatusBadRequest, "BadRequest")
+		}
 		key = req.Namespace + "/" + meta["name"].(string)
 		if _, exists := f.objects[key]; exists {
 			return failure(http.StatusConflict, "AlreadyExists")
