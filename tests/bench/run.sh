@@ -2,7 +2,7 @@
 # Measures slurmk8s beside the kubectl way, against a real API server on loopback
 # with tests/dwssim as DWS. `make bench` builds first, then calls this.
 #
-#   tests/bench/run.sh [-only REGEXP]    BENCH_QUICK=1: few samples, under two minutes
+#   tests/bench/run.sh [-only REGEXP]    BENCH_QUICK=1: few samples, some minutes
 #
 # Prints a table and writes tests/bench/results.json (not with -only). Fails only when something
 # could not be measured.

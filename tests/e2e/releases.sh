@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the e2e tests on the newer Slurm releases, and puts bookworm's 22.05 back. Arguments are
 # releases (trixie forky) or options of go test:
-#   releases.sh                       both, the whole suite: a quarter of an hour each
+#   releases.sh                       both, the whole suite: half an hour each
 #   releases.sh trixie -run Status    one, some tests
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../cluster/lib.sh
