@@ -153,13 +153,13 @@ test-api:
 	DWS=external KUBECONFIG=$(abspath $(KUBECONFIG)) $(GO_TEST) -count=1 -timeout 60m -v ./tests/api/...
 else
 test-api: all
-	tests/kubernetes/build.sh kube-apiserver kube-controller-manager
+	tests/kubernetes/build.sh etcd kube-apiserver kube-controller-manager
 	$(GO_TEST) -timeout 30m ./tests/apiserver/... ./tests/dwssim/... ./tests/api/... ./tests/services/... ./tests/bundles/... ./tests/nodes/... ./tests/setup/...
 endif
 
 ## test-faults: every fault at every API request of every hook
 test-faults: all
-	tests/kubernetes/build.sh kube-apiserver
+	tests/kubernetes/build.sh etcd kube-apiserver
 	SLURMK8S_PROGRAM=$(CURDIR)/$(B)/bin/slurmk8s FAULTS_REPORT=$(CURDIR)/$(B)/faults.txt \
 		$(GO_TEST) -count=1 -timeout 60m -v ./tests/faults/...
 	@tail -1 $(B)/faults.txt

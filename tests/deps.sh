@@ -16,7 +16,6 @@ lua5.3                   lua5.3
 lua5.4                   lua5.4
 luacheck                 lua-check
 shellcheck               shellcheck
-/usr/bin/etcd            etcd-server
 curl                     curl
 mandoc                   mandoc
 dbus-daemon              dbus-daemon
@@ -46,5 +45,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 	rm -f "$log"
 fi
 
-# Debian's etcd-server starts an etcd of its own on the default port; tests bring theirs.
 command -v go >/dev/null || { echo "slurmk8s needs Go 1.26 or later on PATH: https://go.dev/dl" >&2; exit 1; }

@@ -116,7 +116,7 @@ func TestBusyUntilDWSIsDone(t *testing.T) {
 
 func TestAStatesTimeoutHoldsOverManyPolls(t *testing.T) {
 	t.Parallel()
-	s := shared(t).newSite(t, `busy_wait = "100ms"`, `[workflows.timeouts]`, `data_in = "2s"`)
+	s := shared(t).newSite(t, `busy_wait = "100ms"`, `[workflows.timeouts]`, `data_in = "5s"`)
 	j := s.job("#DW DataIn action=wait")
 	j.ok("setup")
 	j.ok("data_in")
@@ -128,7 +128,7 @@ func TestAStatesTimeoutHoldsOverManyPolls(t *testing.T) {
 			continue
 		}
 		assert.Equal(t, wire.Failed, code)
-		assert.Equal(t, "DataIn not done after 2s: DWS is still working on #DW DataIn action=wait", message)
+		assert.Equal(t, "DataIn not done after 5s: DWS is still working on #DW DataIn action=wait", message)
 		break
 	}
 	assert.Positive(t, busy)
@@ -185,6 +185,6 @@ func TestTheHooksDeadlineSaysWhatIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
 	j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab", "#DW Setup action=wait")
-	message := j.fails("setup", "DEADLINE_MS=6000")
+	message := j.fails("setup", "DEADLINE_MS=10000")
 	assert.Equal(t, "Setup not done when the hook's deadline passed: DWS is still working on #DW Setup action=wait", message)
 }

@@ -195,7 +195,7 @@ func (s *Server) logf(format string, args ...any) {
 }
 
 func (s *Server) etcdArgs(peerURL string) []string {
-	args := []string{
+	return []string{
 		"--name=default",
 		"--data-dir=" + filepath.Join(s.Dir, "etcd"),
 		"--listen-client-urls=" + s.etcdURL,
@@ -206,12 +206,9 @@ func (s *Server) etcdArgs(peerURL string) []string {
 		// The only member elects itself; the usual timeouts would cost a second.
 		"--heartbeat-interval=20",
 		"--election-timeout=200",
+		// The data need not survive the machine, and a busy disk must not stop the server for seconds.
+		"--unsafe-no-fsync",
 	}
-	// Debian's etcd 3.4 has no such flag. The data need not survive the machine.
-	if s.binaries.etcd != "/usr/bin/etcd" {
-		args = append(args, "--unsafe-no-fsync")
-	}
-	return args
 }
 
 func (s *Server) apiServerArgs() []string {

@@ -96,9 +96,15 @@ func TestAPITier(t *testing.T) {
 }
 
 func TestAMissingBinaryIsNamedWithTheCommandThatMakesIt(t *testing.T) {
-	t.Setenv("SLURMK8S_CACHE", t.TempDir())
-	_, err := Start(t.Context(), Options{KubernetesVersion: "v1.2.3"})
-	require.ErrorContains(t, err, "run KUBERNETES_VERSION=v1.2.3 tests/kubernetes/build.sh kube-apiserver")
+	cache := t.TempDir()
+	t.Setenv("SLURMK8S_CACHE", cache)
+	bin := filepath.Join(cache, "kubernetes", "v1.2.3", "bin")
+	require.NoError(t, os.MkdirAll(bin, 0o755))
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		_, err := Start(t.Context(), Options{KubernetesVersion: "v1.2.3"})
+		require.ErrorContains(t, err, "run KUBERNETES_VERSION=v1.2.3 tests/kubernetes/build.sh "+name)
+		script(t, filepath.Join(bin, name), "exit 1")
+	}
 }
 
 func TestAServerThatEndsEarlyIsReportedWithItsLog(t *testing.T) {

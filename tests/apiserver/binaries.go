@@ -30,19 +30,12 @@ func findBinaries(version string) (binaries, error) {
 		return binaries{}, err
 	}
 	folder := filepath.Join(cache, "kubernetes", version, "bin")
-	found := binaries{kubeAPIServer: filepath.Join(folder, "kube-apiserver")}
-	if !executable(found.kubeAPIServer) {
-		return binaries{}, fmt.Errorf("no kube-apiserver at %s: run KUBERNETES_VERSION=%s tests/kubernetes/build.sh kube-apiserver",
-			found.kubeAPIServer, version)
-	}
-	for _, candidate := range []string{filepath.Join(folder, "etcd"), "/usr/bin/etcd"} {
-		if executable(candidate) {
-			found.etcd = candidate
-			return found, nil
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		if path := filepath.Join(folder, name); !executable(path) {
+			return binaries{}, fmt.Errorf("no %s at %s: run KUBERNETES_VERSION=%s tests/kubernetes/build.sh %s", name, path, version, name)
 		}
 	}
-	return binaries{}, fmt.Errorf("no etcd in %s nor at /usr/bin/etcd: run apt-get install etcd-server, or KUBERNETES_VERSION=%s tests/kubernetes/build.sh etcd",
-		folder, version)
+	return binaries{etcd: filepath.Join(folder, "etcd"), kubeAPIServer: filepath.Join(folder, "kube-apiserver")}, nil
 }
 
 // cacheFolder follows the rule of build.sh.

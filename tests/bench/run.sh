@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 out=$PWD/build/bench
 flags=(-std=gnu11 -O2 -g -Wall -Wextra -Werror)
 mkdir -p "$out"
-tests/kubernetes/build.sh kube-apiserver kubectl >/dev/null
+tests/kubernetes/build.sh etcd kube-apiserver kubectl >/dev/null
 gcc "${flags[@]}" -I/usr/include/lua5.1 -o "$out/bbhost" tests/bench/harness/bbhost.c -llua5.1
 gcc "${flags[@]}" -o "$out/coldcall" tests/bench/harness/coldcall.c goffi/shim/loader.c -ldl
 gcc "${flags[@]}" -o "$out/spawns" tests/bench/harness/spawns.c

@@ -11,7 +11,6 @@ debootstrap    debootstrap
 iptables       iptables
 jq             jq
 ip             iproute2
-/usr/bin/etcd  etcd-server
 flock          util-linux
 timeout        coreutils
 "

@@ -46,7 +46,8 @@ func TestSrunWithDirectives(t *testing.T) {
 func TestSallocWithABadDirectiveIsToldWhy(t *testing.T) {
 	parallel(t)
 	refused(t, "invalid directive '#DW nonsense'", func() testbed.Result {
-		return as(t, user, "bash", "-c", "salloc --ntasks=1 --bb='#DW nonsense' false")
+		// A salloc that was accepted would wait for storage that it cannot get.
+		return as(t, user, "timeout", "30", "salloc", "--ntasks=1", "--bb=#DW nonsense", "false")
 	})
 }
 
