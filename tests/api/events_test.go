@@ -48,21 +48,22 @@ func TestAFailedHookTellsItOnTheWorkflow(t *testing.T) {
 	})
 	t.Run("a state's timeout, but not that Slurm has to ask again", func(t *testing.T) {
 		t.Parallel()
-		j := shared(t).newSite(t, `busy_wait = "100ms"`, `[workflows.timeouts]`, `data_in = "2s"`).job("#DW DataIn action=wait")
+		j := shared(t).newSite(t, `busy_wait = "100ms"`, `[workflows.timeouts]`, `data_in = "5s"`).job("#DW DataIn action=wait")
 		j.ok("setup")
 		j.ok("data_in")
+		j.wait("in DataIn", entered(dwssim.DataIn))
 		code, _ := j.run("test_data_in")
 		require.Equal(t, wire.Busy, code)
 		assert.Empty(t, j.told())
 		for code == wire.Busy {
 			code, _ = j.run("test_data_in")
 		}
-		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_test_data_in: DataIn not done after 2s: DWS is still working on #DW DataIn action=wait"}, j.told())
+		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_test_data_in: DataIn not done after 5s: DWS is still working on #DW DataIn action=wait"}, j.told())
 	})
 	t.Run("the hook's own end, soon after it", func(t *testing.T) {
 		t.Parallel()
 		j := shared(t).newSite(t).job("#DW Setup action=wait")
-		j.fails("setup", "DEADLINE_MS=6000")
+		j.fails("setup", "DEADLINE_MS=20000")
 		assert.Equal(t, []string{"Warning TimedOut: slurm_bb_setup: Setup not done when the hook's deadline passed: DWS is still working on #DW Setup action=wait"}, j.told())
 	})
 }

@@ -120,6 +120,7 @@ func TestAStatesTimeoutHoldsOverManyPolls(t *testing.T) {
 	j := s.job("#DW DataIn action=wait")
 	j.ok("setup")
 	j.ok("data_in")
+	j.wait("in DataIn", entered(dwssim.DataIn))
 	busy := 0
 	for {
 		code, message := j.run("test_data_in")
@@ -185,6 +186,6 @@ func TestTheHooksDeadlineSaysWhatIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := shared(t).newSite(t)
 	j := s.job("#DW jobdw type=xfs capacity=1GiB name=ab", "#DW Setup action=wait")
-	message := j.fails("setup", "DEADLINE_MS=10000")
+	message := j.fails("setup", "DEADLINE_MS=20000")
 	assert.Equal(t, "Setup not done when the hook's deadline passed: DWS is still working on #DW Setup action=wait", message)
 }

@@ -41,7 +41,7 @@ var (
 	quick = samples{
 		lifecycles: 3, referenceLifecycles: 1, transitions: 15, referenceTransitions: 2,
 		submits: 15, referenceSubmits: 3, calls: 5, wait: 2 * time.Second, deadReference: 3 * time.Second,
-		rounds: 1, launches: 8, podsPerNode: []int{1, 10}, nodes: []int{1, 64}, drainedNodes: 1, reclaims: 1,
+		rounds: 1, launches: 8, podsPerNode: []int{1, 10}, nodes: []int{1, 8}, drainedNodes: 1, reclaims: 1,
 		stormNodes: 100, mirrorNodes: 500,
 		preRuns: 1,
 	}
