@@ -96,10 +96,7 @@ func TestAPITier(t *testing.T) {
 }
 
 func TestAMissingBinaryIsNamedWithTheCommandThatMakesIt(t *testing.T) {
-	cache := t.TempDir()
-	t.Setenv("SLURMK8S_CACHE", cache)
-	bin := filepath.Join(cache, "kubernetes", "v1.2.3", "bin")
-	require.NoError(t, os.MkdirAll(bin, 0o755))
+	bin := emptyBin(t)
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		_, err := Start(t.Context(), Options{KubernetesVersion: "v1.2.3"})
 		require.ErrorContains(t, err, "run KUBERNETES_VERSION=v1.2.3 tests/kubernetes/build.sh "+name)
@@ -108,10 +105,7 @@ func TestAMissingBinaryIsNamedWithTheCommandThatMakesIt(t *testing.T) {
 }
 
 func TestAServerThatEndsEarlyIsReportedWithItsLog(t *testing.T) {
-	cache := t.TempDir()
-	t.Setenv("SLURMK8S_CACHE", cache)
-	bin := filepath.Join(cache, "kubernetes", "v1.2.3", "bin")
-	require.NoError(t, os.MkdirAll(bin, 0o755))
+	bin := emptyBin(t)
 	script(t, filepath.Join(bin, "etcd"), "exec sleep 60")
 	script(t, filepath.Join(bin, "kube-apiserver"), "echo 'unknown flag: --wrong'; exit 1")
 	_, err := Start(t.Context(), Options{KubernetesVersion: "v1.2.3"})
@@ -120,17 +114,24 @@ func TestAServerThatEndsEarlyIsReportedWithItsLog(t *testing.T) {
 }
 
 func TestAPortThatIsTakenIsTriedAgainWithAnother(t *testing.T) {
+	bin := emptyBin(t)
+	script(t, filepath.Join(bin, "etcd"), "exec sleep 60")
+	script(t, filepath.Join(bin, "kube-apiserver"), "echo started >>"+bin+"/starts; echo 'bind: address already in use'; exit 1")
+	_, err := Start(t.Context(), Options{KubernetesVersion: "v1.2.3"})
+	require.ErrorIs(t, err, errPortTaken)
+	starts, err := os.ReadFile(filepath.Join(bin, "starts"))
+	require.NoError(t, err)
+	assert.Equal(t, 3, strings.Count(string(starts), "started"))
+}
+
+// emptyBin is the folder of the binaries of Kubernetes v1.2.3, in a cache of the test's own.
+func emptyBin(t *testing.T) string {
+	t.Helper()
 	cache := t.TempDir()
 	t.Setenv("SLURMK8S_CACHE", cache)
 	bin := filepath.Join(cache, "kubernetes", "v1.2.3", "bin")
 	require.NoError(t, os.MkdirAll(bin, 0o755))
-	script(t, filepath.Join(bin, "etcd"), "exec sleep 60")
-	script(t, filepath.Join(bin, "kube-apiserver"), "echo started >>"+cache+"/starts; echo 'bind: address already in use'; exit 1")
-	_, err := Start(t.Context(), Options{KubernetesVersion: "v1.2.3"})
-	require.ErrorIs(t, err, errPortTaken)
-	starts, err := os.ReadFile(filepath.Join(cache, "starts"))
-	require.NoError(t, err)
-	assert.Equal(t, 3, strings.Count(string(starts), "started"))
+	return bin
 }
 
 func script(t *testing.T, path, body string) {

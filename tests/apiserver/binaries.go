@@ -30,12 +30,13 @@ func findBinaries(version string) (binaries, error) {
 		return binaries{}, err
 	}
 	folder := filepath.Join(cache, "kubernetes", version, "bin")
-	for _, name := range []string{"etcd", "kube-apiserver"} {
-		if path := filepath.Join(folder, name); !executable(path) {
+	found := binaries{etcd: filepath.Join(folder, "etcd"), kubeAPIServer: filepath.Join(folder, "kube-apiserver")}
+	for _, path := range []string{found.etcd, found.kubeAPIServer} {
+		if name := filepath.Base(path); !executable(path) {
 			return binaries{}, fmt.Errorf("no %s at %s: run KUBERNETES_VERSION=%s tests/kubernetes/build.sh %s", name, path, version, name)
 		}
 	}
-	return binaries{etcd: filepath.Join(folder, "etcd"), kubeAPIServer: filepath.Join(folder, "kube-apiserver")}, nil
+	return found, nil
 }
 
 // cacheFolder follows the rule of build.sh.
