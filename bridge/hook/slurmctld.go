@@ -96,8 +96,25 @@ func (c *call) refuseAll(ctx context.Context, driver *node.Driver, cause error) 
 		if err := commands.Cancel(ctx, c.job.ID); err != nil {
 			c.log.Warn(err)
 		}
+		return cause
 	}
-	return cause
+	var stuck *node.StuckError
+	if !errors.As(cause, &stuck) {
+		return cause
+	}
+	// Slurm would requeue it too, but then choose the node that stays occupied again, and it
+	// takes a list of nodes to avoid only of a job that pends. A job that is pending when
+	// PrologSlurmctld fails is cancelled (prep_prolog_slurmctld_callback() of prep_slurmctld.c),
+	// so this hook succeeds once the job is requeued.
+	if err := commands.RequeueRun(ctx, c.job.ID, c.restarts(0), ""); err != nil {
+		c.log.Warnf("left to Slurm: %v", err)
+		return cause
+	}
+	if err := commands.Exclude(ctx, c.job.ID, nil, stuck.Node); err != nil {
+		c.log.Warnf("the job may get node %s again: %v", stuck.Node, err)
+	}
+	c.log.Errorf("requeued: %v", cause)
+	return nil
 }
 
 // epilogSlurmctldLimit is how long EpilogSlurmctld waits for the job's end on its nodes:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +32,6 @@ func (b *Driver) TakeAll(ctx context.Context, slurmNodes []string, h Claim, term
 	if err != nil {
 		return Outcome{}, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
 	if h.Mode != Reclaim {
 		return Outcome{}, nil
 	}
@@ -42,7 +40,14 @@ func (b *Driver) TakeAll(ctx context.Context, slurmNodes []string, h Claim, term
 	var total Outcome
 	// All nodes at once: each mostly waits, and the requests are bounded as a whole.
 	err = b.all(ctx, len(names), len(names), func(ctx context.Context, i int) error {
+		if names[i] == "" {
+			return nil
+		}
 		outcome, err := b.Empty(ctx, names[i], h, terms, closed)
+		var stuck *StuckError
+		if errors.As(err, &stuck) {
+			stuck.Node = slurmNodes[i]
+		}
 		mutex.Lock()
 		defer mutex.Unlock()
 		total.Evicted += outcome.Evicted

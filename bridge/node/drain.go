@@ -37,6 +37,7 @@ type Outcome struct {
 // helps only after somebody has changed something.
 type StuckError struct {
 	Reason string
+	Node   string // Slurm's name of it, of several nodes that are taken at once
 	// Policy is set when it was the job's or the administrator's word to fail then.
 	Policy bool
 }
