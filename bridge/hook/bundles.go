@@ -312,18 +312,27 @@ func (c *call) bundleStatus(ctx context.Context, asker int64, privileged bool) (
 			if asker != workflow.NoUID && asker != int64(p.UID) && !privileged {
 				return "", fmt.Errorf("job %d belongs to another user", c.job.ID)
 			}
-			words := []string{"bundle=" + p.Instance, fmt.Sprintf("phase=%d/%d", p.N, p.Of), "status=" + workflow.Word(string(p.State))}
-			if asker != workflow.NoUID { // anybody may ask Slurm 22.05
-				words = append(words, "name="+workflow.Word(p.Phase), fmt.Sprintf("ready=%d/%d", p.Ready, p.All), "namespace="+p.Namespace)
-			}
-			if asker != workflow.NoUID && p.Reason != "" {
-				words = append(words, "message="+workflow.Word(p.Reason))
-			}
-			lines = append(lines, strings.Join(words, " "))
+			lines = append(lines, bundleWords(p, asker != workflow.NoUID)) // anybody may ask Slurm 22.05
 		}
 	}
 	if len(lines) == 0 {
 		return "", fmt.Errorf("job %d has no bundle", c.job.ID)
 	}
 	return strings.Join(lines, "\n"), nil
+}
+
+// bundleWords are words of the form key=value, as of a workflow.
+func bundleWords(p stage.Progress, all bool) string {
+	words := []string{"bundle=" + p.Instance, fmt.Sprintf("phase=%d/%d", p.N, p.Of)}
+	if all && p.Phase != "" {
+		words = append(words, "name="+workflow.Word(p.Phase), fmt.Sprintf("ready=%d/%d", p.Ready, p.All))
+	}
+	words = append(words, "status="+workflow.Word(p.State.Status()))
+	if all {
+		words = append(words, "namespace="+p.Namespace)
+	}
+	if all && p.Reason != "" {
+		words = append(words, "message="+workflow.Word(p.Reason))
+	}
+	return strings.Join(words, " ")
 }

@@ -238,7 +238,7 @@ func TestBBStatWithoutNotesLooksInTheNamespaceOfTheAsker(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(s.state, "job.12")))
 	code, reply := ask("1")
 	require.Equal(t, wire.OK, code, reply)
-	assert.Equal(t, "bundle=greeter phase=1/1 status=ready name= ready=0/0 namespace=user-daemon", reply[wire.KeyText])
+	assert.Equal(t, "bundle=greeter phase=1/1 status=Ready namespace=user-daemon", reply[wire.KeyText])
 	assert.Equal(t, noted, reply)
 	code, _ = ask("2")
 	assert.Equal(t, wire.Failed, code)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -172,13 +173,13 @@ func TestStagingIsPolledWhereSlurmPolls(t *testing.T) {
 	assert.Equal(t, "0", s.run("slurm_bb_data_in", script, "BUSY=true"))
 	assert.Equal(t, []string{"leases/slurm-alps-12.server"}, s.names(), "the first poll begins")
 	eventually.Equal(t, "1", func() string { return s.run("slurm_bb_test_data_in", script, "BUSY=true") })
-	assert.Equal(t, "phase 1 of 1 (all), 0 of 1 ready: p: Pending", s.status().Detail)
+	assert.Equal(t, "phase 1 of 1 (all), 0 of 1 ready: pod p: Pending", s.status().Detail)
 
 	code, reply := hook.Run(t.Context(), "slurm_bb_get_status", s.fields(nil, "ARG1=bundle", "ARG2=12"))
 	assert.Equal(t, wire.OK, code, reply)
-	assert.Equal(t, "bundle=server phase=1/1 status=staging name=all ready=0/1 namespace="+s.namespace+" message=p:_Pending", reply[wire.KeyText])
+	assert.Equal(t, "bundle=server phase=1/1 name=all ready=0/1 status=Waiting namespace="+s.namespace+" message=pod_p:_Pending", reply[wire.KeyText])
 	_, reply = hook.Run(t.Context(), "slurm_bb_get_status", s.fields(nil, "ARG1=bundle", "ARG2=12", "UID="))
-	assert.Equal(t, "bundle=server phase=1/1 status=staging", reply[wire.KeyText], "Slurm 22.05 does not say who asks")
+	assert.Equal(t, "bundle=server phase=1/1 status=Waiting", reply[wire.KeyText], "Slurm 22.05 does not say who asks")
 	code, reply = hook.Run(t.Context(), "slurm_bb_get_status", s.fields(nil, "ARG1=bundle", "ARG2=12", "UID=1001"))
 	assert.Equal(t, wire.Failed, code)
 	assert.Equal(t, "job 12 belongs to another user", reply[wire.KeyMessage])
@@ -188,6 +189,64 @@ func TestStagingIsPolledWhereSlurmPolls(t *testing.T) {
 	assert.Equal(t, "ready, 1 objects", s.status().Detail)
 	assert.Equal(t, "0", s.run("slurm_bb_job_teardown", script))
 	assert.Empty(t, s.names())
+}
+
+// bbstat is what the job's user is told about its bundles.
+func (s *site) bbstat() string {
+	s.t.Helper()
+	code, reply := hook.Run(s.t.Context(), "slurm_bb_get_status", s.fields(nil, "ARG1=bundle", "ARG2=12"))
+	require.Equal(s.t, wire.OK, code, reply)
+	return reply[wire.KeyText]
+}
+
+func TestBBStatSaysWhyABundleWaits(t *testing.T) {
+	const (
+		pod        = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: ${name}\nspec:\n  containers:\n  - {name: c, image: x}\n"
+		deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: ${name}\nspec:\n  replicas: 1\n  selector: {matchLabels: {app: w}}\n" +
+			"  template:\n    metadata: {labels: {app: w}}\n    spec:\n      containers:\n      - {name: c, image: x}\n"
+		pulls = "{phase: Pending, containerStatuses: [{name: c, image: x, imageID: '', restartCount: 0, ready: false, " +
+			"state: {waiting: {reason: ImagePullBackOff, message: 'Back-off pulling image \"x\"'}}}]}"
+		nowhere = "{phase: Pending, conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable, message: '0/3 nodes are available'}]}"
+	)
+	for name, tt := range map[string]struct {
+		object, status string // "": no room
+		want           string
+	}{
+		"a pod whose image is not there":      {pod, pulls, `pod_p:_ImagePullBackOff:_Back-off_pulling_image_"x"`},
+		"a workload whose image is not there": {deployment, pulls, `deployment_p:_0_of_1_available:_pod_p-[0-9a-z-]+:_ImagePullBackOff:_Back-off_pulling_image_"x"`},
+		"a workload that fits no node":        {deployment, nowhere, `deployment_p:_0_of_1_available:_pod_p-[0-9a-z-]+:_Unschedulable:_0/3_nodes_are_available`},
+		"a pod beyond the quota":              {pod, "", `pod_p:_pods_"p"_is_forbidden:_exceeded_quota:_q,.*`},
+		"a workload beyond the quota":         {deployment, "", `deployment_p:_0_of_1_available:_FailedCreate:_pods_"p-[0-9a-z-]+"_is_forbidden:_exceeded_quota:_q,.*`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			if tt.status == "" {
+				s.noRoom()
+			} else {
+				s.kubelet(tt.status)
+			}
+			s.bundle("server", "when = \"stage\"\n", tt.object)
+			script := []string{"#K8S bundle server name=p"}
+			require.Equal(t, "0", s.run("slurm_bb_setup", script))
+			assert.Equal(t, "bundle=server phase=1/1 name=all ready=0/1 status=Claimed namespace="+s.namespace+" message="+kindIn(tt.object)+"_p:_missing", s.bbstat())
+			want := regexp.MustCompile("^bundle=server phase=1/1 name=all ready=0/1 status=Waiting namespace=" + s.namespace + " message=" + tt.want + "$")
+			eventually.True(t, "bbstat says why", func() bool {
+				require.Equal(t, "1", s.run("slurm_bb_test_data_in", script, "BUSY=true"))
+				got := s.bbstat()
+				if !want.MatchString(got) {
+					t.Log(got)
+				}
+				return want.MatchString(got)
+			})
+			require.Equal(t, "0", s.run("slurm_bb_job_teardown", script))
+		})
+	}
+}
+
+func kindIn(text string) string {
+	_, after, _ := strings.Cut(text, "kind: ")
+	kind, _, _ := strings.Cut(after, "\n")
+	return strings.ToLower(kind)
 }
 
 func (s *site) duty() ([]duty.Object, error) {

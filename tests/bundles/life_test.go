@@ -127,12 +127,7 @@ func TestABundleThatIsNotReadyInTimeSaysHowFarItIs(t *testing.T) {
 
 func TestAFullNamespaceIsWaitedFor(t *testing.T) {
 	w := newWorld(t)
-	quotas := configMaps
-	quotas.Resource = "resourcequotas"
-	w.create(quotas, "{apiVersion: v1, kind: ResourceQuota, metadata: {name: q}, spec: {hard: {pods: '0'}}}")
-	_, err := w.admin.Resource(quotas).Namespace(w.namespace).Patch(t.Context(), "q", "application/merge-patch+json",
-		[]byte(`{"status":{"hard":{"pods":"0"},"used":{"pods":"0"}}}`), metav1.PatchOptions{}, "status")
-	require.NoError(t, err)
+	quotas := w.noRoom()
 	d := w.driver(12)
 	set := w.set("aok", phase("server", bundle.WaitNone, podOf("p")))
 	short, cancel := context.WithTimeout(t.Context(), time.Second)

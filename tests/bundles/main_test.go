@@ -204,3 +204,14 @@ func (w *world) kubelet(status string) {
 		}
 	}()
 }
+
+// noRoom makes the quota q of the namespace, in which no pod has room.
+func (w *world) noRoom() (quotas schema.GroupVersionResource) {
+	w.t.Helper()
+	quotas = schema.GroupVersionResource{Version: "v1", Resource: "resourcequotas"}
+	w.create(quotas, "{apiVersion: v1, kind: ResourceQuota, metadata: {name: q}, spec: {hard: {pods: '0'}}}")
+	_, err := w.admin.Resource(quotas).Namespace(w.namespace).Patch(w.t.Context(), "q", "application/merge-patch+json",
+		[]byte(`{"status":{"hard":{"pods":"0"},"used":{"pods":"0"}}}`), metav1.PatchOptions{}, "status")
+	require.NoError(w.t, err)
+	return quotas
+}

@@ -115,8 +115,9 @@ func TestABundleWhoseImageDoesNotExistSaysSo(t *testing.T) {
 	parallel(t)
 	j := submit(t, script{directives: []string{"bundle " + companionWith(t, "slurmk8s-nosuch:1") + " greeting=hi"}, body: "true"})
 	const reason = `ErrImageNeverPull: Container image "slurmk8s-nosuch:1" is not present`
-	eventually.True(t, "bbstat says that the job waits for its bundle", func() bool {
-		return strings.Contains(as(t, user, "scontrol", "show", "bbstat", "bundle", j.number()).Stdout, "status=staging")
+	eventually.True(t, "bbstat says what the job waits for", func() bool {
+		status := as(t, user, "scontrol", "show", "bbstat", "bundle", j.number()).Stdout
+		return strings.Contains(status, "status=Waiting") && strings.Contains(status, "ErrImageNeverPull")
 	})
 	j.says(reason)
 	j.ends("CANCELLED")

@@ -28,6 +28,17 @@ type view struct {
 	missed map[schema.GroupVersionResource]bool // not listed yet
 }
 
+// judgedBy are the objects besides itself that tell whether an object is ready, or why it is not.
+func (i item) judgedBy() (more schema.GroupVersionResource, any bool) {
+	switch {
+	case bundle.PodTemplates[i.Kind]:
+		return podsGVR, true
+	case i.Kind == "Service" && i.Wait == bundle.WaitEndpoints:
+		return slicesGVR, true
+	}
+	return more, false
+}
+
 type news struct {
 	kube.Change
 	of  schema.GroupVersionResource
@@ -43,11 +54,8 @@ func (d *Driver) await(ctx context.Context, l *lease, items []item) (how string,
 			continue
 		}
 		v.missed[i.gvr()] = true
-		if bundle.PodTemplates[i.Kind] {
-			v.missed[podsGVR] = true
-		}
-		if i.Kind == "Service" && i.Wait == bundle.WaitEndpoints {
-			v.missed[slicesGVR] = true
+		if more, any := i.judgedBy(); any {
+			v.missed[more] = true
 		}
 	}
 	if len(v.missed) == 0 {
@@ -144,18 +152,11 @@ func (v view) judge(items []item, now time.Time) progress {
 		if i.Wait == bundle.WaitNone || i.known().readyAtOnce {
 			continue
 		}
-		u := v.known[i.gvr()][i.Name]
-		p := readiness(u, i.Wait)
-		if p.verdict == ready && i.Kind == "Service" && i.Wait == bundle.WaitEndpoints && !v.answers(i.Name) {
-			p = progress{waiting, "no endpoint is ready"}
-		}
-		if p.verdict == waiting && u != nil {
-			p = v.withPods(p, u, now)
-		}
+		p := v.of(i, now)
 		if p.verdict == ready {
 			continue
 		}
-		text := join(strings.ToLower(i.Kind)+" "+i.Name, p.text)
+		text := i.text(p)
 		if p.verdict == failed {
 			return progress{failed, text}
 		}
@@ -165,6 +166,22 @@ func (v view) judge(items []item, now time.Time) progress {
 	worst.text = strings.Join(texts, "; ")
 	return worst
 }
+
+// of judges one object, with the reason of its pods.
+func (v view) of(i item, now time.Time) progress {
+	u := v.known[i.gvr()][i.Name]
+	p := readiness(u, i.Wait)
+	if p.verdict == ready && i.Kind == "Service" && i.Wait == bundle.WaitEndpoints && !v.answers(i.Name) {
+		p = progress{waiting, "no endpoint is ready"}
+	}
+	if p.verdict == waiting && u != nil {
+		p = v.withPods(p, u, now)
+	}
+	return p
+}
+
+// text is what a person reads of an object: "deployment s: 1 of 2 available".
+func (i item) text(p progress) string { return join(strings.ToLower(i.Kind)+" "+i.Name, p.text) }
 
 // withPods adds why the pods of a workload are not ready.
 func (v view) withPods(p progress, u *unstructured.Unstructured, now time.Time) progress {

@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
+	"slurmk8s.io/slurmk8s/bridge/wire"
 )
 
 // Check asks Kubernetes about each object in a dry run, all at once; nothing is stored. A
@@ -174,6 +176,23 @@ func (d *Driver) note(ctx context.Context, l *lease, annotations map[string]any)
 	return nil
 }
 
+// noteNoRoom keeps for people why an object is missing. Nothing but the quota knows it.
+func (d *Driver) noteNoRoom(ctx context.Context, l *lease, i item, cause error) {
+	var request *kube.RequestError
+	if !errors.As(cause, &request) {
+		return
+	}
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": string(l.GetUID()), "annotations": map[string]any{annotationNoRoom: wire.Line(i.text(progress{waiting, kube.Reason(request.Err)}))},
+	}})
+	if err == nil {
+		_, err = d.leases(l.Namespace).Patch(ctx, l.GetName(), body)
+	}
+	if err != nil {
+		d.Log.Warn(err)
+	}
+}
+
 // make creates an object, or finds that an earlier attempt of this run has. An object of
 // the name that a job left which is over is removed first; any other is left alone.
 func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Unstructured, atEnd bool) error {
@@ -183,6 +202,7 @@ func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Uns
 		return err
 	}
 	var pauses kube.Pauses
+	told := false
 	for {
 		made, err := d.objects(l, i).Strict().Create(ctx, object)
 		if err == nil {
@@ -190,6 +210,10 @@ func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Uns
 			return nil
 		}
 		if overQuota(err) {
+			if !told {
+				d.noteNoRoom(ctx, l, i, err)
+			}
+			told = true
 			if pauses.Wait(ctx) != nil {
 				return explained(l.Set, u, err)
 			}

@@ -22,8 +22,9 @@ const (
 	annotationInventory = "slurmk8s.io/inventory"
 	annotationDigest    = "slurmk8s.io/digest"
 	annotationState     = "slurmk8s.io/state"
-	annotationReason    = "slurmk8s.io/reason" // of StateFailed
-	annotationBegun     = "slurmk8s.io/begun"  // when the first phase was begun; RFC 3339, by the controller host's clock
+	annotationReason    = "slurmk8s.io/reason"  // of StateFailed
+	annotationBegun     = "slurmk8s.io/begun"   // when the first phase was begun; RFC 3339, by the controller host's clock
+	annotationNoRoom    = "slurmk8s.io/no-room" // why an object that is missing cannot be made yet
 	annotationPatience  = "slurmk8s.io/delete-timeout"
 	annotationLast      = "slurmk8s.io/on-delete" // the objects that are made at the end
 	annotationLastTries = "slurmk8s.io/on-delete-failures"
@@ -39,6 +40,21 @@ const (
 	StateReady   State = "ready"
 	StateFailed  State = "failed"
 )
+
+// Status is the state as bbstat calls it.
+func (s State) Status() string {
+	switch s {
+	case StateClaimed:
+		return "Claimed"
+	case StateStaging:
+		return "Waiting"
+	case StateReady:
+		return "Ready"
+	case StateFailed:
+		return "Failed"
+	}
+	return string(s)
+}
 
 // Set is a bundle of a job as Kubernetes is to have it. Its objects have their namespace and the
 // marks of bundle.Mark, and no owner.

@@ -1,13 +1,16 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"slurmk8s.io/slurmk8s/bridge/bundle"
 	"slurmk8s.io/slurmk8s/bridge/kube"
@@ -38,7 +41,7 @@ func (d *Driver) Bring(ctx context.Context, set Set, timeout time.Duration) erro
 	begin := time.Now()
 	at, err := d.phases(attempt, l, set.Phases, l.Items, d.maker(l, false))
 	if err == nil {
-		if err := d.note(ctx, l, map[string]any{annotationState: string(StateReady)}); err != nil {
+		if err := d.note(ctx, l, map[string]any{annotationState: string(StateReady), annotationNoRoom: nil}); err != nil {
 			return fmt.Errorf("%s: %w", set, err)
 		}
 		d.Log.WithField("ms", time.Since(begin).Milliseconds()).Infof("%s: ready", set)
@@ -180,21 +183,73 @@ func (d *Driver) progress(ctx context.Context, l *lease) Progress {
 	}
 	for n, items := range phases {
 		p.Phase, p.N, p.Ready, p.All = items[0].Phase, n+1, 0, len(items)
+		v, err := d.look(ctx, l, items)
+		if err != nil {
+			p.Reason = err.Error()
+			return p
+		}
+		var waits []string
 		for _, i := range items {
-			u, err := d.objects(l, i).Get(ctx, i.Name)
-			if err != nil {
-				p.Reason = err.Error()
-				return p
-			}
-			if how := readiness(u, i.Wait); how.verdict == ready {
+			how := v.of(i, time.Now())
+			if how.verdict == ready {
 				p.Ready++
-			} else if p.Reason == "" {
-				p.Reason = join(i.Name, how.text)
+				continue
 			}
+			text := i.text(how)
+			if full := l.GetAnnotations()[annotationNoRoom]; v.known[i.gvr()][i.Name] == nil && strings.HasPrefix(full, i.text(progress{})+": ") {
+				text = full
+			}
+			waits = append(waits, text)
 		}
 		if p.Ready < p.All {
+			p.Reason = cmp.Or(p.Reason, strings.Join(waits, "; "))
 			return p
 		}
 	}
 	return p
+}
+
+// look reads the objects of a phase as they are now, and those that say why they wait.
+func (d *Driver) look(ctx context.Context, l *lease, items []item) (view, error) {
+	found := make([]*unstructured.Unstructured, len(items))
+	v := view{known: map[schema.GroupVersionResource]map[string]*unstructured.Unstructured{}}
+	err := each(len(items), func(n int) (err error) {
+		found[n], err = d.objects(l, items[n]).Get(ctx, items[n].Name)
+		return err
+	})
+	if err != nil {
+		return v, first(err)
+	}
+	var more []schema.GroupVersionResource
+	for n, i := range items {
+		if v.known[i.gvr()] == nil {
+			v.known[i.gvr()] = map[string]*unstructured.Unstructured{}
+		}
+		if found[n] == nil {
+			continue
+		}
+		v.known[i.gvr()][i.Name] = found[n]
+		if by, any := i.judgedBy(); any && v.of(i, time.Now()).verdict != ready && !slices.Contains(more, by) {
+			more = append(more, by)
+		}
+	}
+	listed := make([][]unstructured.Unstructured, len(more))
+	err = each(len(more), func(n int) (err error) {
+		listed[n], err = d.Kube.Objects(more[n], l.Namespace).List(ctx, kube.Selection{Labels: d.selector(l)})
+		if more[n] == podsGVR && kube.Is(err, kube.Denied) { // they are only looked at for their reason
+			return nil
+		}
+		return err
+	})
+	for n, gvr := range more {
+		of := v.known[gvr]
+		if of == nil {
+			of = map[string]*unstructured.Unstructured{}
+			v.known[gvr] = of
+		}
+		for i := range listed[n] {
+			of[listed[n][i].GetName()] = &listed[n][i]
+		}
+	}
+	return v, first(err)
 }
