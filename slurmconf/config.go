@@ -101,8 +101,9 @@ const (
 
 // The values of Workflows.Health.
 const (
-	HealthReport = "report" // only slurmk8s storage and doctor show it
-	HealthDrain  = "drain"  // Slurm's nodes are drained, and undrained when all is well
+	HealthReport  = "report"  // only slurmk8s storage and doctor show it
+	HealthFeature = "feature" // Slurm's nodes lose NodeFeature, and get it back when all is well
+	HealthDrain   = "drain"   // Slurm's nodes are drained, and undrained when all is well
 )
 
 // The values of Workflows.Token.
@@ -163,8 +164,11 @@ type Workflows struct {
 	// "node".
 	ComputeNames string `toml:"compute_names"`
 	// Health says what reconcile does with nodes whose storage server, or the link to it, is
-	// not well: HealthReport or HealthDrain. Default: "report".
+	// not well: HealthReport, HealthFeature or HealthDrain. Default: "report".
 	Health string `toml:"health"`
+	// NodeFeature is the feature of Slurm's nodes that have storage. Jobs that need storage of
+	// their nodes ask for it. Default: "", there is none.
+	NodeFeature string `toml:"node_feature"`
 	// UnmountTimeout is how long the epilog of a node waits for the job's storage to be
 	// unmounted there, before it drains the node; 0s to 24h, and not longer than
 	// epilog_timeout_ms of plugstack.conf. Default: 0s, it does not wait.

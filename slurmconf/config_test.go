@@ -60,7 +60,8 @@ breaker = "0s"
 busy_wait = "1m30s"
 transient_grace = "24h"
 max_requeues = 0
-health = "drain"
+health = "feature"
+node_feature = "rabbit"
 compute_names = "hostname"
 unmount_timeout = "18s"
 rabbit_feature = "on-{rabbit}"
@@ -166,7 +167,7 @@ min_age = "17s"
 		Log:        Log{Level: "debug", File: "/a/log"},
 		Workflows: Workflows{
 			Namespace: "ns", Directive: "BB_LUA", Submit: "create",
-			OnUnreachable: "refuse", Breaker: 0, BusyWait: s(90), TransientGrace: s(86400), Health: "drain", ComputeNames: "hostname", UnmountTimeout: s(18), RabbitFeature: "on-{rabbit}", Placement: "storage-first", Pool: "rabbits", Token: "job",
+			OnUnreachable: "refuse", Breaker: 0, BusyWait: s(90), TransientGrace: s(86400), Health: "feature", NodeFeature: "rabbit", ComputeNames: "hostname", UnmountTimeout: s(18), RabbitFeature: "on-{rabbit}", Placement: "storage-first", Pool: "rabbits", Token: "job",
 			Operators: []string{"alice", "bob@site"},
 			Timeouts: Timeouts{Proposal: s(1), Setup: s(2), DataIn: s(3), PreRun: s(4), PostRun: s(5), DataOut: s(6),
 				Teardown: s(2073600)},
@@ -268,6 +269,8 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"empty path", "[kubernetes]\nkubeconfig = ''", `2: kubernetes.kubeconfig: "" is not an absolute path`},
 		{"one file for two credentials", "[kubernetes]\nkubeconfig = '/a/k'\n[bundles]\nkubeconfig = '/a//k'", `4: bundles.kubeconfig: "/a//k" is kubernetes.kubeconfig`},
 		{"unknown choice", "[workflows]\nsubmit = 'dryrun'", `2: workflows.submit: "dryrun" must be one of dry-run, create, local`},
+		{"a health without its feature", "[workflows]\nhealth = 'feature'", `2: workflows.health: "feature" needs workflows.node_feature`},
+		{"a feature that a constraint cannot have", "[workflows]\nnode_feature = 'a&b'", `2: workflows.node_feature: "a&b" is not a feature of Slurm`},
 		{"unknown level", "[log]\nlevel = 'warn'", `2: log.level: "warn" must be one of error, warning, info, debug`},
 		{"negative duration", "[workflows.timeouts]\nsetup = '-1s'", `2: workflows.timeouts.setup: -1s is out of range`},
 		{"longer than Slurm allows", "workflows.timeouts.setup = '577h'", `1: workflows.timeouts.setup: 577h0m0s is out of range`},

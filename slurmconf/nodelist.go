@@ -7,9 +7,10 @@ import (
 
 // Node is a node as slurm.conf lists it.
 type Node struct {
-	Name string
-	Host string // NodeHostname, else Name
-	Addr string // host name or address: NodeAddr, else NodeHostname, else Name
+	Name     string
+	Host     string // NodeHostname, else Name
+	Addr     string // host name or address: NodeAddr, else NodeHostname, else Name
+	Features []string
 }
 
 // Nodes are the nodes of slurm.conf, in its order. An error (one line) says that
@@ -32,9 +33,10 @@ func Nodes(slurmConf string) ([]Node, error) {
 		}
 		for i, name := range names {
 			nodes = append(nodes, Node{
-				Name: name,
-				Host: hostOf(name, i, line, defaults, "nodehostname"),
-				Addr: hostOf(name, i, line, defaults, "nodeaddr", "nodehostname"),
+				Name:     name,
+				Host:     hostOf(name, i, line, defaults, "nodehostname"),
+				Addr:     hostOf(name, i, line, defaults, "nodeaddr", "nodehostname"),
+				Features: featuresOf(line, defaults),
 			})
 		}
 	}
@@ -87,4 +89,16 @@ func NamePairs(path string) ([][2]string, error) {
 		pairs = append(pairs, [2]string{words[0], words[1]})
 	}
 	return pairs, nil
+}
+
+// featuresOf are the features of a NodeName line.
+func featuresOf(line, defaults map[string]string) []string {
+	for _, from := range []map[string]string{line, defaults} {
+		for _, key := range []string{"feature", "features"} {
+			if text := from[key]; text != "" {
+				return strings.Split(text, ",")
+			}
+		}
+	}
+	return nil
 }

@@ -75,6 +75,9 @@ func (d *document) validate(c *Config) error {
 	return d.validateNodes(&c.Nodes)
 }
 
+// featureBytes are those of a feature that needs no quotes in a job's constraint.
+const featureBytes = lowerCase + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + digits + "-_."
+
 func (d *document) validateWorkflows(w *Workflows) error {
 	if !isDNSLabel(w.Namespace, maxNamespaceBytes) {
 		return d.invalid("workflows.namespace", "%s cannot be a Kubernetes namespace: at most %d lower-case letters, "+
@@ -95,13 +98,19 @@ func (d *document) validateWorkflows(w *Workflows) error {
 		return d.invalid("workflows.on_unreachable", "\"refuse\" has no effect with submit = \"local\", "+
 			"which makes no request: remove one of them")
 	}
-	if err := d.checkChoice("workflows.health", w.Health, HealthReport, HealthDrain); err != nil {
+	if err := d.checkChoice("workflows.health", w.Health, HealthReport, HealthFeature, HealthDrain); err != nil {
 		return err
+	}
+	if f := w.NodeFeature; f != "" && !isOf(f, featureBytes, 63) {
+		return d.invalid("workflows.node_feature", "%s is not a feature of Slurm, such as \"rabbit\": at most 63 letters, digits, \"-\", \"_\" and \".\"", quoted(f))
+	}
+	if w.Health == HealthFeature && w.NodeFeature == "" {
+		return d.invalid("workflows.health", "\"feature\" needs workflows.node_feature: the feature that nodes lose")
 	}
 	if err := d.checkChoice("workflows.token", w.Token, TokenOff, TokenJob); err != nil {
 		return err
 	}
-	if f := w.RabbitFeature; f != "" && (strings.Count(f, "{rabbit}") != 1 || !isOf(strings.ReplaceAll(f, "{rabbit}", ""), lowerCase+strings.ToUpper(lowerCase)+digits+"-_.", 63)) {
+	if f := w.RabbitFeature; f != "" && (strings.Count(f, "{rabbit}") != 1 || !isOf(strings.ReplaceAll(f, "{rabbit}", ""), featureBytes, 63)) {
 		return d.invalid("workflows.rabbit_feature", "%s is not a feature with {rabbit} in it, such as \"{rabbit}\" or \"on-{rabbit}\"", quoted(f))
 	}
 	if err := d.checkChoice("workflows.placement", w.Placement, PlacementNodesFirst, PlacementStorageFirst); err != nil {

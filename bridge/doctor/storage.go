@@ -39,6 +39,10 @@ func judgeStorage(cfg *slurmconf.Config, survey *workflow.Survey, r *report) {
 	if len(survey.Missing) > 0 {
 		r.warn("set workflows.compute_names in slurmk8s.toml, if Slurm has them by other names", "SystemConfiguration default/default has %s, which slurm.conf does not have", few(survey.Missing))
 	}
+	if len(survey.Featureless) > 0 {
+		r.warn("add it to their NodeName lines in slurm.conf: slurmk8s setup --print-nodes", "%s of slurm.conf do not have feature %s (workflows.node_feature): no job with storage of its nodes runs there",
+			few(survey.Featureless), cfg.Workflows.NodeFeature)
+	}
 	for _, room := range survey.Rabbits {
 		if room.Fault != "" {
 			r.warn("kubectl describe storage -n default "+room.Rabbit, "rabbit %s is %s: it gets no new storage", room.Rabbit, room.Fault)

@@ -86,6 +86,9 @@ func TestStorageServersAreComparedWithSlurm(t *testing.T) {
 		Rabbits: []placement.Room{{Rabbit: "r1"}, {Rabbit: "r2", Fault: "Offline"}},
 		Unknown: []string{"c5", "c6", "c7", "c8", "c9"}, Missing: []string{"x1"},
 	}))
+	cfg.Workflows.NodeFeature = "rabbit"
+	assert.Equal(t, []string{"nodes c1, c2 of slurm.conf do not have feature rabbit (workflows.node_feature): no job with storage of its nodes runs there"},
+		judge(&workflow.Survey{Featureless: []string{"c1", "c2"}}))
 	bb("OtherTimeout=60\n")
 	assert.Equal(t, []string{"OtherTimeout is 1m0s: Setup, DataIn and PreRun of storage of nodes have to end within it"}, judge(well))
 	cfg.Workflows.Timeouts.Setup, cfg.Workflows.Timeouts.PreRun = slurmconf.Duration(40*time.Second), slurmconf.Duration(30*time.Second)

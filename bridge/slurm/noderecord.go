@@ -15,6 +15,8 @@ type NodeRecord struct {
 	Base   string
 	Flags  []string // DRAIN, FAIL, COMPLETING, MAINTENANCE, NOT_RESPONDING, ...
 	Reason string   // without who gave it and when; "" if none
+	// Features are those that jobs can ask for now (ActiveFeatures).
+	Features []string
 }
 
 // Has reports whether the node has a flag.
@@ -90,6 +92,13 @@ func (c Commands) Undrain(ctx context.Context, nodes []string) error {
 	return err
 }
 
+// SetActiveFeatures replaces the features of nodes that jobs can ask for. Slurm takes only those
+// that the nodes have in slurm.conf.
+func (c Commands) SetActiveFeatures(ctx context.Context, nodes, features []string) error {
+	_, err := c.run(ctx, "scontrol", "update", "NodeName="+strings.Join(nodes, ","), "ActiveFeatures="+strings.Join(features, ","))
+	return err
+}
+
 // parseNodeRecord reads a record of "scontrol show node" (slurm_sprint_node_table() of
 // node_info.c, 22.05 to 26.05). It has a line for each text that a person can write:
 // --oneliner has Reason, Comment and Extra in one, where each can imitate the next.
@@ -106,6 +115,10 @@ func parseNodeRecord(record string) (n NodeRecord, err error) {
 		case field && inReason && strings.HasPrefix(text, "       "): // its next line
 			n.Reason += " " + strings.TrimSpace(text)
 			continue
+		case field && n.Base == "" && strings.HasPrefix(text, "ActiveFeatures="):
+			if list := known(text[len("ActiveFeatures="):]); list != "" {
+				n.Features = strings.Split(list, ",")
+			}
 		case field && n.Base == "" && strings.HasPrefix(text, "State="):
 			word, _, _ := strings.Cut(text[len("State="):], " ")
 			flags := strings.Split(word, "+")

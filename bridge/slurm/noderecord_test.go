@@ -35,6 +35,8 @@ func TestNodeRecords(t *testing.T) {
 			NodeRecord{Name: "c1", Base: "IDLE", Flags: []string{"DRAIN"}, Reason: "mine"}, ""},
 		{"a comment that imitates a line", nodeRecord("c1", "IDLE+DRAIN", "   Reason=mine [root@1]", "   Comment=a", "   Reason=slurmk8s: cordoned in Kubernetes [root@1]"),
 			NodeRecord{Name: "c1", Base: "IDLE", Flags: []string{"DRAIN"}, Reason: "(unreadable)"}, ""},
+		{"features", strings.Replace(nodeRecord("c1", "IDLE"), "ActiveFeatures=(null)", "ActiveFeatures=gpu,rabbit", 1),
+			NodeRecord{Name: "c1", Base: "IDLE", Flags: []string{}, Features: []string{"gpu", "rabbit"}}, ""},
 		{"no state", "NodeName=c1 Arch=x86_64\n   Gres=(null)\n\n", NodeRecord{}, "no State of node c1"},
 		{"something else", "slurmctld is tired\n", NodeRecord{}, `cannot read "slurmctld is tired"`},
 	}

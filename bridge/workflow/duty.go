@@ -142,8 +142,8 @@ func (d *Driver) kept(u *unstructured.Unstructured, object duty.Object, h duty.H
 }
 
 // Tend does what the servers of a provider need from time to time: DWS waits again for nodes
-// that live again, waiting jobs may have nodes again that are well, nodes are drained as
-// workflows.health says, and Slurm's pool follows what is free. Where storage has no servers,
+// that live again, waiting jobs may have nodes again that are well, nodes are drained or lose a
+// feature as workflows.health says, and Slurm's pool follows what is free. Where storage has no servers,
 // or the credential may not see them, there is nothing to do.
 func (Duty) Tend(ctx context.Context, h duty.Host) error {
 	driver, err := New(ctx, h.Config, h.Kube, h.Log)
@@ -163,8 +163,10 @@ func (Duty) Tend(ctx context.Context, h duty.Host) error {
 	}
 	files := Files(h.Config.StateDir)
 	failed := []error{driver.EnableLiving(ctx), driver.readmit(ctx, topology, files)}
-	if h.Config.Workflows.UnmountTimeout > 0 || h.Config.Workflows.Health == slurmconf.HealthDrain {
-		failed = append(failed, driver.tendNodes(ctx, topology)...)
+	taken, err := files.taken()
+	failed = append(failed, err)
+	if w := &h.Config.Workflows; err == nil && (w.UnmountTimeout > 0 || w.Health != slurmconf.HealthReport || len(taken) > 0) {
+		failed = append(failed, driver.tendNodes(ctx, topology, files, taken)...)
 	}
 	if pool := h.Config.Workflows.Pool; pool != "" {
 		failed = append(failed, files.WritePools(pool, topology.Rooms()))

@@ -64,12 +64,16 @@ func (d *Driver) beforeNodes(ctx context.Context, o *object, breakdowns []placem
 	first := d.cfg.Workflows.Placement == slurmconf.PlacementStorageFirst && len(instances) == 0 &&
 		slices.ContainsFunc(o.Directives, func(directive string) bool { return command(directive) == "copy_in" })
 	id, err := strconv.ParseUint(o.JobID, 10, 32)
-	if d.cfg.Workflows.RabbitFeature == "" || err != nil || !first && len(instances) == 0 {
+	byRabbit := d.cfg.Workflows.RabbitFeature != "" && (first || len(instances) > 0)
+	if err != nil || !byRabbit && d.cfg.Workflows.NodeFeature == "" {
 		return false, nil
 	}
 	wish, err := d.slurm().WishOf(ctx, uint32(id))
 	if err != nil {
 		return false, err
+	}
+	if !byRabbit {
+		return false, d.askStorage(ctx, uint32(id), wish)
 	}
 	if len(wish.Required) > 0 {
 		return false, nil // it says itself where it runs
@@ -85,7 +89,7 @@ func (d *Driver) beforeNodes(ctx context.Context, o *object, breakdowns []placem
 	if err != nil {
 		return false, err
 	}
-	if told, err := d.ask(ctx, uint32(id), wish, topology, topology.PerRabbit(nodes)); !told {
+	if told, err := d.askRabbits(ctx, uint32(id), wish, topology, topology.PerRabbit(nodes)); !told {
 		return false, err
 	}
 	return true, d.place(ctx, o, breakdowns, instances, nodes)
@@ -106,13 +110,24 @@ func (d *Driver) followInstances(ctx context.Context, id uint32, wish slurm.Wish
 			return &placement.Refusal{Never: true, Text: fmt.Sprintf("persistent storage %s and %s are on different rabbits: no nodes suit both", instances[0].name, other.name)}
 		}
 	}
-	_, err := d.ask(ctx, id, wish, topology, counts)
+	_, err := d.askRabbits(ctx, id, wish, topology, counts)
 	return err
 }
 
-// ask makes Slurm choose so many nodes of each rabbit; told is false if the job's own constraint
-// cannot be put together with that. What an earlier run of the job asked for is replaced.
-func (d *Driver) ask(ctx context.Context, id uint32, wish slurm.Wish, topology *placement.Topology, counts map[string]int) (told bool, err error) {
+// askRabbits makes Slurm choose so many nodes of each rabbit.
+func (d *Driver) askRabbits(ctx context.Context, id uint32, wish slurm.Wish, topology *placement.Topology, counts map[string]int) (told bool, err error) {
+	return d.ask(ctx, id, wish, func(own string) (string, bool) {
+		own, ok := d.withStorage(own)
+		if !ok {
+			return "", false
+		}
+		return constrain(own, d.cfg.Workflows.RabbitFeature, counts, topology.Rabbits())
+	})
+}
+
+// ask gives a job the constraint that is made of its own; told is false if the two cannot be put
+// together. What an earlier run of the job asked for is replaced.
+func (d *Driver) ask(ctx context.Context, id uint32, wish slurm.Wish, with func(own string) (constraint string, ok bool)) (told bool, err error) {
 	files := Files(d.cfg.StateDir)
 	kept, err := files.Away(id)
 	if err != nil {
@@ -122,9 +137,9 @@ func (d *Driver) ask(ctx context.Context, id uint32, wish slurm.Wish, topology *
 	if ours {
 		own = kept.Own
 	}
-	constraint, ok := constrain(own, d.cfg.Workflows.RabbitFeature, counts, topology.Rabbits())
+	constraint, ok := with(own)
 	if !ok {
-		d.log.Infof("job %d has the constraint %q: Slurm is not asked for nodes of %v", id, wish.Features, counts)
+		d.log.Infof("job %d has the constraint %q, to which nothing can be added: Slurm is not asked for nodes of its storage", id, wish.Features)
 		return false, nil
 	}
 	if constraint == wish.Features {

@@ -225,14 +225,20 @@ func TestTheFeaturesForSlurmConf(t *testing.T) {
 	p := newProvider(t)
 	cfg, client, log := newClient(t, p.Workflows, func(c *slurmconf.Config) {
 		c.SlurmConf = filepath.Join(t.TempDir(), "slurm.conf")
-		require.NoError(t, os.WriteFile(c.SlurmConf, []byte("NodeName=c[01-11],login1\n"), 0o600))
+		require.NoError(t, os.WriteFile(c.SlurmConf, []byte("NodeName=DEFAULT Feature=gpu,rabbit\nNodeName=c[01-10],login1\nNodeName=c11 Features=gpu\n"), 0o600))
+		c.Workflows.NodeFeature = "rabbit"
 	})
 	survey, err := TakeSurvey(bounded(t), cfg, client, log)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"login1"}, survey.Unknown)
 	assert.Equal(t, []string{"c12"}, survey.Missing)
+	assert.Equal(t, []string{"c11"}, survey.Featureless)
 	var out strings.Builder
-	survey.PrintNodes(&out, "")
+	survey.PrintNodes(&out, "on-{rabbit}", "rabbit")
+	assert.Contains(t, out.String(), `workflows.rabbit_feature = "on-{rabbit}" and node_feature = "rabbit" in slurmk8s.toml`)
+	assert.Contains(t, out.String(), "\nNodeName=c05,c06,c07,c08 Feature=rabbit,on-r2\n")
+	out.Reset()
+	survey.PrintNodes(&out, "", "")
 	assert.Equal(t, `# Features for slurm.conf, with workflows.rabbit_feature = "{rabbit}" in slurmk8s.toml: add each to
 # the NodeName lines of these nodes.
 NodeName=c01,c02,c03,c04 Feature=r1

@@ -19,7 +19,12 @@ import (
 // Slurm was asked to change, and pools.json.
 func (p *provider) tend(t *testing.T, health, pool string, nodes ...string) (asked, pools string, err error) {
 	t.Helper()
-	slurmctld, state := slurmtest.NewNodes(t, t.TempDir()), t.TempDir()
+	return p.tendWith(t, slurmtest.NewNodes(t, t.TempDir()), t.TempDir(), health, pool, nodes...)
+}
+
+// tendWith is tend with a Slurm and a state_dir that may have something from before.
+func (p *provider) tendWith(t *testing.T, slurmctld *slurmtest.Nodes, state, health, pool string, nodes ...string) (asked, pools string, err error) {
+	t.Helper()
 	for _, node := range nodes {
 		name, rest, _ := strings.Cut(node, " ")
 		is, reason, _ := strings.Cut(rest, " ")
@@ -27,6 +32,7 @@ func (p *provider) tend(t *testing.T, health, pool string, nodes ...string) (ask
 	}
 	cfg, client, log := newClient(t, p.Workflows, func(c *slurmconf.Config) {
 		c.StateDir, c.SlurmBinDir, c.Workflows.Health, c.Workflows.Pool = state, slurmctld.Dir, health, pool
+		c.Workflows.NodeFeature = "rabbit"
 	})
 	err = Duty{}.Tend(bounded(t), duty.Host{Config: cfg, Kube: client, Log: log})
 	written, _ := os.ReadFile(filepath.Join(state, "pools.json"))

@@ -20,6 +20,8 @@ type Survey struct {
 	// Unknown are Slurm's nodes that SystemConfiguration does not have: no job with storage can
 	// run there. Missing are nodes of SystemConfiguration that Slurm does not have.
 	Unknown, Missing []string
+	// Featureless are nodes with storage that do not have workflows.node_feature in slurm.conf.
+	Featureless []string
 
 	names *names
 }
@@ -49,6 +51,8 @@ func TakeSurvey(ctx context.Context, cfg *slurmconf.Config, client *kube.Client,
 	for i, name := range s.names.dws(inSlurm) {
 		if topology.Check([]string{name}) != nil {
 			s.Unknown = append(s.Unknown, inSlurm[i])
+		} else if f := cfg.Workflows.NodeFeature; f != "" && !slices.Contains(nodes[i].Features, f) {
+			s.Featureless = append(s.Featureless, inSlurm[i])
 		}
 	}
 	for _, name := range s.names.slurm(topology.Nodes()) {
@@ -60,14 +64,18 @@ func TakeSurvey(ctx context.Context, cfg *slurmconf.Config, client *kube.Client,
 }
 
 // PrintNodes writes which feature each node of slurm.conf has to have.
-func (s *Survey) PrintNodes(out io.Writer, pattern string) {
+func (s *Survey) PrintNodes(out io.Writer, pattern, nodeFeature string) {
 	if pattern == "" {
 		pattern = "{rabbit}"
 	}
-	fmt.Fprintf(out, "# Features for slurm.conf, with workflows.rabbit_feature = %q in slurmk8s.toml: add each to\n# the NodeName lines of these nodes.\n", pattern)
+	also, set := "", ""
+	if nodeFeature != "" {
+		also, set = nodeFeature+",", fmt.Sprintf(" and node_feature = %q", nodeFeature)
+	}
+	fmt.Fprintf(out, "# Features for slurm.conf, with workflows.rabbit_feature = %q%s in slurmk8s.toml: add each to\n# the NodeName lines of these nodes.\n", pattern, set)
 	for _, room := range s.Rabbits {
 		if len(room.Nodes) > 0 {
-			fmt.Fprintf(out, "NodeName=%s Feature=%s\n", strings.Join(s.names.slurm(room.Nodes), ","), feature(pattern, room.Rabbit))
+			fmt.Fprintf(out, "NodeName=%s Feature=%s%s\n", strings.Join(s.names.slurm(room.Nodes), ","), also, feature(pattern, room.Rabbit))
 		}
 	}
 }

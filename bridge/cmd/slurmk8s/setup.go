@@ -164,7 +164,7 @@ func printNodes(ctx context.Context, cfg *slurmconf.Config) error {
 	if survey == nil {
 		return errors.New("DWS's storage has no servers of its own: SystemConfiguration default/default names no nodes")
 	}
-	survey.PrintNodes(os.Stdout, cfg.Workflows.RabbitFeature)
+	survey.PrintNodes(os.Stdout, cfg.Workflows.RabbitFeature, cfg.Workflows.NodeFeature)
 	return nil
 }
 

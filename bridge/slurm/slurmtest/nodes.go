@@ -17,13 +17,13 @@ type Nodes struct {
 	Dir string
 }
 
-// scontrol keeps a file for each node: State and, if there is one, Reason.
+// scontrol keeps a file for each node: State and, if there are any, Reason and ActiveFeatures.
 const scontrol = `#!/bin/sh
 cd %[1]q
 echo "$*" >>asked
 [ ! -e away ] || { echo 'slurm_load_node error: Unable to contact slurm controller (connect failure)' >&2; exit 1; }
 record() {
-	printf 'NodeName=%%s Arch=x86_64 CoresPerSocket=1\n   Gres=(null)\n   State=%%s ThreadsPerCore=1 TmpDisk=0\n   Partitions=main\n   CurrentWatts=0 AveWatts=0\n' "$1" "$(cat "node/$1/state")"
+	printf 'NodeName=%%s Arch=x86_64 CoresPerSocket=1\n   ActiveFeatures=%%s\n   Gres=(null)\n   State=%%s ThreadsPerCore=1 TmpDisk=0\n   Partitions=main\n   CurrentWatts=0 AveWatts=0\n' "$1" "$(cat "node/$1/features" 2>/dev/null || echo '(null)')" "$(cat "node/$1/state")"
 	[ ! -s "node/$1/reason" ] || printf '   Reason=%%s [root@1795368080]\n' "$(cat "node/$1/reason")"
 	echo
 }
@@ -41,6 +41,7 @@ case "$*" in
 		case "$3" in
 		State=DRAIN) echo "$state+DRAIN" >"node/$n/state"; echo "${4#Reason=}" >"node/$n/reason" ;;
 		State=UNDRAIN) echo "$state" >"node/$n/state"; case "$state" in DOWN*) ;; *) : >"node/$n/reason" ;; esac ;;
+		ActiveFeatures=*) echo "${3#ActiveFeatures=}" >"node/$n/features" ;;
 		*) exit 1 ;;
 		esac
 	done ;;
@@ -77,6 +78,12 @@ func (n *Nodes) Set(node, state, reason string) {
 	n.tb.Helper()
 	n.write(filepath.Join("node", node, "state"), state+"\n", 0o644)
 	n.write(filepath.Join("node", node, "reason"), reason, 0o644)
+}
+
+// Features gives a node the features that jobs can ask for, as "gpu,rabbit".
+func (n *Nodes) Features(node, features string) {
+	n.tb.Helper()
+	n.write(filepath.Join("node", node, "features"), features+"\n", 0o644)
 }
 
 // Get is the state of a node, and its reason.
