@@ -268,7 +268,7 @@ static bool has_workflow(spank_t spank, uint32_t job, char *workflow, int size)
  * Is Kubernetes to be asked for the variables of the job's storage? Not if an earlier step here
  * did, or if they came with the environment of srun, which got them in the batch script or
  * in another step. The batch script is the first of its run: it always asks. A token comes with no
- * environment, only the path of its file.
+ * environment, only the path of its file, and the rabbit with the environment is another node's.
  */
 static bool wants_workflow(spank_t spank, uint32_t job, uint32_t step_id, const char *run_dir)
 {
@@ -286,7 +286,8 @@ static bool wants_workflow(spank_t spank, uint32_t job, uint32_t step_id, const 
 	if (spank_getenv(spank, "K8S_WORKFLOW", delivered, sizeof(delivered)) != ESPANK_SUCCESS ||
 	    strcmp(delivered, workflow) != 0)
 		return true;
-	return spank_getenv(spank, "DW_WORKFLOW_TOKEN_FILE", delivered, sizeof(delivered)) != ESPANK_ENV_NOEXIST;
+	return spank_getenv(spank, "DW_WORKFLOW_TOKEN_FILE", delivered, sizeof(delivered)) != ESPANK_ENV_NOEXIST ||
+	       spank_getenv(spank, "SLURMK8S_DW_RABBIT", delivered, sizeof(delivered)) != ESPANK_ENV_NOEXIST;
 }
 
 /*

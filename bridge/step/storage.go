@@ -18,7 +18,7 @@ func (s *session) storage(ctx context.Context, client *kube.Client, env map[stri
 		return err
 	}
 	job := &workflow.Job{Job: s.req.job}
-	delivery, err := driver.Deliver(ctx, job)
+	delivery, err := driver.Deliver(ctx, job, s.req.node)
 	if err != nil {
 		return fmt.Errorf("variables of the job's storage: %w", err)
 	}

@@ -29,6 +29,11 @@ const (
 	variableDelivered = "K8S_WORKFLOW"
 	// variableTokenFile is the path of the job's token on the node, for its owner only.
 	variableTokenFile = "DW_WORKFLOW_TOKEN_FILE"
+	// variableRabbit is the rabbit of the node, where storage has servers; "" if the node has
+	// none. spank/stepd.c knows it: each node has to ask for its own.
+	variableRabbit = "SLURMK8S_DW_RABBIT"
+	// variableRequires is what requires= of the directives names, separated by commas.
+	variableRequires = "SLURMK8S_DW_REQUIRES"
 )
 
 // of is a Workflow in one word: a requeued job's has the same name and another UID.
@@ -60,8 +65,9 @@ type Delivery struct {
 
 // Deliver reads the Workflow of a job that runs. DWS sets the last variables at the end of
 // PreRun, after Slurm has asked for the job's variables, so the job's nodes ask again. It is nil
-// for a job without a Workflow, and an error while the storage is not mounted.
-func (d *Driver) Deliver(ctx context.Context, job *Job) (*Delivery, error) {
+// for a job without a Workflow, and an error while the storage is not mounted. node is the NodeName
+// of this one.
+func (d *Driver) Deliver(ctx context.Context, job *Job, node string) (*Delivery, error) {
 	o, err := d.get(ctx, job.Name())
 	if err != nil {
 		return nil, err
@@ -83,6 +89,7 @@ func (d *Driver) Deliver(ctx context.Context, job *Job) (*Delivery, error) {
 		delivery.Env[name] = value
 	}
 	delivery.Env[variableDelivered] = delivery.Of
+	o.aboutServers(node, delivery.Env)
 	if delivery.Token, err = d.token(ctx, o); err != nil {
 		return nil, fmt.Errorf("the job's token: %w", err)
 	}

@@ -51,6 +51,8 @@ type Driver struct {
 	names     func() (*names, error) // of nodes; read when they are needed
 	files     Files                  // what hooks keep for each other; "": nothing is
 	watch     *follower              // that all waits share; nil: each has its own
+	once      *readOnce              // what one hook reads once; nil: it is read each time
+	ofNodes   string                 // annotationRabbits of the job that gets its nodes
 }
 
 // errNoDWS says that Kubernetes does not serve DWS's API.
@@ -142,6 +144,9 @@ func (d *Driver) patch(ctx context.Context, o *object, to State, hurry bool) (*o
 	annotations := map[string]any{annotationStateSince: now(), annotationTransientSince: nil}
 	if o.Annotations[annotationPlacement] != "" {
 		annotations[annotationPlacement] = nil
+	}
+	if to == PreRun && d.ofNodes != "" {
+		annotations[annotationRabbits] = d.ofNodes
 	}
 	metadata := map[string]any{"annotations": annotations}
 	if to != Teardown {

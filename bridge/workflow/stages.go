@@ -217,6 +217,7 @@ func (d *Driver) Poll(ctx context.Context, job *Job, target State) (Env, error) 
 // PreRun tells DWS the job's nodes and makes the storage ready on them
 // (slurm_bb_pre_run). Storage that waited for the nodes is placed, set up and filled now.
 func (d *Driver) PreRun(ctx context.Context, job *Job) (Env, error) {
+	d = d.readingOnce()
 	o, err := d.find(ctx, job.Name())
 	if err != nil {
 		return nil, err
@@ -244,6 +245,7 @@ func (d *Driver) PreRun(ctx context.Context, job *Job) (Env, error) {
 		err = d.grantToken(ctx, o, job)
 	}
 	if err == nil {
+		d.ofNodes = d.rabbitsOf(job.Nodes, nodes)
 		o, err = d.advance(ctx, o, PreRun)
 	}
 	if err != nil {

@@ -346,6 +346,9 @@ func checkNodes(system placement.System, instances []instance, nodes []string) e
 
 // system reads which rabbit serves which node.
 func (d *Driver) system(ctx context.Context) (placement.System, error) {
+	if d.once != nil && d.once.system != nil {
+		return *d.once.system, nil
+	}
 	u, err := d.objects("systemconfigurations", systemNamespace).Get(ctx, "default")
 	if err != nil {
 		return placement.System{}, err
@@ -353,7 +356,11 @@ func (d *Driver) system(ctx context.Context) (placement.System, error) {
 	if u == nil {
 		return placement.System{}, errors.New("systemconfiguration default/default does not exist: it has to say which node uses which storage")
 	}
-	return placement.ReadSystem(u), nil
+	system := placement.ReadSystem(u)
+	if d.once != nil {
+		d.once.system = &system
+	}
+	return system, nil
 }
 
 // promises reads the Servers of all jobs, and of persistent instances. The breakdowns of

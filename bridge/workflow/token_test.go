@@ -173,7 +173,7 @@ func TestANodeWaitsForItsRightAndReadsTheToken(t *testing.T) {
 		return p.serve(w, r)
 	}
 	d := p.withTokens(t)
-	delivery, err := d.Deliver(bounded(t), theJob)
+	delivery, err := d.Deliver(bounded(t), theJob, "c01")
 	require.NoError(t, err)
 	assert.Equal(t, "secret", delivery.Token)
 	assert.NotContains(t, fmt.Sprint(delivery.Env), "secret")
@@ -181,13 +181,13 @@ func TestANodeWaitsForItsRightAndReadsTheToken(t *testing.T) {
 	asked := len(p.Requests())
 	other := *theJob
 	other.UID = 1001
-	delivery, err = d.Deliver(bounded(t), &other)
+	delivery, err = d.Deliver(bounded(t), &other, "c01")
 	require.NoError(t, err)
 	assert.Nil(t, delivery, "who forges the number of a job is told nothing")
 	assert.Len(t, p.Requests(), asked+1, "and no token is read for them")
 
 	d.cfg.Workflows.Token = slurmconf.TokenOff
-	delivery, err = d.Deliver(bounded(t), theJob)
+	delivery, err = d.Deliver(bounded(t), theJob, "c01")
 	require.NoError(t, err)
 	assert.Empty(t, delivery.Token)
 }
@@ -196,10 +196,10 @@ func TestATokenThatCannotBeReadIsAnError(t *testing.T) {
 	p := newProvider(t)
 	p.in(PreRun, xfs(gib))
 	d := p.withTokens(t)
-	_, err := d.Deliver(bounded(t), theJob)
+	_, err := d.Deliver(bounded(t), theJob, "c01")
 	assert.ErrorContains(t, err, "the job's token: workflow slurm/bb12 names secret slurm/bb12-token, which does not exist")
 	p.objects["rights/secrets/bb12-token"] = kubetest.Object{"kind": "Secret", "apiVersion": "v1", "data": kubetest.Object{"other": "c2VjcmV0"}}
-	_, err = d.Deliver(bounded(t), theJob)
+	_, err = d.Deliver(bounded(t), theJob, "c01")
 	assert.ErrorContains(t, err, "secret slurm/bb12-token has no token")
 }
 

@@ -224,6 +224,31 @@ static void a_later_component_is_told_of_its_own_storage(void)
 	CHECK(strstr(program_log(), "WORKFLOW=1\n"));
 }
 
+/* What srun got on the batch script's node does not hold here. */
+static void what_holds_for_a_node_is_asked_for_on_each(void)
+{
+	static const char *const variables[] = { "SLURMK8S_DW_RABBIT=r1", "SLURMK8S_DW_RABBIT=",
+						 "DW_WORKFLOW_TOKEN_FILE=/run/slurmk8s/storage.42/token" };
+	int status;
+	pid_t pid;
+
+	arguments[argument_count++] = (char *)"workflows=on";
+	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
+		slurm.environment[0] = (char *)"SLURMK8S_WORKFLOW=bb42:u1";
+		slurm.environment[1] = (char *)"K8S_WORKFLOW=bb42:u1";
+		slurm.environment[2] = (char *)variables[i];
+		pid = fork(); /* a process of its own, as in Slurm */
+		if (pid == 0) {
+			start_step(0, NULL, NULL);
+			end_step();
+			_exit(0);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0, "%s", variables[i]);
+		CHECK(access(log_path, F_OK) == 0, "not asked: %s", variables[i]);
+		unlink(log_path);
+	}
+}
+
 static void its_steps_and_other_jobs_are_not_told(void)
 {
 	static const char *const environments[][2] = {
@@ -479,6 +504,7 @@ int main(int argc, char **argv)
 		{ "stepd: tasks of a refused job fail with the reason", tasks_of_a_refused_job_fail_with_the_reason },
 		{ "stepd: a job with storage is told where it is", a_job_with_storage_is_told_where_it_is },
 		{ "stepd: a later component of a heterogeneous job is told of its own storage", a_later_component_is_told_of_its_own_storage },
+		{ "stepd: what holds for a node is asked for on each", what_holds_for_a_node_is_asked_for_on_each },
 		{ "stepd: its steps and other jobs are not told", its_steps_and_other_jobs_are_not_told },
 		{ "stepd: later steps have what the first was told", later_steps_have_what_the_first_was_told },
 		{ "stepd: what is kept for another job, user or run counts for nothing", what_is_kept_for_another_counts_for_nothing },
