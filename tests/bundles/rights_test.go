@@ -85,6 +85,10 @@ func TestTheShippedRightsAreEnoughAndNoMore(t *testing.T) {
 	require.NoError(t, d.Check(t.Context(), set))
 	require.NoError(t, d.Bring(t.Context(), set, eventually.Patience))
 
+	changed := w.set("aok", phase("base", "", configMapWith("m", "{b: '3'}")), phase("server", "", deploymentOf("s", 2)))
+	d.Job.Restarts = 1
+	require.NoError(t, d.Bring(t.Context(), changed, eventually.Patience), "the bundle of a requeued job may change")
+
 	// Nothing without our labels, nobody else's, and nothing elsewhere.
 	create := func(text string) error {
 		_, err := plain.Resource(configMaps).Namespace(w.namespace).Create(t.Context(), phase("", "", text).Objects[0], metav1.CreateOptions{})

@@ -29,7 +29,7 @@ type view struct {
 }
 
 // judgedBy are the objects besides itself that tell whether an object is ready, or why it is not.
-func (i item) judgedBy() (more schema.GroupVersionResource, any bool) {
+func (i item) judgedBy() (more schema.GroupVersionResource, needed bool) {
 	switch {
 	case bundle.PodTemplates[i.Kind]:
 		return podsGVR, true
@@ -54,7 +54,7 @@ func (d *Driver) await(ctx context.Context, l *lease, items []item) (how string,
 			continue
 		}
 		v.missed[i.gvr()] = true
-		if more, any := i.judgedBy(); any {
+		if more, needed := i.judgedBy(); needed {
 			v.missed[more] = true
 		}
 	}

@@ -73,9 +73,9 @@ func first(err error) error {
 	return err
 }
 
-// Claim makes the Lease of a set with its inventory, before any object. What an earlier
-// run of the job, an earlier job of the same id, or the same run with another set left
-// under the Lease is removed first, and so is what has failed in this run.
+// Claim makes the Lease of a set with its inventory, before any object. What an earlier run of
+// the job, or the same run with another set, left under the Lease is taken over: Bring changes
+// it. What an earlier job of the same id left, and what has failed, is removed first.
 // Claim of a bundle that is being made gives it all its time again.
 func (d *Driver) Claim(ctx context.Context, set Set) error {
 	l, err := d.claim(ctx, set, true)
@@ -128,11 +128,53 @@ func (d *Driver) claim(ctx context.Context, set Set, again bool) (*lease, error)
 		if damaged == nil && found.GetAnnotations()[annotationDigest] == digest && d.thisRun(found) && (l.State != StateFailed || !again) {
 			return l, nil
 		}
+		if damaged == nil && d.inherits(l) {
+			d.Log.Infof("%s: lease %s/%s is left from an earlier run: changing what belongs to it", set, set.Namespace, name)
+			return l, d.takeOver(ctx, set, l, items, digest)
+		}
 		d.Log.Infof("%s: lease %s/%s is left from an earlier run: removing what belongs to it first", set, set.Namespace, name)
 		if err := d.end(ctx, found); err != nil {
 			return nil, fmt.Errorf("%s is left from an earlier run and cannot be removed: %w", set, err)
 		}
 	}
+}
+
+// inherits tells whether what a Lease lists may be changed into what is wanted now: it is of the
+// same job, has not failed, and nothing is to be made at its end, which would undo what this
+// very run of the bundle did elsewhere.
+func (d *Driver) inherits(l *lease) bool {
+	notes := l.GetAnnotations()
+	sameJob := notes[job.AnnotationUID] == fmt.Sprint(d.Job.UID) &&
+		(notes[job.AnnotationSubmitTime] == d.Job.SubmitTime || d.Job.Restarts != job.AnyRun && d.Job.Restarts > 0)
+	return sameJob && l.State != StateFailed && len(l.Last) == 0 && l.GetDeletionTimestamp() == nil
+}
+
+// takeOver notes a new inventory in the Lease of an earlier set, before anything is changed. What
+// the new set does not have stays in it until it is removed.
+func (d *Driver) takeOver(ctx context.Context, set Set, l *lease, items []item, digest string) error {
+	all := slices.Clone(items)
+	for _, old := range l.Items {
+		if !slices.ContainsFunc(items, old.same) {
+			old.Old = true
+			all = append(all, old)
+		}
+	}
+	u, err := wanted(d.Job, set, all, digest)
+	if err != nil {
+		return err
+	}
+	notes := map[string]any{
+		annotationState: nil, annotationBegun: nil, annotationReason: nil, annotationNoRoom: nil, annotationLast: nil, annotationLastTries: nil,
+		annotationChanged: "true",
+	}
+	for key, value := range u.GetAnnotations() {
+		notes[key] = value
+	}
+	if err := d.note(ctx, l, notes); err != nil {
+		return fmt.Errorf("%s: %w", set, err)
+	}
+	l.Set, l.Items = set, all
+	return nil
 }
 
 // thisRun tells whether an object was made for this run of the job, by all that Slurm
@@ -193,8 +235,8 @@ func (d *Driver) noteNoRoom(ctx context.Context, l *lease, i item, cause error) 
 	}
 }
 
-// make creates an object, or finds that an earlier attempt of this run has. An object of
-// the name that a job left which is over is removed first; any other is left alone.
+// make creates an object, or finds that an earlier attempt of this run has, or changes what an
+// earlier set of the job left. An object of the name that a job left which is over is removed first; any other is left alone.
 func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Unstructured, atEnd bool) error {
 	object := u.DeepCopy()
 	_ = unstructured.SetNestedSlice(object.Object, []any{l.owner()}, "metadata", "ownerReferences")
@@ -222,9 +264,17 @@ func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Uns
 		if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
 			return explained(l.Set, u, err)
 		}
-		there, judged := d.judge(ctx, l, i)
-		if there || judged != nil {
+		found, judged := d.judge(ctx, l, i)
+		if judged != nil {
 			return judged
+		}
+		if found != nil && (atEnd || l.GetAnnotations()[annotationChanged] == "") {
+			return nil
+		}
+		if found != nil {
+			if done, err := d.renew(ctx, l, i, found, object); done || err != nil {
+				return err
+			}
 		}
 		if pauses.Wait(ctx) != nil {
 			return err
@@ -232,29 +282,41 @@ func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Uns
 	}
 }
 
-// judge looks at an object whose name is taken: there is true if it is this bundle's, made
-// by this run. What is left of a job that is over is removed.
-func (d *Driver) judge(ctx context.Context, l *lease, i item) (there bool, err error) {
+// renew makes of an object that an earlier set of the same job left what is wanted now. done is
+// false if it had to be removed, or has changed meanwhile.
+func (d *Driver) renew(ctx context.Context, l *lease, i item, found, object *unstructured.Unstructured) (done bool, err error) {
+	if i.runs() && !d.thisRun(found) {
+		return false, d.remove(ctx, l, i, found)
+	}
+	return d.change(ctx, l, i, found, object, true)
+}
+
+// judge looks at an object whose name is taken, and returns it if it is this bundle's. What is
+// left of a job that is over is removed.
+func (d *Driver) judge(ctx context.Context, l *lease, i item) (own *unstructured.Unstructured, err error) {
 	found, err := d.objects(l, i).Get(ctx, i.Name)
 	if err != nil || found == nil {
-		return false, err
+		return nil, err
 	}
 	of, ours := d.of(found)
 	switch {
 	case !ours:
-		return false, &ConflictError{Object: d.name(l, i)}
+		return nil, &ConflictError{Object: d.name(l, i)}
 	case d.belongs(l, found) && l.owns(found):
-		return found.GetDeletionTimestamp() == nil, nil
+		if found.GetDeletionTimestamp() != nil {
+			return nil, nil
+		}
+		return found, nil
 	case d.belongs(l, found): // of an earlier run whose Lease is gone
 	case of.ID == d.Job.ID && d.thisRun(found):
-		return false, &ConflictError{Object: d.name(l, i), Same: true, Of: &of}
+		return nil, &ConflictError{Object: d.name(l, i), Same: true, Of: &of}
 	case of.ID != d.Job.ID:
 		if err := d.mustBeOver(ctx, d.name(l, i), of); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	d.Log.Infof("%s: left by job %d, which is over: removing it first", d.name(l, i), of.ID)
-	return false, d.remove(ctx, l, i, found)
+	return nil, d.remove(ctx, l, i, found)
 }
 
 // owns tells whether an object was made under this very Lease.

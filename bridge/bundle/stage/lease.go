@@ -25,6 +25,7 @@ const (
 	annotationReason    = "slurmk8s.io/reason"  // of StateFailed
 	annotationBegun     = "slurmk8s.io/begun"   // when the first phase was begun; RFC 3339, by the controller host's clock
 	annotationNoRoom    = "slurmk8s.io/no-room" // why an object that is missing cannot be made yet
+	annotationChanged   = "slurmk8s.io/changed" // "true": some objects may be of an earlier set, until the bundle is ready
 	annotationPatience  = "slurmk8s.io/delete-timeout"
 	annotationLast      = "slurmk8s.io/on-delete" // the objects that are made at the end
 	annotationLastTries = "slurmk8s.io/on-delete-failures"
@@ -121,6 +122,16 @@ type item struct {
 	Resource string `json:"resource"`
 	Kind     string `json:"kind"`
 	Name     string `json:"name"`
+	// Old: the set has it no more. It is removed when what the set has is ready.
+	Old bool `json:"old,omitempty"`
+}
+
+// runs tells whether an object is work that is done once, so that each run of a job needs its own.
+func (i item) runs() bool { return i.Kind == "Pod" || i.known().ends }
+
+// same tells whether two items are one object.
+func (i item) same(other item) bool {
+	return i.Group == other.Group && i.Resource == other.Resource && i.Name == other.Name
 }
 
 func (i item) gvr() schema.GroupVersionResource {
@@ -131,13 +142,22 @@ func (i item) known() kind {
 	return kindOf(schema.GroupVersion{Group: i.Group, Version: i.Version}.String(), i.Kind)
 }
 
-// phases are the items in the order of their phases.
+// phases are the items in the order of their phases; the old ones are last.
 func (l *lease) phases() [][]item { return byPhase(l.Items) }
+
+// old divides the inventory into what the set has, and what it has no more.
+func (l *lease) old() (items, old []item) {
+	n := slices.IndexFunc(l.Items, func(i item) bool { return i.Old })
+	if n < 0 {
+		return l.Items, nil
+	}
+	return l.Items[:n], l.Items[n:]
+}
 
 func byPhase(items []item) [][]item {
 	var all [][]item
 	for i, it := range items {
-		if i == 0 || it.Phase != items[i-1].Phase {
+		if i == 0 || it.Phase != items[i-1].Phase || it.Old != items[i-1].Old {
 			all = append(all, nil)
 		}
 		all[len(all)-1] = append(all[len(all)-1], it)

@@ -3,6 +3,7 @@ package stage
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,9 +40,25 @@ func (d *Driver) Bring(ctx context.Context, set Set, timeout time.Duration) erro
 	attempt, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	begin := time.Now()
-	at, err := d.phases(attempt, l, set.Phases, l.Items, d.maker(l, false))
+	items, old := l.old()
+	at, err := d.phases(attempt, l, set.Phases, items, d.maker(l, false))
 	if err == nil {
-		if err := d.note(ctx, l, map[string]any{annotationState: string(StateReady), annotationNoRoom: nil}); err != nil {
+		if err = d.prune(attempt, l, old); err != nil && attempt.Err() == nil {
+			d.Log.Warnf("%v: the end of the job removes it", err)
+			old, err = nil, nil
+		}
+		at = "removing what the bundle has no more"
+	}
+	if err == nil {
+		notes := map[string]any{annotationState: string(StateReady), annotationNoRoom: nil, annotationChanged: nil}
+		if len(old) > 0 {
+			inventory, err := json.Marshal(items)
+			if err != nil {
+				return err
+			}
+			notes[annotationInventory] = string(inventory)
+		}
+		if err := d.note(ctx, l, notes); err != nil {
 			return fmt.Errorf("%s: %w", set, err)
 		}
 		d.Log.WithField("ms", time.Since(begin).Milliseconds()).Infof("%s: ready", set)
@@ -56,6 +73,16 @@ func (d *Driver) Bring(ctx context.Context, set Set, timeout time.Duration) erro
 	}
 	d.noteFailure(ctx, l, err)
 	return err
+}
+
+// prune removes objects that a bundle has no more.
+func (d *Driver) prune(ctx context.Context, l *lease, old []item) error {
+	for _, phase := range slices.Backward(byPhase(old)) {
+		if err := d.endPhase(ctx, l, phase); err != nil {
+			return fmt.Errorf("%s: %w", l.Set, first(err))
+		}
+	}
+	return nil
 }
 
 // noteFailure keeps the reason where status and later hooks find it, unless another
@@ -125,8 +152,9 @@ func (d *Driver) Ready(ctx context.Context, set Set) error {
 	if l.State == StateFailed {
 		return l.failure()
 	}
-	return first(each(len(l.Items), func(n int) error {
-		i := l.Items[n]
+	items, _ := l.old()
+	return first(each(len(items), func(n int) error {
+		i := items[n]
 		if i.Wait == bundle.WaitNone {
 			return nil
 		}
@@ -174,7 +202,8 @@ type Progress struct {
 
 // progress looks at the objects of the first phase that is not ready.
 func (d *Driver) progress(ctx context.Context, l *lease) Progress {
-	phases := l.phases()
+	items, _ := l.old()
+	phases := byPhase(items)
 	of, _ := d.of(l.Unstructured)
 	p := Progress{UID: of.UID, Set: l.Set, State: l.State, Of: len(phases), Reason: l.GetAnnotations()[annotationReason]}
 	if l.State == StateReady {
@@ -229,7 +258,7 @@ func (d *Driver) look(ctx context.Context, l *lease, items []item) (view, error)
 			continue
 		}
 		v.known[i.gvr()][i.Name] = found[n]
-		if by, any := i.judgedBy(); any && v.of(i, time.Now()).verdict != ready && !slices.Contains(more, by) {
+		if by, needed := i.judgedBy(); needed && v.of(i, time.Now()).verdict != ready && !slices.Contains(more, by) {
 			more = append(more, by)
 		}
 	}

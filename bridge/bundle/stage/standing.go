@@ -44,10 +44,8 @@ func (d *Driver) Up(ctx context.Context, set Set, timeout time.Duration, replace
 		d.noteFailure(ctx, l, err)
 		return err
 	}
-	for _, phase := range slices.Backward(byPhase(pruned)) {
-		if err := d.endPhase(ctx, l, phase); err != nil {
-			return fmt.Errorf("%s: %w", set, first(err))
-		}
+	if err := d.prune(ctx, l, pruned); err != nil {
+		return err
 	}
 	inventory, err := json.Marshal(items)
 	if err != nil {
@@ -89,11 +87,6 @@ func (d *Driver) begin(ctx context.Context, set Set, items []item) (l *lease, pr
 	notes[annotationState], notes[annotationBegun] = string(StateStaging), stamp()
 	l.Set = set
 	return l, pruned, d.note(ctx, l, notes)
-}
-
-// same tells whether two items are one object.
-func (i item) same(other item) bool {
-	return i.Group == other.Group && i.Resource == other.Resource && i.Name == other.Name
 }
 
 // standing is the Lease of a standing bundle; nil: there is none.
@@ -139,7 +132,10 @@ func (d *Driver) put(ctx context.Context, l *lease, i item, u *unstructured.Unst
 			made, err := d.objects(l, i).Strict().Create(ctx, object)
 			if err == nil {
 				d.Log.Infof("%s: created", d.name(l, i))
-				return d.own(ctx, l, i, made)
+				if err := d.own(ctx, l, i, made); !kube.Is(err, kube.Conflict) { // the next Up does it
+					return err
+				}
+				return nil
 			}
 			if !kube.Is(err, kube.Exists) {
 				return explained(l.Set, u, err)
@@ -151,33 +147,42 @@ func (d *Driver) put(ctx context.Context, l *lease, i item, u *unstructured.Unst
 			}
 			return &ConflictError{Object: d.name(l, i), Of: &of}
 		case found.GetDeletionTimestamp() == nil:
-			if err := d.own(ctx, l, i, found); err != nil {
+			if done, err := d.change(ctx, l, i, found, object, replace); done || err != nil {
 				return err
-			}
-			object.SetUID(found.GetUID())
-			changed, err := d.objects(l, i).Apply(ctx, object, true)
-			object.SetUID("")
-			switch {
-			case err == nil:
-				if len(differences(found, changed)) > 0 {
-					d.Log.Infof("%s: changed", d.name(l, i))
-				}
-				return nil
-			case kube.Is(err, kube.Refusal) && replace:
-				if err := d.admitted(ctx, l, i, object); err != nil {
-					return explained(l.Set, u, err)
-				}
-				if err := d.remove(ctx, l, i, found); err != nil {
-					return err
-				}
-			case !kube.Is(err, kube.Conflict):
-				return explained(l.Set, u, err)
 			}
 		}
 		if err := pauses.Wait(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// change makes of an object what is wanted, in place. One with a field that cannot be changed is
+// removed if replace is true. done is false if it was, or has changed meanwhile: look again.
+func (d *Driver) change(ctx context.Context, l *lease, i item, found, object *unstructured.Unstructured, replace bool) (done bool, err error) {
+	if err := d.own(ctx, l, i, found); kube.Is(err, kube.Conflict) {
+		return false, nil // a controller was faster
+	} else if err != nil {
+		return false, err
+	}
+	object.SetUID(found.GetUID())
+	changed, err := d.objects(l, i).Apply(ctx, object, true)
+	object.SetUID("")
+	switch {
+	case err == nil:
+		if len(differences(found, changed)) > 0 {
+			d.Log.Infof("%s: changed", d.name(l, i))
+		}
+		return true, nil
+	case kube.Is(err, kube.Refusal) && replace:
+		if err := d.admitted(ctx, l, i, object); err != nil {
+			return false, explained(l.Set, object, err)
+		}
+		return false, d.remove(ctx, l, i, found)
+	case kube.Is(err, kube.Conflict):
+		return false, nil
+	}
+	return false, explained(l.Set, object, err)
 }
 
 // admitted asks Kubernetes, by a dry run, whether it would take an object if none had its name.
@@ -211,12 +216,8 @@ func (d *Driver) own(ctx context.Context, l *lease, i item, u *unstructured.Unst
 	if err != nil {
 		return err
 	}
-	if _, err := d.objects(l, i).Patch(ctx, i.Name, body); kube.Is(err, kube.Conflict) {
-		return nil // a controller was faster: the next Up does it
-	} else if err != nil {
-		return err
-	}
-	return nil
+	_, err = d.objects(l, i).Patch(ctx, i.Name, body)
+	return err
 }
 
 // Down removes a standing bundle. found is false if there is none.
