@@ -90,7 +90,7 @@ func TestTheShippedRoleHasTheUsualKinds(t *testing.T) {
 		if k.resource == "cronworkflows" {
 			continue
 		}
-		for _, verb := range []string{"get", "list", "watch", "create", "delete"} {
+		for _, verb := range []string{"get", "list", "watch", "create", "patch", "delete"} {
 			assert.True(t, verbs[k.resource][verb], "%s: %s", name, verb)
 		}
 	}
