@@ -18,6 +18,7 @@ gcc "${flags[@]}" -o "$out/coldcall" tests/bench/harness/coldcall.c goffi/shim/l
 gcc "${flags[@]}" -o "$out/spawns" tests/bench/harness/spawns.c
 gcc "${flags[@]}" -DWITH_PROLOG -rdynamic -o "$out/launch_cost" spank/test/launch_cost.c spank/test/fake_spank.c -ldl
 go build -o "$out/bench" ./tests/bench
+CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w" -o "$out/floor" ./tests/bench/harness/floor # as the program is built
 
 # The plugin and the stopwatches around it, for the Slurm of the test cluster's image.
 tests/cluster/deps.sh
