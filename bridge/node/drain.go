@@ -63,6 +63,10 @@ func StaysOccupied(err error) bool {
 // kills it and unmounts its volumes.
 const EndMargin = 15 * time.Second
 
+// eventDelay is how long the Event of an evicted pod waits at most for the evictions of the others
+// to be answered: a person may be looking for it.
+const eventDelay = time.Second
+
 // Empty evicts the pods of a closed node and returns when they are gone, or when the
 // policy says so. The node must have been closed since closedAt.
 func (b *Driver) Empty(ctx context.Context, name string, h Claim, terms Terms, closedAt time.Time) (Outcome, error) {
@@ -88,6 +92,7 @@ type drain struct {
 	kept    map[types.UID]bool
 	evicted int
 	results chan result
+	untold  []pod         // evicted, and without an Event yet
 	telling chan struct{} // has place for who creates an Event of a pod
 	begun   time.Time
 	forced  bool // the policy "delete" is at work
@@ -116,6 +121,10 @@ func (d *drain) run(ctx context.Context, closedAt time.Time) (Outcome, error) {
 	defer settled.Stop()
 	deadline := time.NewTimer(d.patience(ctx))
 	defer deadline.Stop()
+	defer d.tellAll(ctx)
+	late := time.NewTimer(eventDelay)
+	late.Stop()
+	defer late.Stop()
 	isSettled := false
 	for {
 		if isSettled && d.listed && len(d.victims) == 0 {
@@ -133,9 +142,20 @@ func (d *drain) run(ctx context.Context, closedAt time.Time) (Outcome, error) {
 				return d.outcome(), err
 			}
 		case r := <-d.results:
+			if r.err == nil {
+				if len(d.untold) == 0 {
+					late.Reset(eventDelay)
+				}
+				d.untold = append(d.untold, r.pod)
+			}
 			if err := d.answered(ctx, r); err != nil {
 				return d.outcome(), err
 			}
+			if !d.asking() {
+				d.tellAll(ctx)
+			}
+		case <-late.C:
+			d.tellAll(ctx)
 		case <-settled.C:
 			isSettled = true
 		case <-deadline.C:
@@ -269,15 +289,34 @@ func (d *drain) send(ctx context.Context, v *victim, request func(context.Contex
 		select {
 		case d.results <- result{p, err}:
 		case <-ctx.Done():
-		}
-		if err == nil {
-			_ = safely.Do(func() error { d.tell(ctx, p); return nil })
+			if err == nil {
+				_ = safely.Do(func() error { d.tell(ctx, p); return nil })
+			}
 		}
 	})
 }
 
-// tell creates a pod's Event. Evictions go first: while pods are ending there is time for one
-// Event after the other, and what is left at the end goes at once.
+// asking tells whether Kubernetes has not answered yet for one of the pods.
+func (d *drain) asking() bool {
+	for _, v := range d.victims {
+		if !v.granted && v.problem.Load() == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// tellAll creates the Events of the pods that were evicted. Evictions go first: an API server that
+// many nodes ask at once would have them wait for Events.
+func (d *drain) tellAll(ctx context.Context) {
+	for _, p := range d.untold {
+		d.group.Go(func() { _ = safely.Do(func() error { d.tell(ctx, p); return nil }) })
+	}
+	d.untold = nil
+}
+
+// tell creates a pod's Event. While pods are ending there is time for one Event after the other,
+// and what is left at the end goes at once.
 func (d *drain) tell(ctx context.Context, p pod) {
 	select {
 	case d.telling <- struct{}{}:

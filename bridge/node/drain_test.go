@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,12 +20,12 @@ import (
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
 
-// An API server that many nodes ask at once has each eviction before an Event of the same node.
-func TestEventsOfPodsDoNotDelayEvictions(t *testing.T) {
+// emptied empties a node of ten pods. evict answers an eviction; an Event of a pod is reported to
+// told, and the pods are gone when told has said so once.
+func emptied(t *testing.T, evict func(name string), told func() (gone bool)) {
 	const pods = 10
-	var mutex sync.Mutex
-	evicted, told, telling, most := 0, 0, 0, 0
 	gone := make(chan struct{})
+	var once sync.Once
 	pod := func(i int) kubetest.Object {
 		return kubetest.Object{"apiVersion": "v1", "kind": "Pod",
 			"metadata": kubetest.Object{"name": fmt.Sprintf("web-%d", i), "namespace": "web", "uid": fmt.Sprint(i), "resourceVersion": "7",
@@ -31,31 +33,18 @@ func TestEventsOfPodsDoNotDelayEvictions(t *testing.T) {
 			"spec": kubetest.Object{"nodeName": "c1"}, "status": kubetest.Object{"phase": "Running"}}
 	}
 	server := kubetest.New(t, func(w http.ResponseWriter, r *http.Request) {
+		event := kubetest.Object{"apiVersion": "v1", "kind": "Event", "metadata": kubetest.Object{"name": "e"}}
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/eviction"):
-			mutex.Lock()
-			evicted++
-			mutex.Unlock()
+			evict(path.Base(path.Dir(r.URL.Path)))
 			kubetest.JSON(w, http.StatusCreated, kubetest.Object{"apiVersion": "v1", "kind": "Status", "status": "Success"})
 		case strings.HasSuffix(r.URL.Path, "/default/events"):
-			kubetest.JSON(w, http.StatusCreated, kubetest.Object{"apiVersion": "v1", "kind": "Event", "metadata": kubetest.Object{"name": "e"}})
+			kubetest.JSON(w, http.StatusCreated, event)
 		case strings.HasSuffix(r.URL.Path, "/events"):
-			mutex.Lock()
-			telling++
-			select {
-			case <-gone:
-			default:
-				most = max(most, telling)
+			if told() {
+				once.Do(func() { close(gone) })
 			}
-			mutex.Unlock()
-			time.Sleep(50 * time.Millisecond)
-			mutex.Lock()
-			telling--
-			if told++; told == 3 {
-				close(gone)
-			}
-			mutex.Unlock()
-			kubetest.JSON(w, http.StatusCreated, kubetest.Object{"apiVersion": "v1", "kind": "Event", "metadata": kubetest.Object{"name": "e"}})
+			kubetest.JSON(w, http.StatusCreated, event)
 		case r.URL.Query().Get("watch") != "":
 			w.WriteHeader(http.StatusOK)
 			w.(http.Flusher).Flush()
@@ -73,7 +62,7 @@ func TestEventsOfPodsDoNotDelayEvictions(t *testing.T) {
 			kubetest.JSON(w, http.StatusOK, kubetest.Object{"apiVersion": "v1", "kind": "PodList", "metadata": kubetest.Object{"resourceVersion": "7"}, "items": items})
 		}
 	})
-	client, err := kube.New(kube.Options{Kubeconfig: server.Kubeconfig(), RequestTimeout: 5 * time.Second})
+	client, err := kube.New(kube.Options{Kubeconfig: server.Kubeconfig(), RequestTimeout: 30 * time.Second})
 	require.NoError(t, err)
 	logger, _ := test.NewNullLogger()
 	cfg := slurmconf.Default().Nodes
@@ -81,7 +70,52 @@ func TestEventsOfPodsDoNotDelayEvictions(t *testing.T) {
 		Claim{Cluster: "alps", JobID: 12, Mode: Reclaim}, Terms{Grace: time.Second, Timeout: time.Minute, Policy: slurmconf.EvictFail}, time.Now())
 	require.NoError(t, err)
 	assert.Equal(t, Outcome{Evicted: pods}, outcome)
-	assert.Equal(t, pods, evicted)
+}
+
+// An API server that many nodes ask at once has each eviction before an Event of the same node.
+func TestEventsOfPodsDoNotDelayEvictions(t *testing.T) {
+	var mutex sync.Mutex
+	evicted, told, telling, most, before := 0, 0, 0, 0, 0
+	emptied(t, func(name string) {
+		if name == "web-7" {
+			time.Sleep(100 * time.Millisecond) // others are answered earlier
+		}
+		mutex.Lock()
+		defer mutex.Unlock()
+		evicted++
+	}, func() bool {
+		mutex.Lock()
+		if telling++; told < 3 {
+			most = max(most, telling)
+		}
+		if told == 0 {
+			before = evicted
+		}
+		mutex.Unlock()
+		time.Sleep(50 * time.Millisecond)
+		mutex.Lock()
+		defer mutex.Unlock()
+		telling--
+		told++
+		return told == 3
+	})
+	assert.Equal(t, 10, before, "evictions before the first Event")
 	assert.Equal(t, 1, most, "Events at once while pods are ending")
-	assert.Equal(t, pods, told, "each pod's owner is told")
+	assert.Equal(t, 10, told, "each pod's owner is told")
+}
+
+func TestAnEvictionWithoutAnAnswerDoesNotHoldTheEventsOfOthers(t *testing.T) {
+	event := make(chan struct{})
+	var told atomic.Int32
+	emptied(t, func(name string) {
+		if name == "web-7" {
+			<-event
+		}
+	}, func() bool {
+		if told.Add(1) == 1 {
+			close(event)
+		}
+		return told.Load() == 9
+	})
+	assert.EqualValues(t, 10, told.Load())
 }
