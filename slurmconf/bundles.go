@@ -1,6 +1,7 @@
 package slurmconf
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,9 @@ type BundleRule struct {
 	// Limits are the most that parameters of the types int, port, duration and quantity may be,
 	// by their names; a number or a text such as "64Gi". Default: what each bundle says.
 	Limits map[string]any `toml:"limits"`
+	// Images are patterns, one of which parameters of type image must match; "*" stands for any
+	// text without "/". Default: what each bundle says.
+	Images []string `toml:"images"`
 }
 
 // Subjects are whom the rule is for.
@@ -100,6 +104,14 @@ func (d *document) validateBundles(b *Bundles) error {
 		}
 		if err := checkPatterns("namespaces", r.Namespaces, wrong); err != nil {
 			return err
+		}
+		if r.Images != nil && len(r.Images) == 0 {
+			return wrong("images", "empty: leave it out, or name at least one")
+		}
+		for _, pattern := range r.Images {
+			if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+				return wrong("images", "%s cannot match an image: write such as \"registry.example.org/group/*\"", quoted(pattern))
+			}
 		}
 		for name, most := range r.Limits {
 			switch most.(type) {

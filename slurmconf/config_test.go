@@ -296,6 +296,8 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"a bundle's rule without namespaces", "[[bundles.allow]]\nusers=['*']\nbundles=['*']", `2: bundles.allow[1].namespaces: not set`},
 		{"a bundle that can have no such name", "[[services.allow]]\nusers=['a']\nnamespaces=['a']\n[[bundles.allow]]\nusers=['a']\nnamespaces=['a']\nbundles=['{user}']",
 			`7: bundles.allow[1].bundles: "{user}" cannot match the name of a bundle`},
+		{"a bundle's rule with no image", "[[bundles.allow]]\nusers=['a']\nnamespaces=['a']\nbundles=['a']\nimages=[]", `5: bundles.allow[1].images: empty: leave it out`},
+		{"a pattern of images that is none", "[[bundles.allow]]\nusers=['a']\nnamespaces=['a']\nbundles=['a']\nimages=['a/[']", `5: bundles.allow[1].images: "a/[" cannot match an image`},
 		{"an unknown key of a bundle's rule", "[[bundles.allow]]\nuser=['a']", `2: bundles.allow[1].user: unknown key, did you mean "users"?`},
 		{"too many bundles", "bundles.max_bundles=9", `1: bundles.max_bundles: 9 is out of range, 1 to 8`},
 		{"no directory of bundles", "bundles.dirs=[]", `1: bundles.dirs: empty`},
@@ -457,7 +459,7 @@ func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
 	want.Services.Allow = []ServiceRule{rule}
 	want.Bundles.Allow = []BundleRule{{
 		Users: []string{"alice"}, Groups: []string{"physics"}, Accounts: []string{"p1234"},
-		Bundles: []string{"arkouda-exporter"}, Namespaces: []string{"physics"},
+		Bundles: []string{"arkouda-exporter"}, Namespaces: []string{"physics"}, Images: []string{"registry.example.org/physics/*"},
 	}}
 	want.Workflows.Allow = []StorageRule{{
 		Users: []string{"alice"}, Groups: []string{"physics"}, Accounts: []string{"p1234"}, Directives: []string{"jobdw", "create_persistent"},

@@ -119,10 +119,10 @@ func (b *Bundle) values(r Request, known map[string]any) (map[string]any, error)
 }
 
 // checkLimits wants the values to be within the limits of one of the rules.
-func (b *Bundle) checkLimits(rules []map[string]string, values map[string]any) error {
+func (b *Bundle) checkLimits(rules []Limit, values map[string]any) error {
 	var exceeded error
-	for _, limits := range rules {
-		err := b.checkLimit(limits, values)
+	for _, limit := range rules {
+		err := b.checkLimit(limit, values)
 		if err == nil {
 			return nil
 		}
@@ -131,8 +131,8 @@ func (b *Bundle) checkLimits(rules []map[string]string, values map[string]any) e
 	return exceeded
 }
 
-func (b *Bundle) checkLimit(limits map[string]string, values map[string]any) error {
-	for _, name := range slices.Sorted(maps.Keys(limits)) {
+func (b *Bundle) checkLimit(limit Limit, values map[string]any) error {
+	for _, name := range slices.Sorted(maps.Keys(limit.Most)) {
 		p, value := b.Param(name), values[name]
 		if p == nil || value == nil {
 			continue
@@ -141,12 +141,21 @@ func (b *Bundle) checkLimit(limits map[string]string, values map[string]any) err
 		if of == Derived {
 			of = Int
 		}
-		most, _, err := of.read(limits[name])
+		most, _, err := of.read(limit.Most[name])
 		if !of.ordered() || err != nil {
-			return fmt.Errorf("limits of [[bundles.allow]] in slurmk8s.toml: %s=%s is no limit for a parameter of type %s", name, limits[name], p.Type)
+			return fmt.Errorf("limits of [[bundles.allow]] in slurmk8s.toml: %s=%s is no limit for a parameter of type %s", name, limit.Most[name], p.Type)
 		}
 		if order, _, err := of.read(textOf(value)); err != nil || order.Cmp(most) > 0 {
-			return fmt.Errorf("%s=%s: you may have at most %s (limits of [[bundles.allow]])", name, textOf(value), limits[name])
+			return fmt.Errorf("%s=%s: you may have at most %s (limits of [[bundles.allow]])", name, textOf(value), limit.Most[name])
+		}
+	}
+	for _, p := range b.Params {
+		image, given := values[p.Name].(string)
+		if p.Type != Image || !given || limit.Images == nil {
+			continue
+		}
+		if !matchesImage(limit.Images, image) {
+			return fmt.Errorf("%s=%s: you may have %s (images of [[bundles.allow]])", p.Name, image, strings.Join(limit.Images, ", "))
 		}
 	}
 	return nil

@@ -205,16 +205,18 @@ func (p *Param) checkImage(text string) error {
 		!isAlphanumeric(text[0]) || strings.Contains(text, "//") {
 		return fmt.Errorf("not an image such as registry.example.org/group/name:tag")
 	}
-	for _, pattern := range p.images {
-		if MatchImage(pattern, text) {
-			return nil
-		}
+	if matchesImage(p.images, text) {
+		return nil
 	}
 	return fmt.Errorf("must match one of %s", strings.Join(p.images, ", "))
 }
 
 func isAlphanumeric(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
+
+func matchesImage(patterns []string, image string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return MatchImage(pattern, image) })
 }
 
 // MatchImage tells whether an image matches a pattern, in which "*" stands for any text

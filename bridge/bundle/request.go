@@ -21,9 +21,17 @@ type Request struct {
 	Values    map[string]string // of parameters, as they were written
 	Wait      string            // WaitReady, WaitNone, or empty: as the phases say
 	Timeout   time.Duration     // zero: the bundle's
-	// Limits are, for each rule that allows the request, the most that parameters may be, by
-	// name. One of them must hold; none: there are no rules.
-	Limits []map[string]string
+	// Limits are those of each rule that allows the request. One must hold; none: there are no
+	// rules.
+	Limits []Limit
+}
+
+// Limit is what a rule lets the parameters of a bundle be.
+type Limit struct {
+	Most map[string]string // the most that they may be, by name
+	// Images are patterns (MatchImage), one of which parameters of type image must match as
+	// well as one of the bundle; nil: the bundle's are enough.
+	Images []string
 }
 
 // Bounds of what a user may write.

@@ -67,7 +67,7 @@ func (b *Bundles) admit(r *bundle.Request) error {
 				r.Namespace = namespace
 			}
 			if r.Namespace != "" && matches(namespace, r.Namespace) {
-				r.Limits = append(r.Limits, limitsOf(rule))
+				r.Limits = append(r.Limits, bundleLimit(rule))
 				break
 			}
 			namespaces = append(namespaces, namespace)
@@ -84,12 +84,12 @@ func (b *Bundles) admit(r *bundle.Request) error {
 	return job.Refusef("bundle %s: namespace %s: user %s may use %s", r.Name, r.Namespace, b.user, strings.Join(namespaces, ", "))
 }
 
-func limitsOf(rule slurmconf.BundleRule) map[string]string {
-	limits := map[string]string{}
+func bundleLimit(rule slurmconf.BundleRule) bundle.Limit {
+	limit := bundle.Limit{Most: map[string]string{}, Images: rule.Images}
 	for name, most := range rule.Limits {
-		limits[name] = fmt.Sprint(most)
+		limit.Most[name] = fmt.Sprint(most)
 	}
-	return limits
+	return limit
 }
 
 // BundleNamespaces are those that the rules name, those of a user included: "user-alice" for

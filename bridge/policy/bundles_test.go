@@ -56,13 +56,14 @@ func TestEachRuleHasItsOwnLimits(t *testing.T) {
 	cfg := slurmconf.Default().Bundles
 	cfg.Allow = []slurmconf.BundleRule{
 		{Users: []string{"*"}, Bundles: []string{"*"}, Namespaces: []string{"physics"}, Limits: map[string]any{"locales": int64(4), "memory": "8Gi"}},
-		{Users: []string{"alice"}, Bundles: []string{"aok"}, Namespaces: []string{"physics"}, Limits: map[string]any{"locales": int64(16)}},
+		{Users: []string{"alice"}, Bundles: []string{"aok"}, Namespaces: []string{"physics"}, Limits: map[string]any{"locales": int64(16)}, Images: []string{"a/*"}},
 		{Users: []string{"alice"}, Bundles: []string{"aok"}, Namespaces: []string{"biology"}},
 	}
-	few, many := map[string]string{"locales": "4", "memory": "8Gi"}, map[string]string{"locales": "16"}
-	for user, want := range map[string]map[string][]map[string]string{
+	few := bundle.Limit{Most: map[string]string{"locales": "4", "memory": "8Gi"}}
+	many := bundle.Limit{Most: map[string]string{"locales": "16"}, Images: []string{"a/*"}}
+	for user, want := range map[string]map[string][]bundle.Limit{
 		"bob":   {"aok": {few}},
-		"alice": {"aok": {few, many}, "argo": {few}, "aok ns=biology": {{}}},
+		"alice": {"aok": {few, many}, "argo": {few}, "aok ns=biology": {{Most: map[string]string{}}}},
 	} {
 		rules, err := BundlesFor(t.Context(), &cfg, &Subject{User: user})
 		require.NoError(t, err)
