@@ -298,6 +298,8 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 			`7: bundles.allow[1].bundles: "{user}" cannot match the name of a bundle`},
 		{"a bundle's rule with no image", "[[bundles.allow]]\nusers=['a']\nnamespaces=['a']\nbundles=['a']\nimages=[]", `5: bundles.allow[1].images: empty: leave it out`},
 		{"a pattern of images that is none", "[[bundles.allow]]\nusers=['a']\nnamespaces=['a']\nbundles=['a']\nimages=['a/[']", `5: bundles.allow[1].images: "a/[" cannot match an image`},
+		{"a limit that is no number", "[[bundles.allow]]\nusers=['a']\nnamespaces=['a']\nbundles=['a']\nlimits={a=1.5}", `5: bundles.allow[1].limits: a: want a number or a quoted text`},
+		{"limits that are no table", "[[bundles.allow]]\nusers=['a']\nnamespaces=['a']\nbundles=['a']\nlimits=3", `5: bundles.allow[1].limits: want`},
 		{"an unknown key of a bundle's rule", "[[bundles.allow]]\nuser=['a']", `2: bundles.allow[1].user: unknown key, did you mean "users"?`},
 		{"too many bundles", "bundles.max_bundles=9", `1: bundles.max_bundles: 9 is out of range, 1 to 8`},
 		{"no directory of bundles", "bundles.dirs=[]", `1: bundles.dirs: empty`},
@@ -459,7 +461,8 @@ func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
 	want.Services.Allow = []ServiceRule{rule}
 	want.Bundles.Allow = []BundleRule{{
 		Users: []string{"alice"}, Groups: []string{"physics"}, Accounts: []string{"p1234"},
-		Bundles: []string{"arkouda-exporter"}, Namespaces: []string{"physics"}, Images: []string{"registry.example.org/physics/*"},
+		Bundles: []string{"arkouda-exporter"}, Namespaces: []string{"physics"},
+		Limits: map[string]any{"locales": int64(16), "memory": "64Gi"}, Images: []string{"registry.example.org/physics/*"},
 	}}
 	want.Workflows.Allow = []StorageRule{{
 		Users: []string{"alice"}, Groups: []string{"physics"}, Accounts: []string{"p1234"}, Directives: []string{"jobdw", "create_persistent"},

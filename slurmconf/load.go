@@ -311,8 +311,13 @@ func (d *document) assign(field reflect.Value, key toml.Key, value any) error {
 			*p = int(n)
 			return nil
 		}
+	case *map[string]any: // with keys that nobody knows before
+		if table, ok := value.(map[string]any); ok {
+			*p = table
+			return nil
+		}
 	default: // a table: its keys come one by one
-		if _, ok := value.(map[string]any); ok {
+		if _, ok := value.(map[string]any); ok && field.Kind() == reflect.Struct {
 			return nil
 		}
 	}

@@ -262,3 +262,22 @@ func TestTheSitesLimitIsTheTimeoutThatABundleSees(t *testing.T) {
 	_, err = c.rendered(t.Context(), []bundle.Request{{Name: "greeter", Instance: "greeter", Timeout: 2 * time.Hour}}, f)
 	require.ErrorContains(t, err, "at most 1h")
 }
+
+// From slurmk8s.toml to what the user reads.
+func TestALimitOfARuleHoldsForTheUsersBundle(t *testing.T) {
+	s := newBundleSite(t)
+	text, err := os.ReadFile(s.config)
+	require.NoError(t, err)
+	s.site.write("slurmk8s.toml", string(text)+"limits = { size = 4 }\nimages = [\"a/*\"]\n")
+	s.bundle("server", "images = [\"*/*\"]\n[param.size]\ntype = \"int\"\nmax = 100\ndefault = 1\nhelp = \"h\"\n[param.image]\ntype = \"image\"\ndefault = \"a/x:1\"\nhelp = \"h\"\n", aPod)
+	for ask, want := range map[string]string{
+		"size=5":      "bundle server: size=5: you may have at most 4 (limits of [[bundles.allow]])",
+		"image=b/x:1": "bundle server: image=b/x:1: you may have a/* (images of [[bundles.allow]])",
+	} {
+		code, message := s.run("slurm_bb_setup", "server name=p "+ask)
+		assert.NotEqual(t, wire.OK, code)
+		assert.Contains(t, message, want)
+	}
+	code, message := s.run("slurm_bb_setup", "server name=p size=4 image=a/y:1")
+	assert.Equal(t, wire.OK, code, message)
+}
