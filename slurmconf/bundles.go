@@ -20,6 +20,12 @@ type Bundles struct {
 	MaxTimeout Duration `toml:"max_timeout"`
 	// MaxBundles is how many one job may have, 1 to 8. Default: 4.
 	MaxBundles int `toml:"max_bundles"`
+	// Impersonate is the Kubernetes user to impersonate for a job's user, such as
+	// "slurmk8s:user:{user}": RBAC then applies to what the job's bundles make. Default: "",
+	// only the rules apply.
+	Impersonate string `toml:"impersonate"`
+	// ImpersonateGroups are groups of that user. Default: none.
+	ImpersonateGroups []string `toml:"impersonate_groups"`
 	// Allow are the rules. A bundle is refused unless one of them allows it. Default: none.
 	Allow []BundleRule `toml:"allow"`
 }
@@ -86,6 +92,9 @@ func (d *document) validateBundles(b *Bundles) error {
 	}
 	if b.MaxBundles < 1 || b.MaxBundles > 8 {
 		return d.invalid("bundles.max_bundles", "%d is out of range, 1 to 8", b.MaxBundles)
+	}
+	if err := d.checkImpersonation("bundles", b.Impersonate, b.ImpersonateGroups); err != nil {
+		return err
 	}
 	for i, r := range b.Allow {
 		wrong := func(key, format string, args ...any) error {

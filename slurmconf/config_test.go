@@ -321,6 +321,8 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"a newline in a user of Kubernetes", "services.impersonate=\"a\\n{user}\"", `1: services.impersonate: "a\n{user}" cannot be a user of Kubernetes`},
 		{"Kubernetes's own group", "[services]\nimpersonate='x:{user}'\nimpersonate_groups=['a', 'system:masters']",
 			`3: services.impersonate_groups: "system:masters" is one of Kubernetes's own groups`},
+		{"one user of Kubernetes for the bundles of all", "[bundles]\nimpersonate='slurm'", `2: bundles.impersonate: "slurm" is the same user for all jobs`},
+		{"groups of nobody, for bundles", "bundles.impersonate_groups=['a']", `1: bundles.impersonate_groups: has no effect without bundles.impersonate`},
 		{"groups of nobody", "services.impersonate_groups=['a']", `1: services.impersonate_groups: has no effect without services.impersonate`},
 		{"short renew_interval", "services.renew_interval='4s'", `1: services.renew_interval: 4s is out of range, 5s to 10m0s`},
 		{"no slurm.conf", "slurm_conf = '/nonexistent/slurm.conf'",
@@ -452,7 +454,7 @@ func TestExampleHasEveryKeyWithItsDefault(t *testing.T) {
 	c := Default()
 	c.Workflows.Operators = []string{}
 	c.Nodes.ReclaimPartitions, c.Nodes.ReclaimFeatures, c.Nodes.MirrorConditions = []string{}, []string{}, []string{}
-	c.Services.ImpersonateGroups = []string{}
+	c.Services.ImpersonateGroups, c.Bundles.ImpersonateGroups = []string{}, []string{}
 	want := *c
 	// The one rule of the example has the defaults where there are any.
 	rule := defaultServiceRule()

@@ -170,7 +170,7 @@ func (d *document) validateServices(s *Services) error {
 	if s.ReadyInterval != 0 && s.ReadyInterval.Std() < time.Second {
 		return d.invalid("services.ready_interval", "%s is out of range, 1s to 1h, or 0s", s.ReadyInterval)
 	}
-	if err := d.checkImpersonation(s); err != nil {
+	if err := d.checkImpersonation("services", s.Impersonate, s.ImpersonateGroups); err != nil {
 		return err
 	}
 	for i := range s.Allow {
@@ -183,21 +183,21 @@ func (d *document) validateServices(s *Services) error {
 
 // checkImpersonation refuses Kubernetes's own users and groups: system:masters may do
 // anything.
-func (d *document) checkImpersonation(s *Services) error {
-	const key, groups = "services.impersonate", "services.impersonate_groups"
+func (d *document) checkImpersonation(section, user string, asGroups []string) error {
+	key, groups := section+".impersonate", section+".impersonate_groups"
 	switch {
-	case s.Impersonate == "" && len(s.ImpersonateGroups) > 0:
-		return d.invalid(groups, "has no effect without services.impersonate")
-	case s.Impersonate == "":
+	case user == "" && len(asGroups) > 0:
+		return d.invalid(groups, "has no effect without %s", key)
+	case user == "":
 		return nil
-	case !strings.Contains(s.Impersonate, "{user}"):
-		return d.invalid(key, "%s is the same user for all jobs: write for example \"slurmk8s:user:{user}\"", quoted(s.Impersonate))
-	case !isKubernetesUser(strings.ReplaceAll(s.Impersonate, "{user}", "")):
-		return d.invalid(key, "%s cannot be a user of Kubernetes", quoted(s.Impersonate))
-	case strings.HasPrefix(s.Impersonate, "system:"):
-		return d.invalid(key, "%s is one of Kubernetes's own users", quoted(s.Impersonate))
+	case !strings.Contains(user, "{user}"):
+		return d.invalid(key, "%s is the same user for all jobs: write for example \"slurmk8s:user:{user}\"", quoted(user))
+	case !isKubernetesUser(strings.ReplaceAll(user, "{user}", "")):
+		return d.invalid(key, "%s cannot be a user of Kubernetes", quoted(user))
+	case strings.HasPrefix(user, "system:"):
+		return d.invalid(key, "%s is one of Kubernetes's own users", quoted(user))
 	}
-	for _, name := range s.ImpersonateGroups {
+	for _, name := range asGroups {
 		if name == "" || !isKubernetesUser(name) {
 			return d.invalid(groups, "%s cannot be a group of Kubernetes", quoted(name))
 		}

@@ -36,6 +36,20 @@ func (c *call) stager(f bundle.Facts, change ...func(*kube.Options)) (*stage.Dri
 	return &stage.Driver{Kube: client, Job: f.Job, Log: c.log, Alive: c.alive}, nil
 }
 
+// maker is stager for a hook that makes objects: in the user's name, if the site wants that.
+func (c *call) maker(f bundle.Facts, change ...func(*kube.Options)) (*stage.Driver, error) {
+	d, err := c.stager(f, change...)
+	if err != nil {
+		return nil, err
+	}
+	as, err := kube.IdentityOf(c.cfg.Bundles.Impersonate, c.cfg.Bundles.ImpersonateGroups, f.User, "")
+	if as == nil || err != nil {
+		return d, err
+	}
+	d.As, err = stage.Client(c.cfg, fmt.Sprintf("job %d; bundles", c.job.ID), c.log, append(slices.Clone(change), kube.As(as))...)
+	return d, err
+}
+
 // alive tells whether another job still needs what it has: also one that waits does.
 func (c *call) alive(ctx context.Context, of job.Job) (bool, error) {
 	jobs, err := c.commands().Lookup(ctx, of.ID)
@@ -67,7 +81,7 @@ func (c *call) bundlesAtSubmit(ctx context.Context, requests []bundle.Request) (
 
 // checkBundles asks Kubernetes about all objects in a dry run.
 func (c *call) checkBundles(ctx context.Context, all []*bundle.Rendered, f bundle.Facts) error {
-	d, err := c.stager(f, kube.Hasty)
+	d, err := c.maker(f, kube.Hasty)
 	if err != nil {
 		return err
 	}
@@ -174,7 +188,7 @@ func (c *call) openBundles(ctx context.Context, requests []bundle.Request, f bun
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := c.stager(f)
+	d, err := c.maker(f)
 	return all, d, err
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -280,4 +282,39 @@ func TestALimitOfARuleHoldsForTheUsersBundle(t *testing.T) {
 	}
 	code, message := s.run("slurm_bb_setup", "server name=p size=4 image=a/y:1")
 	assert.Equal(t, wire.OK, code, message)
+}
+
+// What is made is the user's to be allowed; the Lease, and removals, are not.
+func TestABundleIsMadeInTheNameOfItsUser(t *testing.T) {
+	s := newBundleSite(t)
+	text, err := os.ReadFile(s.config)
+	require.NoError(t, err)
+	s.site.write("slurmk8s.toml", strings.Replace(string(text), "[bundles]\n", "[bundles]\nimpersonate = \"slurm:{user}\"\nimpersonate_groups = [\"jobs\"]\n", 1))
+	var mutex sync.Mutex
+	as := map[string]bool{}
+	s.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+		mutex.Lock()
+		defer mutex.Unlock()
+		who := r.Header.Get("Impersonate-User")
+		if who != "" {
+			who += " of " + strings.Join(r.Header.Values("Impersonate-Group"), ",")
+		}
+		if r.Method != http.MethodGet {
+			as[r.Method+" "+path.Base(strings.TrimSuffix(r.URL.Path, "/"))+" "+who] = true
+		}
+		return false
+	}
+	s.bundle("greeter", "", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: ${name}\n")
+	code, message := s.run("slurm_bb_setup", "greeter name=p")
+	require.Equal(t, wire.OK, code, message)
+	require.Eventually(t, func() bool {
+		code, message = s.run("slurm_bb_test_data_in", "greeter name=p")
+		return code == wire.OK
+	}, 10*time.Second, 10*time.Millisecond)
+	code, message = s.run("slurm_bb_job_teardown", "greeter name=p")
+	require.Equal(t, wire.OK, code, message)
+	assert.Equal(t, map[string]bool{
+		"POST leases ": true, "PATCH slurm-hpc-12.greeter ": true, "POST configmaps slurm:alice of jobs": true,
+		"DELETE p ": true, "DELETE slurm-hpc-12.greeter ": true,
+	}, as)
 }

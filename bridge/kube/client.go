@@ -4,6 +4,7 @@
 package kube
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -45,8 +46,24 @@ type Identity struct {
 	User   string
 	Groups []string
 	// Node is told along (ExtraNode), for the admission policy: which node a request
-	// comes from is no longer in the user's name.
+	// comes from is no longer in the user's name. "": it comes from none.
 	Node string
+}
+
+// IdentityOf is the Identity for a user of Slurm: pattern has "{user}" in it. It is nil if pattern
+// is "".
+func IdentityOf(pattern string, groups []string, user, node string) (*Identity, error) {
+	if pattern == "" {
+		return nil, nil
+	}
+	if user == "" {
+		return nil, errors.New("impersonate: the name of the job's user is not known")
+	}
+	name := strings.ReplaceAll(pattern, "{user}", user)
+	if strings.HasPrefix(name, "system:") { // "{user}:x", and a user whose name is system
+		return nil, fmt.Errorf("impersonate: %s is one of Kubernetes's own users", name)
+	}
+	return &Identity{User: name, Groups: groups, Node: node}, nil
 }
 
 // ExtraNode is where an Identity's Node is in request.userInfo.extra. A node's right to

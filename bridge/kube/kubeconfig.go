@@ -55,8 +55,10 @@ func restConfig(o Options) (*rest.Config, error) {
 	cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
 	cfg.UserAgent = o.UserAgent
 	if o.As != nil {
-		cfg.Impersonate = rest.ImpersonationConfig{UserName: o.As.User, Groups: o.As.Groups,
-			Extra: map[string][]string{ExtraNode: {o.As.Node}}}
+		cfg.Impersonate = rest.ImpersonationConfig{UserName: o.As.User, Groups: o.As.Groups}
+		if o.As.Node != "" {
+			cfg.Impersonate.Extra = map[string][]string{ExtraNode: {o.As.Node}}
+		}
 	}
 	cfg.QPS = -1 // a hook sends a handful of requests; the API server has its own priority and fairness
 	cfg.WarningHandler = rest.NoWarnings{}

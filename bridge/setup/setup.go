@@ -150,6 +150,9 @@ func (o *Options) plan(ctx context.Context, p *printer) (*Plan, error) {
 		p.note("[[bundles.allow]] has a pattern as namespace: in each matching namespace, set the label slurmk8s.io/bundles=open and bind ClusterRole %s to ServiceAccount %s/%s",
 			manifests.Bundles, manifests.Namespace, plan.bundleAccount())
 	}
+	if o.Config.Bundles.Impersonate != "" {
+		p.later("- bundles.impersonate is set: write your users into packaging/manifests/bundles-impersonation.yaml and apply it")
+	}
 	if !plan.Nodes {
 		p.note("services are not set up: neither --open nor [[services.allow]] of slurmk8s.toml names a namespace, and there is no --output for the credentials of nodes")
 		return plan, nil

@@ -228,15 +228,11 @@ func (s *session) client() (*kube.Client, error) { return s.clientAs(nil) }
 
 // clientAsUser impersonates the job's user in Kubernetes; nil if the site does not.
 func (s *session) clientAsUser() (*kube.Client, error) {
-	cfg := &s.cfg.Services
-	if cfg.Impersonate == "" {
-		return nil, nil
+	as, err := kube.IdentityOf(s.cfg.Services.Impersonate, s.cfg.Services.ImpersonateGroups, s.req.job.User, s.req.node)
+	if as == nil || err != nil {
+		return nil, err
 	}
-	name := strings.ReplaceAll(cfg.Impersonate, "{user}", s.req.job.User)
-	if strings.HasPrefix(name, "system:") { // "{user}:x", and a user whose name is system
-		return nil, fmt.Errorf("impersonate: %s is one of Kubernetes's own users", name)
-	}
-	return s.clientAs(&kube.Identity{User: name, Groups: cfg.ImpersonateGroups, Node: s.req.node})
+	return s.clientAs(as)
 }
 
 func (s *session) clientAs(as *kube.Identity) (*kube.Client, error) {

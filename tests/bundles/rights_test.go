@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 
+	"slurmk8s.io/slurmk8s/bridge/bundle"
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/packaging/manifests"
@@ -112,6 +113,66 @@ func TestTheShippedRightsAreEnoughAndNoMore(t *testing.T) {
 	require.NoError(t, d.End(t.Context(), w.namespace))
 	for _, name := range w.names() {
 		assert.NotContains(t, []string{"configmaps/m", "services/s", "deployments/s", "pods/p", "leases/slurm-alps-12.aok"}, name)
+	}
+}
+
+// as makes a driver write in the name of a user of jobs.
+func (w *world) as(d *driver, user string) {
+	w.t.Helper()
+	config, err := w.server.UserConfig(account)
+	require.NoError(w.t, err)
+	config.Impersonate.UserName = user
+	d.As, err = kube.ForConfig(config, kube.Options{RequestTimeout: 30 * time.Second, UserAgent: "slurmk8s/test", Log: apiserver.Log(w.t)})
+	require.NoError(w.t, err)
+}
+
+func TestRBACJudgesTheUserWhoIsImpersonated(t *testing.T) {
+	w := newWorld(t)
+	w.openTheNamespaceOfAccounts()
+	w.install("bundles.yaml")
+	w.install("bundles-impersonation.yaml")
+	d, _ := w.with(account)
+	set := w.set("aok", phase("base", "", configMap("m")), phase("server", "", deploymentOf("s", 0)))
+	set.Last = []bundle.Phase{phase("delete", bundle.WaitNone, configMap("last"))}
+
+	w.as(&d, "slurmk8s:user:carol")
+	var refused *job.Refused
+	err := d.Check(t.Context(), set)
+	require.ErrorContains(t, err, "cannot impersonate", "she is not in the list")
+	require.NotErrorAs(t, err, &refused, "which is the administrator's to mend")
+
+	w.as(&d, "slurmk8s:user:alice")
+	eventually.True(t, "the right to impersonate is in force", func() bool {
+		err = d.Check(t.Context(), set)
+		return errors.As(err, &refused)
+	})
+	require.ErrorContains(t, err, `ConfigMap m: Kubernetes does not allow this user to do it: configmaps is forbidden: User "slurmk8s:user:alice" cannot create resource "configmaps"`)
+	require.ErrorAs(t, d.Bring(t.Context(), set, eventually.Patience), &refused)
+	require.NoError(t, d.End(t.Context(), w.namespace))
+
+	roles, bindings := configMaps, configMaps
+	roles.Group, roles.Resource = "rbac.authorization.k8s.io", "roles"
+	bindings.Group, bindings.Resource = "rbac.authorization.k8s.io", "rolebindings"
+	w.create(roles, `{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: alice}, rules: [
+		{apiGroups: ["", apps], resources: [configmaps, deployments], verbs: [create, patch]}]}`)
+	w.create(bindings, `{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: alice},
+		roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: alice},
+		subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: "slurmk8s:user:alice"}]}`)
+	eventually.True(t, "alice has the right", func() bool { return d.Check(t.Context(), set) == nil })
+	require.NoError(t, d.Bring(t.Context(), set, eventually.Patience))
+	d.Job.Restarts = 1
+	changed := w.set("aok", phase("base", "", configMapWith("m", "{b: '3'}")), phase("server", "", deploymentOf("s", 0)))
+	require.NoError(t, d.Bring(t.Context(), changed, eventually.Patience), "removed and made again, since the first has something to do at its end")
+	d.Job.Restarts = 2
+	again := w.set("aok", phase("base", "", configMapWith("m", "{b: '4'}")), phase("server", "", deploymentOf("s", 0)))
+	again.Last = set.Last
+	require.NoError(t, d.Bring(t.Context(), again, eventually.Patience), "changed in place")
+
+	require.NoError(t, w.admin.Resource(bindings).Namespace(w.namespace).Delete(t.Context(), "alice", metav1.DeleteOptions{}))
+	eventually.True(t, "alice has lost it", func() bool { return d.Check(t.Context(), set) != nil })
+	require.NoError(t, d.End(t.Context(), w.namespace))
+	for _, name := range w.names() {
+		assert.NotContains(t, []string{"configmaps/m", "configmaps/last", "deployments/s", "leases/slurm-alps-12.aok"}, name)
 	}
 }
 

@@ -23,7 +23,11 @@ import (
 // interrupted at any instant and called again.
 type Driver struct {
 	Kube *kube.Client
-	Job  job.Job
+	// As makes and changes objects in the name of the job's user, so that RBAC judges it; nil:
+	// Kube does. What must work even if the user has lost every right is Kube's: reads, Leases,
+	// removals, and what is made at the end of the job.
+	As  *kube.Client
+	Job job.Job
 	// Alive tells whether another job, which has an object of a name that this one wants,
 	// still lives. An error means that nobody knows: the name is left to it. nil: nobody
 	// can be asked, and it counts as dead in Check and as living otherwise.
@@ -53,6 +57,14 @@ func each(n int, f func(i int) error) error {
 func (d *Driver) leases(namespace string) *kube.Objects { return d.Kube.Objects(job.Leases, namespace) }
 
 func (d *Driver) objects(l *lease, i item) *kube.Objects { return d.Kube.Objects(i.gvr(), l.Namespace) }
+
+// written is objects for what the user has to have the right to do.
+func (d *Driver) written(l *lease, i item) *kube.Objects {
+	if d.As == nil {
+		return d.objects(l, i)
+	}
+	return d.As.Objects(i.gvr(), l.Namespace)
+}
 
 func (d *Driver) name(l *lease, i item) string {
 	return kube.ObjectName(i.Resource, l.Namespace, i.Name)

@@ -64,14 +64,18 @@ func overQuota(err error) bool {
 }
 
 // explained is the error of a request for one object, in words for the job's user if it
-// is Kubernetes that refuses the object.
-func explained(set Set, u *unstructured.Unstructured, err error) error {
+// is Kubernetes that refuses the object, or refuses it to the user who is impersonated.
+func (d *Driver) explained(set Set, u *unstructured.Unstructured, err error) error {
 	var request *kube.RequestError
 	if !errors.As(err, &request) {
 		return err
 	}
 	what := fmt.Sprintf("%s: %s %s", set, u.GetKind(), u.GetName())
 	switch kube.Classify(err) {
+	case kube.Denied:
+		if d.As != nil && !strings.Contains(err.Error(), "cannot impersonate") {
+			return &job.Refused{Text: what + ": Kubernetes does not allow this user to do it: " + kube.Reason(request.Err), Err: err}
+		}
 	case kube.Refusal, kube.Final:
 		return &job.Refused{Text: what + ": " + kube.Reason(request.Err), Err: err}
 	case kube.NotFound:
