@@ -3,6 +3,7 @@ package stage
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -172,7 +173,7 @@ func workflow(u *unstructured.Unstructured) progress {
 	case "Succeeded":
 		return progress{ready, ""}
 	case "Failed", "Error":
-		return progress{failed, join(phase, cmp.Or(text(u, "status", "message"), failedNode(u)))}
+		return progress{failed, join(phase, cmp.Or(failedStep(u), text(u, "status", "message")))}
 	case "":
 		return progress{waiting, "no workflow-controller has taken it (is one running? instanceID?)"}
 	default:
@@ -180,19 +181,30 @@ func workflow(u *unstructured.Unstructured) progress {
 	}
 }
 
-// failedNode is the message of a node of a Workflow that failed.
-func failedNode(u *unstructured.Unstructured) string {
+// argoInner are the types of nodes of a Workflow that only hold others: their messages say no more
+// than that a child failed (NodeType, pkg/apis/workflow/v1alpha1/workflow_types.go of Argo 4.0).
+var argoInner = map[string]bool{"Steps": true, "StepGroup": true, "DAG": true, "TaskGroup": true, "Retry": true}
+
+// failedStep is what the step of a Workflow that failed first says, "step NAME: MESSAGE"; "" if none
+// says anything.
+func failedStep(u *unstructured.Unstructured) string {
+	type step struct{ end, name, message string }
+	var steps []step
 	nodes, _, _ := unstructured.NestedMap(u.Object, "status", "nodes")
-	found := ""
 	for _, n := range nodes {
 		node, _ := n.(map[string]any)
-		phase, _ := node["phase"].(string)
-		message, _ := node["message"].(string)
-		if (phase == "Failed" || phase == "Error") && message != "" && (found == "" || message < found) {
-			found = message
+		of := func(key string) string { text, _ := node[key].(string); return text }
+		if phase := of("phase"); (phase == "Failed" || phase == "Error") && of("message") != "" && !argoInner[of("type")] {
+			steps = append(steps, step{of("finishedAt"), of("displayName"), of("message")})
 		}
 	}
-	return found
+	if len(steps) == 0 {
+		return ""
+	}
+	first := slices.MinFunc(steps, func(a, b step) int {
+		return cmp.Or(cmp.Compare(a.end, b.end), cmp.Compare(a.name, b.name), cmp.Compare(a.message, b.message))
+	})
+	return join(strings.TrimSpace("step "+first.name), first.message)
 }
 
 func cronWorkflow(u *unstructured.Unstructured) progress {

@@ -78,7 +78,13 @@ func TestReadinessByKind(t *testing.T) {
 		{"a Workflow that runs", fmt.Sprintf(argo, "{phase: Running, message: one of two}"), "", waiting, "Running: one of two"},
 		{"a Workflow that succeeded", fmt.Sprintf(argo, "{phase: Succeeded}"), "", ready, ""},
 		{"a Workflow that failed", fmt.Sprintf(argo, "{phase: Failed, message: child failed}"), "", failed, "Failed: child failed"},
-		{"a Workflow whose node failed", fmt.Sprintf(argo, "{phase: Error, nodes: {a: {phase: Succeeded, message: fine}, b: {phase: Error, message: no such image}}}"), "", failed, "Error: no such image"},
+		{"a Workflow whose step failed", fmt.Sprintf(argo, "{phase: Failed, message: child w-1 failed, nodes: {"+
+			"w: {type: Steps, phase: Failed, displayName: w, message: child w-1 failed, finishedAt: '2026-01-02T03:04:09Z'}, "+
+			"w-1: {type: StepGroup, phase: Failed, displayName: '[0]', message: child w-1-a failed, finishedAt: '2026-01-02T03:04:01Z'}, "+
+			"w-1-a: {type: Pod, phase: Failed, displayName: deploy, message: Error (exit code 3), finishedAt: '2026-01-02T03:04:06Z'}, "+
+			"w-1-b: {type: Pod, phase: Error, displayName: later, message: stopped, finishedAt: '2026-01-02T03:04:07Z'}, "+
+			"w-1-c: {type: Pod, phase: Succeeded, displayName: fine, message: fine, finishedAt: '2026-01-02T03:04:05Z'}}}"), "", failed, "Failed: step deploy: Error (exit code 3)"},
+		{"a Workflow whose steps say nothing", fmt.Sprintf(argo, "{phase: Error, message: no such template, nodes: {a: {type: Pod, phase: Error}}}"), "", failed, "Error: no such template"},
 
 		{"a kind without conditions", fmt.Sprintf(widget, "{}"), "", ready, ""},
 		{"a kind that is ready", fmt.Sprintf(widget, "{observedGeneration: 3, conditions: [{type: Ready, status: 'True'}]}"), "", ready, ""},
