@@ -26,8 +26,9 @@ func killSlurmctld(t *testing.T) {
 }
 
 // stopDaemon is shell that ends a daemon by its pid file, if that names it. The container's
-// entrypoint starts it again.
-const stopDaemon = `pid=$(cat /run/slurm/%[1]s.pid); [ "$(cat /proc/$pid/comm)" = %[1]s ]; kill -TERM "$pid"; while [ -e "/proc/$pid" ]; do sleep 0.1; done; `
+// entrypoint starts it again. After "scontrol reconfigure" newer ones have run themselves again, by
+// the name that Debian gives the file: slurmd-wlm.
+const stopDaemon = `pid=$(cat /run/slurm/%[1]s.pid); grep -qxE '%[1]s(-wlm)?' "/proc/$pid/comm"; kill -TERM "$pid"; while [ -e "/proc/$pid" ]; do sleep 0.1; done; `
 
 // isSaved waits until slurmctld has written the job down as it is now, which it does some seconds after
 // a change. One that is killed knows nothing else when it is back.
