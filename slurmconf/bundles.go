@@ -21,7 +21,7 @@ type Bundles struct {
 	// MaxBundles is how many one job may have, 1 to 8. Default: 4.
 	MaxBundles int `toml:"max_bundles"`
 	// Impersonate is the Kubernetes user to impersonate for a job's user, such as
-	// "slurmk8s:user:{user}": RBAC then applies to what the job's bundles make. Default: "",
+	// "slurmk8s:bundle-user:{user}": RBAC then applies to what the job's bundles make. Default: "",
 	// only the rules apply.
 	Impersonate string `toml:"impersonate"`
 	// ImpersonateGroups are groups of that user. Default: none.
@@ -95,6 +95,9 @@ func (d *document) validateBundles(b *Bundles) error {
 	}
 	if err := d.checkImpersonation("bundles", b.Impersonate, b.ImpersonateGroups); err != nil {
 		return err
+	}
+	if strings.HasPrefix(b.Impersonate, "slurmk8s:user:") {
+		return d.invalid("bundles.impersonate", "%s is for services, and kept away from bundles by node.yaml: write for example \"slurmk8s:bundle-user:{user}\"", quoted(b.Impersonate))
 	}
 	for i, r := range b.Allow {
 		wrong := func(key, format string, args ...any) error {

@@ -322,6 +322,7 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 		{"Kubernetes's own group", "[services]\nimpersonate='x:{user}'\nimpersonate_groups=['a', 'system:masters']",
 			`3: services.impersonate_groups: "system:masters" is one of Kubernetes's own groups`},
 		{"one user of Kubernetes for the bundles of all", "[bundles]\nimpersonate='slurm'", `2: bundles.impersonate: "slurm" is the same user for all jobs`},
+		{"the users of services, for bundles", "[bundles]\nimpersonate='slurmk8s:user:{user}'", `2: bundles.impersonate: "slurmk8s:user:{user}" is for services`},
 		{"groups of nobody, for bundles", "bundles.impersonate_groups=['a']", `1: bundles.impersonate_groups: has no effect without bundles.impersonate`},
 		{"groups of nobody", "services.impersonate_groups=['a']", `1: services.impersonate_groups: has no effect without services.impersonate`},
 		{"short renew_interval", "services.renew_interval='4s'", `1: services.renew_interval: 4s is out of range, 5s to 10m0s`},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 
 	"slurmk8s.io/slurmk8s/bridge/bundle"
 	"slurmk8s.io/slurmk8s/bridge/job"
@@ -119,11 +121,18 @@ func TestTheShippedRightsAreEnoughAndNoMore(t *testing.T) {
 // as makes a driver write in the name of a user of jobs.
 func (w *world) as(d *driver, user string) {
 	w.t.Helper()
+	var err error
+	d.As, err = kube.ForConfig(w.userConfig(user), kube.Options{RequestTimeout: 30 * time.Second, UserAgent: "slurmk8s/test", Log: apiserver.Log(w.t)})
+	require.NoError(w.t, err)
+}
+
+// userConfig is the account's credential, for a user whom it impersonates.
+func (w *world) userConfig(user string) *rest.Config {
+	w.t.Helper()
 	config, err := w.server.UserConfig(account)
 	require.NoError(w.t, err)
 	config.Impersonate.UserName = user
-	d.As, err = kube.ForConfig(config, kube.Options{RequestTimeout: 30 * time.Second, UserAgent: "slurmk8s/test", Log: apiserver.Log(w.t)})
-	require.NoError(w.t, err)
+	return config
 }
 
 func TestRBACJudgesTheUserWhoIsImpersonated(t *testing.T) {
@@ -131,22 +140,29 @@ func TestRBACJudgesTheUserWhoIsImpersonated(t *testing.T) {
 	w.openTheNamespaceOfAccounts()
 	w.install("bundles.yaml")
 	w.install("bundles-impersonation.yaml")
+	w.install("node.yaml") // its policy keeps the users of services away from bundles
+	_, ofServices := w.with("slurmk8s:user:alice", "system:masters")
+	eventually.True(t, "that policy is in force", func() bool {
+		_, err := ofServices.Resource(services).Namespace(w.namespace).Create(t.Context(), phase("", "",
+			"{apiVersion: v1, kind: Service, metadata: {name: x, labels: {slurmk8s.io/bundle: aok}}, spec: {ports: [{port: 80}]}}").Objects[0], metav1.CreateOptions{DryRun: []string{"All"}})
+		return err != nil && strings.Contains(err.Error(), "slurmk8s-nodes")
+	})
 	d, _ := w.with(account)
-	set := w.set("aok", phase("base", "", configMap("m")), phase("server", "", deploymentOf("s", 0)))
+	set := w.set("aok", phase("base", "", configMap("m"), serviceOf("v")), phase("server", "", deploymentOf("s", 0)))
 	set.Last = []bundle.Phase{phase("delete", bundle.WaitNone, configMap("last"))}
 
-	w.as(&d, "slurmk8s:user:carol")
+	w.as(&d, "slurmk8s:bundle-user:carol")
 	var refused *job.Refused
 	err := d.Check(t.Context(), set)
 	require.ErrorContains(t, err, "cannot impersonate", "she is not in the list")
 	require.NotErrorAs(t, err, &refused, "which is the administrator's to mend")
 
-	w.as(&d, "slurmk8s:user:alice")
+	w.as(&d, "slurmk8s:bundle-user:alice")
 	eventually.True(t, "the right to impersonate is in force", func() bool {
 		err = d.Check(t.Context(), set)
 		return errors.As(err, &refused)
 	})
-	require.ErrorContains(t, err, `ConfigMap m: Kubernetes does not allow this user to do it: configmaps is forbidden: User "slurmk8s:user:alice" cannot create resource "configmaps"`)
+	require.ErrorContains(t, err, `ConfigMap m: Kubernetes does not allow this user to do it: configmaps is forbidden: User "slurmk8s:bundle-user:alice" cannot create resource "configmaps"`)
 	require.ErrorAs(t, d.Bring(t.Context(), set, eventually.Patience), &refused)
 	require.NoError(t, d.End(t.Context(), w.namespace))
 
@@ -154,25 +170,33 @@ func TestRBACJudgesTheUserWhoIsImpersonated(t *testing.T) {
 	roles.Group, roles.Resource = "rbac.authorization.k8s.io", "roles"
 	bindings.Group, bindings.Resource = "rbac.authorization.k8s.io", "rolebindings"
 	w.create(roles, `{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: alice}, rules: [
-		{apiGroups: ["", apps], resources: [configmaps, deployments], verbs: [create, patch]}]}`)
+		{apiGroups: ["", apps], resources: [configmaps, services, deployments], verbs: [create, patch]}]}`)
 	w.create(bindings, `{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: alice},
 		roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: alice},
-		subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: "slurmk8s:user:alice"}]}`)
+		subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: "slurmk8s:bundle-user:alice"}]}`)
 	eventually.True(t, "alice has the right", func() bool { return d.Check(t.Context(), set) == nil })
 	require.NoError(t, d.Bring(t.Context(), set, eventually.Patience))
 	d.Job.Restarts = 1
-	changed := w.set("aok", phase("base", "", configMapWith("m", "{b: '3'}")), phase("server", "", deploymentOf("s", 0)))
+	changed := w.set("aok", phase("base", "", configMapWith("m", "{b: '3'}"), serviceOf("v")), phase("server", "", deploymentOf("s", 0)))
 	require.NoError(t, d.Bring(t.Context(), changed, eventually.Patience), "removed and made again, since the first has something to do at its end")
 	d.Job.Restarts = 2
-	again := w.set("aok", phase("base", "", configMapWith("m", "{b: '4'}")), phase("server", "", deploymentOf("s", 0)))
+	again := w.set("aok", phase("base", "", configMapWith("m", "{b: '4'}"), serviceOf("v")), phase("server", "", deploymentOf("s", 0)))
 	again.Last = set.Last
 	require.NoError(t, d.Bring(t.Context(), again, eventually.Patience), "changed in place")
+
+	// The policy of the account holds for its users too.
+	plain, err := dynamic.NewForConfig(w.userConfig("slurmk8s:bundle-user:alice"))
+	require.NoError(t, err)
+	eventually.True(t, "the policy is in force", func() bool {
+		_, err := plain.Resource(configMaps).Namespace(w.namespace).Create(t.Context(), phase("", "", configMap("x")).Objects[0], metav1.CreateOptions{DryRun: []string{"All"}})
+		return err != nil && strings.Contains(err.Error(), "slurmk8s.io/bundle are required")
+	})
 
 	require.NoError(t, w.admin.Resource(bindings).Namespace(w.namespace).Delete(t.Context(), "alice", metav1.DeleteOptions{}))
 	eventually.True(t, "alice has lost it", func() bool { return d.Check(t.Context(), set) != nil })
 	require.NoError(t, d.End(t.Context(), w.namespace))
 	for _, name := range w.names() {
-		assert.NotContains(t, []string{"configmaps/m", "configmaps/last", "deployments/s", "leases/slurm-alps-12.aok"}, name)
+		assert.NotContains(t, []string{"configmaps/m", "configmaps/last", "services/v", "deployments/s", "leases/slurm-alps-12.aok"}, name)
 	}
 }
 

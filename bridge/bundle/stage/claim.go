@@ -40,13 +40,13 @@ func (d *Driver) Check(ctx context.Context, set Set) error {
 		if err := d.checkArguments(ctx, set, object, n >= last); err != nil {
 			return err
 		}
-		err := d.written(l, items[n]).Strict().Check(ctx, object)
+		err := d.byUser(d.written(l, items[n]).Strict().Check(ctx, object))
 		if overQuota(err) {
 			return nil
 		}
 		if !kube.Is(err, kube.Exists) { // admission comes before the name is looked at
 			if err != nil {
-				return d.explained(set, objects[n], err)
+				return explained(set, objects[n], err)
 			}
 			return nil
 		}
@@ -113,7 +113,7 @@ func (d *Driver) claim(ctx context.Context, set Set, again bool) (*lease, error)
 				return read(made)
 			}
 			if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
-				return nil, d.explained(set, u, err)
+				return nil, explained(set, u, err)
 			}
 			// Our own create whose answer was lost, or one on its way out: look again.
 			if pauses.Wait(ctx) != nil {
@@ -243,14 +243,17 @@ func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Uns
 	if err := d.checkArguments(ctx, l.Set, object, atEnd); err != nil {
 		return err
 	}
-	writer := d.written(l, i)
-	if atEnd {
-		writer = d.objects(l, i)
+	create := func() (*unstructured.Unstructured, error) {
+		if atEnd {
+			return d.objects(l, i).Strict().Create(ctx, object)
+		}
+		made, err := d.written(l, i).Strict().Create(ctx, object)
+		return made, d.byUser(err)
 	}
 	var pauses kube.Pauses
 	told := false
 	for {
-		made, err := writer.Strict().Create(ctx, object)
+		made, err := create()
 		if err == nil {
 			d.Log.WithField("object_uid", string(made.GetUID())).Infof("%s: created", d.name(l, i))
 			return nil
@@ -261,12 +264,12 @@ func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Uns
 			}
 			told = true
 			if pauses.Wait(ctx) != nil {
-				return d.explained(l.Set, u, err)
+				return explained(l.Set, u, err)
 			}
 			continue // another job's end may make room
 		}
 		if !kube.Is(err, kube.Exists) && !kube.Is(err, kube.Conflict) {
-			return d.explained(l.Set, u, err)
+			return explained(l.Set, u, err)
 		}
 		found, judged := d.judge(ctx, l, i)
 		if judged != nil {

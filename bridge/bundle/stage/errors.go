@@ -63,19 +63,32 @@ func overQuota(err error) bool {
 	return kube.Is(err, kube.Denied) && strings.Contains(err.Error(), "exceeded quota: ")
 }
 
+// deniedUser is what Kubernetes does not let the user do who is impersonated.
+type deniedUser struct{ error }
+
+func (e deniedUser) Unwrap() error { return e.error }
+
+// byUser is the error of a request by Driver.written. That we may not impersonate the user is the
+// administrator's to mend.
+func (d *Driver) byUser(err error) error {
+	if d.As == nil || !kube.Is(err, kube.Denied) || overQuota(err) || strings.Contains(err.Error(), "cannot impersonate") {
+		return err
+	}
+	return deniedUser{err}
+}
+
 // explained is the error of a request for one object, in words for the job's user if it
-// is Kubernetes that refuses the object, or refuses it to the user who is impersonated.
-func (d *Driver) explained(set Set, u *unstructured.Unstructured, err error) error {
+// is Kubernetes that refuses the object, or refuses it to the user.
+func explained(set Set, u *unstructured.Unstructured, err error) error {
 	var request *kube.RequestError
 	if !errors.As(err, &request) {
 		return err
 	}
 	what := fmt.Sprintf("%s: %s %s", set, u.GetKind(), u.GetName())
+	if errors.As(err, new(deniedUser)) {
+		return &job.Refused{Text: what + ": Kubernetes does not allow this user to do it: " + kube.Reason(request.Err), Err: err}
+	}
 	switch kube.Classify(err) {
-	case kube.Denied:
-		if d.As != nil && !strings.Contains(err.Error(), "cannot impersonate") {
-			return &job.Refused{Text: what + ": Kubernetes does not allow this user to do it: " + kube.Reason(request.Err), Err: err}
-		}
 	case kube.Refusal, kube.Final:
 		return &job.Refused{Text: what + ": " + kube.Reason(request.Err), Err: err}
 	case kube.NotFound:

@@ -74,7 +74,7 @@ func (d *Driver) begin(ctx context.Context, set Set, items []item) (l *lease, pr
 	if l == nil {
 		made, err := d.leases(set.Namespace).Create(ctx, u)
 		if err != nil {
-			return nil, nil, d.explained(set, u, err)
+			return nil, nil, explained(set, u, err)
 		}
 		if l, err = read(made); err != nil {
 			return nil, nil, err
@@ -129,7 +129,8 @@ func (d *Driver) put(ctx context.Context, l *lease, i item, u *unstructured.Unst
 		}
 		switch {
 		case found == nil:
-			made, err := d.objects(l, i).Strict().Create(ctx, object)
+			made, err := d.written(l, i).Strict().Create(ctx, object)
+			err = d.byUser(err)
 			if err == nil {
 				d.Log.Infof("%s: created", d.name(l, i))
 				if err := d.own(ctx, l, i, made); !kube.Is(err, kube.Conflict) { // the next Up does it
@@ -138,7 +139,7 @@ func (d *Driver) put(ctx context.Context, l *lease, i item, u *unstructured.Unst
 				return nil
 			}
 			if !kube.Is(err, kube.Exists) {
-				return d.explained(l.Set, u, err)
+				return explained(l.Set, u, err)
 			}
 		case !d.belongs(l, found):
 			of, ours := d.of(found)
@@ -167,6 +168,7 @@ func (d *Driver) change(ctx context.Context, l *lease, i item, found, object *un
 	}
 	object.SetUID(found.GetUID())
 	changed, err := d.written(l, i).Apply(ctx, object, true)
+	err = d.byUser(err)
 	object.SetUID("")
 	switch {
 	case err == nil:
@@ -176,19 +178,19 @@ func (d *Driver) change(ctx context.Context, l *lease, i item, found, object *un
 		return true, nil
 	case kube.Is(err, kube.Refusal) && replace:
 		if err := d.admitted(ctx, l, i, object); err != nil {
-			return false, d.explained(l.Set, object, err)
+			return false, explained(l.Set, object, err)
 		}
 		return false, d.remove(ctx, l, i, found)
 	case kube.Is(err, kube.Conflict):
 		return false, nil
 	}
-	return false, d.explained(l.Set, object, err)
+	return false, explained(l.Set, object, err)
 }
 
 // admitted asks Kubernetes, by a dry run, whether it would take an object if none had its name.
 // Kubernetes says that the name is taken only of an object that it has admitted.
 func (d *Driver) admitted(ctx context.Context, l *lease, i item, object *unstructured.Unstructured) error {
-	err := d.written(l, i).Strict().Check(ctx, object)
+	err := d.byUser(d.written(l, i).Strict().Check(ctx, object))
 	if kube.Is(err, kube.Exists) {
 		return nil
 	}
@@ -285,7 +287,7 @@ func (d *Driver) diff(ctx context.Context, l *lease, i item, object *unstructure
 	if found == nil {
 		diff.Made = true
 		if err := d.admitted(ctx, l, i, object); err != nil {
-			return diff, d.explained(l.Set, object, err)
+			return diff, explained(l.Set, object, err)
 		}
 		return diff, nil
 	}
@@ -302,13 +304,13 @@ func (d *Driver) diff(ctx context.Context, l *lease, i item, object *unstructure
 	object.SetUID("")
 	if kube.Is(err, kube.Refusal) {
 		if err := d.admitted(ctx, l, i, object); err != nil {
-			return diff, d.explained(l.Set, object, err)
+			return diff, explained(l.Set, object, err)
 		}
-		diff.Refused = d.explained(l.Set, object, err).Error()
+		diff.Refused = explained(l.Set, object, err).Error()
 		return diff, nil
 	}
 	if err != nil {
-		return diff, d.explained(l.Set, object, err)
+		return diff, explained(l.Set, object, err)
 	}
 	diff.Changes = differences(found, would)
 	return diff, nil
