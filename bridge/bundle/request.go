@@ -26,14 +26,6 @@ type Request struct {
 	Limits []Limit
 }
 
-// Limit is what a rule lets the parameters of a bundle be.
-type Limit struct {
-	Most map[string]string // the most that they may be, by name
-	// Images are patterns (MatchImage), one of which parameters of type image must match as
-	// well as one of the bundle; nil: the bundle's are enough.
-	Images []string
-}
-
 // Bounds of what a user may write.
 const (
 	MaxRequests      = 8 // of a job
