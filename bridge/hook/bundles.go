@@ -27,9 +27,14 @@ import (
 // option and does not find it knows that job_submit.lua did not see the job.
 const envBundles = "SLURMK8S_BUNDLES"
 
+// bundleClient is the credential for the bundles of the job.
+func (c *call) bundleClient(change ...func(*kube.Options)) (*kube.Client, error) {
+	return stage.Client(c.cfg, fmt.Sprintf("job %d; bundles", c.job.ID), c.log, change...)
+}
+
 // stager connects to Kubernetes for the bundles of the job.
 func (c *call) stager(f bundle.Facts, change ...func(*kube.Options)) (*stage.Driver, error) {
-	client, err := stage.Client(c.cfg, fmt.Sprintf("job %d; bundles", c.job.ID), c.log, change...)
+	client, err := c.bundleClient(change...)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +51,7 @@ func (c *call) maker(f bundle.Facts, change ...func(*kube.Options)) (*stage.Driv
 	if as == nil || err != nil {
 		return d, err
 	}
-	d.As, err = stage.Client(c.cfg, fmt.Sprintf("job %d; bundles", c.job.ID), c.log, append(slices.Clone(change), kube.As(as))...)
+	d.As, err = c.bundleClient(append(slices.Clone(change), kube.As(as))...)
 	return d, err
 }
 

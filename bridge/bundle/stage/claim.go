@@ -152,25 +152,17 @@ func (d *Driver) inherits(l *lease) bool {
 // takeOver notes a new inventory in the Lease of an earlier set, before anything is changed. What
 // the new set does not have stays in it until it is removed.
 func (d *Driver) takeOver(ctx context.Context, set Set, l *lease, items []item, digest string) error {
-	all := slices.Clone(items)
-	for _, old := range l.Items {
-		if !slices.ContainsFunc(items, old.same) {
-			old.Old = true
-			all = append(all, old)
-		}
+	old := missing(l.Items, items)
+	for n := range old {
+		old[n].Old = true
 	}
+	all := append(slices.Clone(items), old...)
 	u, err := wanted(d.Job, set, all, digest)
 	if err != nil {
 		return err
 	}
-	notes := map[string]any{
-		annotationState: nil, annotationBegun: nil, annotationReason: nil, annotationNoRoom: nil, annotationLast: nil, annotationLastTries: nil,
-		annotationChanged: "true",
-	}
-	for key, value := range u.GetAnnotations() {
-		notes[key] = value
-	}
-	if err := d.note(ctx, l, notes); err != nil {
+	err = d.note(ctx, l, anew(u, map[string]any{annotationState: nil, annotationBegun: nil, annotationNoRoom: nil, annotationChanged: "true"}))
+	if err != nil {
 		return fmt.Errorf("%s: %w", set, err)
 	}
 	l.Set, l.Items = set, all
@@ -191,7 +183,7 @@ func (d *Driver) thisRun(u *unstructured.Unstructured) bool {
 
 // note writes where the bundle is into its Lease. An empty value removes an annotation.
 func (d *Driver) note(ctx context.Context, l *lease, annotations map[string]any) error {
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": string(l.GetUID()), "annotations": annotations}})
+	body, err := l.noting(annotations)
 	if err != nil {
 		return err
 	}
@@ -218,15 +210,19 @@ func (d *Driver) note(ctx context.Context, l *lease, annotations map[string]any)
 	return nil
 }
 
-// noteNoRoom keeps for people why an object is missing. Nothing but the quota knows it.
+// noting is the body of a patch of this very Lease.
+func (l *lease) noting(annotations map[string]any) ([]byte, error) {
+	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": string(l.GetUID()), "annotations": annotations}})
+}
+
+// noteNoRoom keeps for people why an object is missing. Nothing but the quota knows it. Several
+// objects may be without room at once, so the lease in memory stays as it is.
 func (d *Driver) noteNoRoom(ctx context.Context, l *lease, i item, cause error) {
 	var request *kube.RequestError
 	if !errors.As(cause, &request) {
 		return
 	}
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": string(l.GetUID()), "annotations": map[string]any{annotationNoRoom: wire.Line(i.text(progress{waiting, kube.Reason(request.Err)}))},
-	}})
+	body, err := l.noting(map[string]any{annotationNoRoom: wire.Line(i.text(progress{waiting, kube.Reason(request.Err)}))})
 	if err == nil {
 		_, err = d.leases(l.Namespace).Patch(ctx, l.GetName(), body)
 	}
@@ -236,7 +232,8 @@ func (d *Driver) noteNoRoom(ctx context.Context, l *lease, i item, cause error) 
 }
 
 // make creates an object, or finds that an earlier attempt of this run has, or changes what an
-// earlier set of the job left. An object of the name that a job left which is over is removed first; any other is left alone.
+// earlier set of the job left. An object of the name that a job left which is over is removed
+// first; any other is left alone.
 func (d *Driver) make(ctx context.Context, l *lease, i item, u *unstructured.Unstructured, atEnd bool) error {
 	object := u.DeepCopy()
 	_ = unstructured.SetNestedSlice(object.Object, []any{l.owner()}, "metadata", "ownerReferences")

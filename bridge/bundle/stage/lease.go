@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"time"
 
@@ -134,6 +135,11 @@ func (i item) same(other item) bool {
 	return i.Group == other.Group && i.Resource == other.Resource && i.Name == other.Name
 }
 
+// missing are the items of an earlier inventory that another does not have.
+func missing(earlier, items []item) []item {
+	return slices.DeleteFunc(slices.Clone(earlier), func(old item) bool { return slices.ContainsFunc(items, old.same) })
+}
+
 func (i item) gvr() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: i.Group, Version: i.Version, Resource: i.Resource}
 }
@@ -165,9 +171,15 @@ func byPhase(items []item) [][]item {
 	return all
 }
 
+// inventoryOf is annotationInventory.
+func inventoryOf(items []item) (string, error) {
+	text, err := json.Marshal(items)
+	return string(text), err
+}
+
 // wanted is the Lease of a set as it is created.
 func wanted(of job.Job, set Set, items []item, digest string) (*unstructured.Unstructured, error) {
-	inventory, err := json.Marshal(items)
+	inventory, err := inventoryOf(items)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +188,7 @@ func wanted(of job.Job, set Set, items []item, digest string) (*unstructured.Uns
 		return nil, err
 	}
 	annotations := bundle.Annotations(of, set.Bundle)
-	annotations[annotationInventory] = string(inventory)
+	annotations[annotationInventory] = inventory
 	if len(set.Last) > 0 {
 		annotations[annotationLast] = string(last)
 	}
@@ -194,6 +206,17 @@ func wanted(of job.Job, set Set, items []item, digest string) (*unstructured.Uns
 			"acquireTime":    time.Now().UTC().Format(metav1.RFC3339Micro),
 		},
 	}}, nil
+}
+
+// anew are the annotations of a Lease that is there for what is wanted of it now, without those of
+// what was wanted before, and with more.
+func anew(wanted *unstructured.Unstructured, more map[string]any) map[string]any {
+	notes := map[string]any{annotationLast: nil, annotationReason: nil, annotationLastTries: nil}
+	for key, value := range wanted.GetAnnotations() {
+		notes[key] = value
+	}
+	maps.Copy(notes, more)
+	return notes
 }
 
 // defaultPatience is for a Lease that does not say how long a phase may take to end.

@@ -3,7 +3,6 @@ package stage
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -52,11 +51,9 @@ func (d *Driver) Bring(ctx context.Context, set Set, timeout time.Duration) erro
 	if err == nil {
 		notes := map[string]any{annotationState: string(StateReady), annotationNoRoom: nil, annotationChanged: nil}
 		if len(old) > 0 {
-			inventory, err := json.Marshal(items)
-			if err != nil {
+			if notes[annotationInventory], err = inventoryOf(items); err != nil {
 				return err
 			}
-			notes[annotationInventory] = string(inventory)
 		}
 		if err := d.note(ctx, l, notes); err != nil {
 			return fmt.Errorf("%s: %w", set, err)

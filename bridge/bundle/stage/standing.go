@@ -47,11 +47,11 @@ func (d *Driver) Up(ctx context.Context, set Set, timeout time.Duration, replace
 	if err := d.prune(ctx, l, pruned); err != nil {
 		return err
 	}
-	inventory, err := json.Marshal(items)
+	inventory, err := inventoryOf(items)
 	if err != nil {
 		return err
 	}
-	return d.note(ctx, l, map[string]any{annotationInventory: string(inventory), annotationState: string(StateReady), annotationReason: nil})
+	return d.note(ctx, l, map[string]any{annotationInventory: inventory, annotationState: string(StateReady), annotationReason: nil})
 }
 
 // begin returns the Lease of a standing bundle with an inventory of what is to be there and of
@@ -65,7 +65,7 @@ func (d *Driver) begin(ctx context.Context, set Set, items []item) (l *lease, pr
 		return nil, nil, err
 	}
 	if l != nil {
-		pruned = slices.DeleteFunc(l.Items, func(old item) bool { return slices.ContainsFunc(items, old.same) })
+		pruned = missing(l.Items, items)
 	}
 	u, err := wanted(d.Job, set, append(slices.Clone(items), pruned...), digest)
 	if err != nil {
@@ -80,13 +80,8 @@ func (d *Driver) begin(ctx context.Context, set Set, items []item) (l *lease, pr
 			return nil, nil, err
 		}
 	}
-	notes := map[string]any{annotationLast: nil, annotationReason: nil, annotationLastTries: nil}
-	for key, value := range u.GetAnnotations() {
-		notes[key] = value
-	}
-	notes[annotationState], notes[annotationBegun] = string(StateStaging), stamp()
 	l.Set = set
-	return l, pruned, d.note(ctx, l, notes)
+	return l, pruned, d.note(ctx, l, anew(u, map[string]any{annotationState: string(StateStaging), annotationBegun: stamp()}))
 }
 
 // standing is the Lease of a standing bundle; nil: there is none.
