@@ -18,11 +18,11 @@ func reclaimByTheController(t *testing.T) {
 	t.Helper()
 	shareNodes(t)
 	controllerMay(t, "slurmk8s-node-reclaim", map[string]any{"verb": "create", "resource": "pods", "subresource": "eviction"})
+	t.Cleanup(func() { // also of what was changed on one host only
+		configure(t, `sed -i 's/ nodes=on//; s/ workflows=on/ nodes=on&/' /etc/slurm/plugstack.conf; echo >/etc/slurm/extra.conf; `)
+	})
 	configure(t, `sed -i 's/ nodes=on//' /etc/slurm/plugstack.conf
 		printf '%s=/opt/slurmk8s/bin/slurmk8s\n' PrologSlurmctld EpilogSlurmctld >/etc/slurm/extra.conf; `)
-	t.Cleanup(func() {
-		configure(t, `sed -i 's/ workflows=on/ nodes=on&/' /etc/slurm/plugstack.conf; echo >/etc/slurm/extra.conf; `)
-	})
 }
 
 func TestTheControllerReclaimsTheNodesOfAJob(t *testing.T) {
