@@ -117,7 +117,7 @@ func TestABundleWhoseImageDoesNotExistSaysSo(t *testing.T) {
 	const reason = `ErrImageNeverPull: Container image "slurmk8s-nosuch:1" is not present`
 	eventually.True(t, "bbstat says what the job waits for", func() bool {
 		status := as(t, user, "scontrol", "show", "bbstat", "bundle", j.number()).Stdout
-		return strings.Contains(status, "status=Waiting") && strings.Contains(status, "ErrImageNeverPull")
+		return strings.Contains(status, "status=Waiting") && strings.Contains(status, "ErrImageNeverPull") == (release >= tellsWhoAsks)
 	})
 	j.says(reason)
 	j.ends("CANCELLED")
