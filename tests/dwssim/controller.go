@@ -100,13 +100,13 @@ func (c *controller) learn(object *unstructured.Unstructured) {
 	}
 }
 
-// remember keeps the newer of two versions: the watch also brings back what this controller
-// wrote itself, late. It returns false for what is not new.
+// remember keeps the newer of two versions, of two Workflows of a name too: the watch brings back
+// late what this controller wrote or read itself. It returns false for what is not new.
 func (c *controller) remember(w *Workflow) bool {
 	key := types.NamespacedName{Namespace: w.Namespace, Name: w.Name}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if before, found := c.known[key]; found && before.UID == w.UID && !newer(w.ResourceVersion, before.ResourceVersion) {
+	if before, found := c.known[key]; found && !newer(w.ResourceVersion, before.ResourceVersion) {
 		return false
 	}
 	c.known[key] = w
@@ -272,11 +272,7 @@ func (c *controller) carryOut(ctx context.Context, p plan) error {
 	c.mu.Lock()
 	maps.Copy(c.persistent, persistent(workflow))
 	c.mu.Unlock()
-	if workflow.DeletionTimestamp != nil && len(workflow.Finalizers) == 0 {
-		c.forget(keyOf(written))
-		return nil
-	}
-	c.remember(workflow)
+	c.remember(workflow) // even if it is gone by this: until the watch says so it may bring earlier versions
 	return nil
 }
 

@@ -285,7 +285,9 @@ func (w *world) rights(ctx context.Context, c *Job) (all []string, err error) {
 	}
 	tokens, err := w.ofJob(ctx, c, secrets, c.Namespace)
 	for _, o := range tokens {
-		all = append(all, "Secret "+strings.TrimPrefix(o.GetName(), c.Name()+"-"))
+		if workflow != nil && metav1.IsControlledBy(o, workflow) {
+			all = append(all, "Secret "+strings.TrimPrefix(o.GetName(), c.Name()+"-"))
+		}
 	}
 	slices.Sort(all)
 	return all, err

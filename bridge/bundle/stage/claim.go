@@ -140,13 +140,13 @@ func (d *Driver) claim(ctx context.Context, set Set, again bool) (*lease, error)
 }
 
 // inherits tells whether what a Lease lists may be changed into what is wanted now: it is of the
-// same job, has not failed, and nothing is to be made at its end, which would undo what this
-// very run of the bundle did elsewhere.
+// same job, has not failed, and nothing is or was made at its end, which undoes what this very
+// run of the bundle did elsewhere.
 func (d *Driver) inherits(l *lease) bool {
 	notes := l.GetAnnotations()
 	sameJob := notes[job.AnnotationUID] == fmt.Sprint(d.Job.UID) &&
 		(notes[job.AnnotationSubmitTime] == d.Job.SubmitTime || d.Job.Restarts != job.AnyRun && d.Job.Restarts > 0)
-	return sameJob && l.State != StateFailed && len(l.Last) == 0 && l.GetDeletionTimestamp() == nil
+	return sameJob && l.State != StateFailed && notes[annotationLast] == "" && l.GetDeletionTimestamp() == nil
 }
 
 // takeOver notes a new inventory in the Lease of an earlier set, before anything is changed. What

@@ -90,7 +90,7 @@ func (d *Driver) runLast(ctx context.Context, l *lease) error {
 		}
 		return failed
 	}
-	return d.note(ctx, l, map[string]any{annotationLast: nil}) // an attempt that comes after this one has less to do
+	return d.note(ctx, l, map[string]any{annotationLast: lastDone}) // an attempt that comes after this one has less to do
 }
 
 // lastTries is how often the objects for the end of a bundle may fail.

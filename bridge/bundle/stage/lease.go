@@ -28,9 +28,12 @@ const (
 	annotationNoRoom    = "slurmk8s.io/no-room" // why an object that is missing cannot be made yet
 	annotationChanged   = "slurmk8s.io/changed" // "true": some objects may be of an earlier set, until the bundle is ready
 	annotationPatience  = "slurmk8s.io/delete-timeout"
-	annotationLast      = "slurmk8s.io/on-delete" // the objects that are made at the end
+	annotationLast      = "slurmk8s.io/on-delete" // the objects that are made at the end; lastDone once they have been
 	annotationLastTries = "slurmk8s.io/on-delete-failures"
 )
+
+// lastDone says that what the end of a bundle makes was made: what is left of it can only be removed.
+const lastDone = "[]"
 
 // State is where in its life a bundle is.
 type State string
