@@ -106,6 +106,12 @@ const (
 	HealthDrain   = "drain"   // Slurm's nodes are drained, and undrained when all is well
 )
 
+// Values of Workflows.DataOutTimeoutAction.
+const (
+	DataOutHold     = "hold"     // the storage is kept until reconcile has it copied
+	DataOutTeardown = "teardown" // the storage is removed with it
+)
+
 // The values of Workflows.Token.
 const (
 	TokenOff = "off" // the job does not get it
@@ -169,6 +175,9 @@ type Workflows struct {
 	// NodeFeature is the feature of Slurm's nodes that have storage. Jobs that need storage of
 	// their nodes ask for it. Default: "", there is none.
 	NodeFeature string `toml:"node_feature"`
+	// DataOutTimeoutAction says what becomes of data that copy_out has not copied when DataOut, or
+	// PostRun before it, has taken its time: DataOutHold or DataOutTeardown. Default: "hold".
+	DataOutTimeoutAction string `toml:"data_out_timeout_action"`
 	// UnmountTimeout is how long the epilog of a node waits for the job's storage to be
 	// unmounted there, before it drains the node; 0s to 24h, and not longer than
 	// epilog_timeout_ms of plugstack.conf. Default: 0s, it does not wait.
@@ -220,17 +229,18 @@ func Default() *Config {
 		},
 		Log: Log{Level: "info"},
 		Workflows: Workflows{
-			Namespace:      "slurm",
-			Submit:         SubmitDryRun,
-			OnUnreachable:  OnUnreachableAccept,
-			Breaker:        Duration(30 * time.Second),
-			BusyWait:       Duration(5 * time.Second),
-			TransientGrace: Duration(60 * time.Second),
-			MaxRequeues:    2,
-			Placement:      PlacementNodesFirst,
-			ComputeNames:   ComputeNamesNode,
-			Health:         HealthReport,
-			Token:          TokenOff,
+			Namespace:            "slurm",
+			Submit:               SubmitDryRun,
+			OnUnreachable:        OnUnreachableAccept,
+			Breaker:              Duration(30 * time.Second),
+			BusyWait:             Duration(5 * time.Second),
+			TransientGrace:       Duration(60 * time.Second),
+			MaxRequeues:          2,
+			Placement:            PlacementNodesFirst,
+			ComputeNames:         ComputeNamesNode,
+			Health:               HealthReport,
+			DataOutTimeoutAction: DataOutHold,
+			Token:                TokenOff,
 		},
 		Services:  defaultServices(),
 		Bundles:   defaultBundles(),

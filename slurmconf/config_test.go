@@ -62,6 +62,7 @@ transient_grace = "24h"
 max_requeues = 0
 health = "feature"
 node_feature = "rabbit"
+data_out_timeout_action = "teardown"
 compute_names = "hostname"
 unmount_timeout = "18s"
 rabbit_feature = "on-{rabbit}"
@@ -167,7 +168,7 @@ min_age = "17s"
 		Log:        Log{Level: "debug", File: "/a/log"},
 		Workflows: Workflows{
 			Namespace: "ns", Directive: "BB_LUA", Submit: "create",
-			OnUnreachable: "refuse", Breaker: 0, BusyWait: s(90), TransientGrace: s(86400), Health: "feature", NodeFeature: "rabbit", ComputeNames: "hostname", UnmountTimeout: s(18), RabbitFeature: "on-{rabbit}", Placement: "storage-first", Pool: "rabbits", Token: "job",
+			OnUnreachable: "refuse", Breaker: 0, BusyWait: s(90), TransientGrace: s(86400), Health: "feature", NodeFeature: "rabbit", DataOutTimeoutAction: "teardown", ComputeNames: "hostname", UnmountTimeout: s(18), RabbitFeature: "on-{rabbit}", Placement: "storage-first", Pool: "rabbits", Token: "job",
 			Operators: []string{"alice", "bob@site"},
 			Timeouts: Timeouts{Proposal: s(1), Setup: s(2), DataIn: s(3), PreRun: s(4), PostRun: s(5), DataOut: s(6),
 				Teardown: s(2073600)},

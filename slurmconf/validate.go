@@ -98,6 +98,9 @@ func (d *document) validateWorkflows(w *Workflows) error {
 		return d.invalid("workflows.on_unreachable", "\"refuse\" has no effect with submit = \"local\", "+
 			"which makes no request: remove one of them")
 	}
+	if err := d.checkChoice("workflows.data_out_timeout_action", w.DataOutTimeoutAction, DataOutHold, DataOutTeardown); err != nil {
+		return err
+	}
 	if err := d.checkChoice("workflows.health", w.Health, HealthReport, HealthFeature, HealthDrain); err != nil {
 		return err
 	}

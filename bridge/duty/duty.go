@@ -60,6 +60,7 @@ type Host struct {
 	Kube   *kube.Client
 	Node   string // this node, by its name in Slurm
 	Job    uint32 // only what is kept for this job; 0: for all
+	Force  bool   // what is kept for its own sake, though its job is over, is removed too
 	Log    *logrus.Entry
 }
 

@@ -264,6 +264,12 @@ func teardown(ctx context.Context, c *call) error {
 		c.log.Warn(err)
 	}
 	c.removePaths()
+	if result.Held {
+		text := "slurmk8s: the data that was not copied in time is kept: reconcile goes on copying it and then removes the storage"
+		if err := c.commands().Comment(ctx, c.job.ID, text); err != nil {
+			c.log.Warn(err)
+		}
+	}
 	if result.NotDestroyed != "" {
 		if err := c.commands().Comment(ctx, c.job.ID, wire.Line("slurmk8s: the persistent storage was not destroyed: "+result.NotDestroyed)); err != nil {
 			c.log.Warn(err)

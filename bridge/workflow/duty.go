@@ -118,8 +118,19 @@ func (d *Driver) kept(u *unstructured.Unstructured, object duty.Object, h duty.H
 	detail, wrong := o.detail()
 	object.State, object.Detail, object.Wrong = string(o.Desired), detail+object.Detail, wrong
 	object.Finished = o.reached(Teardown)
+	held := o.held() && !h.Force
+	if held {
+		object.Detail += ", kept until its data is copied"
+	}
 	cannotRun := object.Finished && o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std())
 	object.Remove = func(ctx context.Context) error {
+		o := o
+		if held {
+			var err error
+			if o, err = d.copyHeld(ctx, o); err != nil {
+				return err
+			}
+		}
 		notDestroyed, err := d.dispose(ctx, o, false)
 		d.disposed(ctx, o, object.JobID, notDestroyed, err)
 		if err == nil {

@@ -90,6 +90,9 @@ func (d *Driver) usable(ctx context.Context, job *Job, directives []string) (*ob
 		o.worst() != statusError && madeFor(o, job, directives):
 		return o, nil
 	}
+	if o.held() {
+		return nil, fmt.Errorf("%s has data of an earlier run that is not copied yet: \"slurmk8s cleanup --force %d\" gives it up", o, job.ID)
+	}
 	d.log.Infof("%s is left from an earlier run (in %s): tearing it down first", o, o.Desired)
 	if _, err := d.dispose(ctx, o, true); err != nil {
 		return nil, fmt.Errorf("%s is left from an earlier run and cannot be removed: %w", o, err)
@@ -186,7 +189,7 @@ func (d *Driver) Await(ctx context.Context, job *Job, target State) (Env, error)
 			d.keep(job, o)
 			return o.variables(), nil
 		case !noRoom(err) || pauses.Wait(ctx) != nil:
-			return nil, err
+			return nil, d.hold(ctx, err)
 		}
 	}
 }
@@ -207,8 +210,11 @@ func (d *Driver) Poll(ctx context.Context, job *Job, target State) (Env, error) 
 		d.log.Info(err)
 		return nil, ErrBusy
 	}
-	if err != nil {
+	if errors.Is(err, context.DeadlineExceeded) { // the busy wait, not the state's time
 		return nil, err
+	}
+	if err != nil {
+		return nil, d.hold(ctx, err)
 	}
 	d.keep(job, o)
 	return o.variables(), nil

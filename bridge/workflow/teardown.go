@@ -18,11 +18,13 @@ type TeardownResult struct {
 	// NotDestroyed says why a persistent instance that the job was to destroy stays; "": it
 	// does not.
 	NotDestroyed string
+	// Held: the Workflow stays, since the job's data is not copied yet.
+	Held bool
 }
 
 // Teardown tears the job's Workflow down from any state and deletes it when DWS is done
 // (slurm_bb_job_teardown). A missing Workflow is success. A Workflow that slurmk8s did
-// not make is left alone.
+// not make is left alone, and so is one that is held for its data.
 func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error) {
 	o, err := d.goOn(ctx, job, Teardown)
 	if err == nil && o == nil {
@@ -34,6 +36,10 @@ func (d *Driver) Teardown(ctx context.Context, job *Job) (TeardownResult, error)
 	if !d.ours(o) {
 		d.log.Warn(d.foreign(o))
 		return TeardownResult{}, nil
+	}
+	if o.held() {
+		d.log.Warnf("%s: kept until its data is copied; reconcile goes on with it", o)
+		return TeardownResult{Held: true}, nil
 	}
 	result := TeardownResult{FailedBeforeRun: o.failedBeforeRun(d.cfg.Workflows.TransientGrace.Std())}
 	result.NotDestroyed, err = d.dispose(ctx, o, job.Hurry)

@@ -30,7 +30,7 @@ Exit status: 0 nothing is left, 1 something is left or nothing was changed.`,
 			return end(o.cleanup(cmd.Context(), id))
 		},
 	}
-	o.flags(cmd, "remove them even if the job is alive or Slurm does not answer; a running job loses its storage, services and nodes")
+	o.flags(cmd, "remove them even if the job is alive or Slurm does not answer; a running job loses its storage, services and nodes, and data that was not copied yet is lost")
 	return cmd
 }
 
@@ -45,7 +45,7 @@ func (o *removal) cleanup(ctx context.Context, id uint32) int {
 	if err != nil {
 		return failed(err)
 	}
-	sources := reconcile.Everywhere(all.Used(cfg), duty.Host{Config: cfg, Kube: client, Job: id, Log: log})
+	sources := reconcile.Everywhere(all.Used(cfg), duty.Host{Config: cfg, Kube: client, Job: id, Force: o.force, Log: log})
 	results, errs := reconcile.Cleanup(ctx, o.options(cfg, sources, log))
 	exit := exitOK
 	for _, err := range errs {
