@@ -17,6 +17,7 @@ import (
 	"slurmk8s.io/slurmk8s/bridge/job"
 	"slurmk8s.io/slurmk8s/bridge/kube"
 	"slurmk8s.io/slurmk8s/bridge/node"
+	"slurmk8s.io/slurmk8s/bridge/workflow"
 	"slurmk8s.io/slurmk8s/packaging/manifests"
 	"slurmk8s.io/slurmk8s/slurmconf"
 )
@@ -106,6 +107,26 @@ func lookNode(ctx context.Context, h *host, r *report) {
 	client := h.access(ctx, r, h.cfg.Services.Kubeconfig, "run slurmk8s setup --output DIR with an administrator's --kubeconfig, and copy the node's file here")
 	if client != nil {
 		h.duties(ctx, r, client, true)
+		h.tokens(ctx, r, client)
+	}
+}
+
+// tokens tells a node that must not have workflows.token = "job".
+func (h *host) tokens(ctx context.Context, r *report, client *kube.Client) {
+	if h.cfg.Workflows.Token != slurmconf.TokenJob {
+		return
+	}
+	if err := workflow.OwnCredential(h.cfg.Services.Kubeconfig, h.o.NodeName); err != nil {
+		r.fail(`run slurmk8s setup for a credential for each node, or set workflows.token = "off"`, "%v", err)
+	}
+	namespace := h.cfg.Workflows.Namespace
+	all, err := may(ctx, client, manifests.Rule{Verb: "get", Resource: "secrets"}, namespace)
+	switch {
+	case err != nil:
+		r.fail("", "%v", err)
+	case all:
+		r.fail("take the right away: while a job runs, its nodes are given the right to read its token",
+			"this node may read all Secrets of namespace %s, the tokens of all jobs among them", namespace)
 	}
 }
 

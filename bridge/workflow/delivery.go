@@ -90,7 +90,7 @@ func (d *Driver) Deliver(ctx context.Context, job *Job, node string) (*Delivery,
 	}
 	delivery.Env[variableDelivered] = delivery.Of
 	o.aboutServers(node, delivery.Env)
-	if delivery.Token, err = d.token(ctx, o); err != nil {
+	if delivery.Token, err = d.token(ctx, o, node); err != nil {
 		return nil, fmt.Errorf("the job's token: %w", err)
 	}
 	return delivery, nil

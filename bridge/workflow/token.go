@@ -100,15 +100,30 @@ func (d *Driver) revokeToken(ctx context.Context, o *object) error {
 	return nil
 }
 
+// OwnCredential says why the kubeconfig of a node cannot be given the right to a token: it is not
+// the node's own. Nil: it is, or it does not say whose it is.
+func OwnCredential(kubeconfig, node string) error {
+	c, err := kube.ReadCredential(kubeconfig)
+	if err != nil || c.User == "" || c.User == nodeUser+node {
+		return nil
+	}
+	return fmt.Errorf("%s is the credential of %s, not of %s%s: nodes that share one could read the tokens of all jobs", kubeconfig, c.User, nodeUser, node)
+}
+
 // token reads the job's token on one of its nodes. The API server may learn of the right a moment
-// later.
-func (d *Driver) token(ctx context.Context, o *object) (string, error) {
+// later, but never of that of another's credential.
+func (d *Driver) token(ctx context.Context, o *object, node string) (string, error) {
 	if !d.hasToken(o) {
 		return "", nil
 	}
 	var pauses kube.Pauses
 	for end := time.Now().Add(tokenWait); ; {
 		u, err := d.client.Objects(secrets, o.Namespace).Get(ctx, o.Token.Name)
+		if kube.Is(err, kube.Denied) {
+			if wrong := OwnCredential(d.cfg.Services.Kubeconfig, node); wrong != nil {
+				return "", wrong
+			}
+		}
 		if kube.Is(err, kube.Denied) && time.Now().Before(end) && pauses.Wait(ctx) == nil {
 			continue
 		}

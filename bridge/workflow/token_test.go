@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -190,6 +191,26 @@ func TestANodeWaitsForItsRightAndReadsTheToken(t *testing.T) {
 	delivery, err = d.Deliver(bounded(t), theJob, "c01")
 	require.NoError(t, err)
 	assert.Empty(t, delivery.Token)
+}
+
+func TestASharedCredentialIsGivenNoToken(t *testing.T) {
+	p := newProvider(t)
+	p.in(PreRun, xfs(gib))
+	asked := 0
+	p.Before = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/secrets/") {
+			asked++
+			kubetest.Status(w, 403, "Forbidden", "secrets is forbidden")
+			return true
+		}
+		return p.serve(w, r)
+	}
+	d := p.withTokens(t)
+	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"system:serviceaccount:slurm:nodes"}`))
+	d.cfg.Services.Kubeconfig = kubetest.WriteKubeconfig(t, p.URL, p.CA, "token: e30."+claims+".c2ln")
+	_, err := d.Deliver(bounded(t), theJob, "c01")
+	require.ErrorContains(t, err, "is the credential of system:serviceaccount:slurm:nodes, not of slurmk8s:node:c01")
+	assert.Equal(t, 1, asked, "it does not wait for a right that cannot come")
 }
 
 func TestATokenThatCannotBeReadIsAnError(t *testing.T) {

@@ -193,6 +193,16 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 			p.write("plugstack.conf", "optional /opt/slurmk8s/lib/slurmk8s_spank.so workflows=on\n", 0o644)
 			p.delete(roleBindings, "slurm", "slurmk8s-node-workflows")
 		}, "node credential", doctor.Failed, "rights in namespace slurm: may not get workflows", "slurmk8s-node-workflows"},
+		{"a node whose credential is another's, and that is given tokens", func(p *site) {
+			other, err := p.server.UserKubeconfig("slurmk8s:node:c9")
+			require.NoError(t, err)
+			p.replace("slurmk8s.toml", p.path("node.kubeconfig"), other)
+			p.write("slurmk8s.toml", p.read("slurmk8s.toml")+"[workflows]\ntoken = \"job\"\n", 0o644)
+		}, "node credential", doctor.Failed, "is the credential of slurmk8s:node:c9, not of slurmk8s:node:c1", "a credential for each node"},
+		{"a node that may read the tokens of all jobs", func(p *site) {
+			p.write("slurmk8s.toml", p.read("slurmk8s.toml")+"[workflows]\ntoken = \"job\"\n", 0o644)
+			p.allow("slurmk8s:node:c1", "get", "secrets")
+		}, "node credential", doctor.Failed, "this node may read all Secrets of namespace slurm", "take the right away"},
 		{"DWS's webhook is down", func(*site) { sim.SetWebhookDown(true) }, "DWS", doctor.Failed, "webhook", "kubectl get pods"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -237,6 +247,23 @@ func TestDoctorNamesWhatIsBrokenInKubernetes(t *testing.T) {
 		}
 		p.find("DWS", doctor.Failed, "DWS is not installed", "install DWS")
 	})
+}
+
+// allow gives a user a right in namespace slurm until the test is over.
+func (p *site) allow(user, verb, resource string) {
+	p.t.Helper()
+	const name = "too-much"
+	for kind, more := range map[schema.GroupVersionResource]map[string]any{
+		gvr("rbac.authorization.k8s.io", "v1", "roles"): {"kind": "Role", "rules": []any{map[string]any{"apiGroups": []any{""}, "resources": []any{resource}, "verbs": []any{verb}}}},
+		roleBindings: {"kind": "RoleBinding", "roleRef": map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+			"subjects": []any{map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}}},
+	} {
+		more["apiVersion"], more["metadata"] = "rbac.authorization.k8s.io/v1", map[string]any{"name": name}
+		in := p.admin.Resource(kind).Namespace("slurm")
+		_, err := in.Create(p.t.Context(), &unstructured.Unstructured{Object: more}, metav1.CreateOptions{})
+		require.NoError(p.t, err)
+		p.t.Cleanup(func() { _ = in.Delete(context.Background(), name, metav1.DeleteOptions{}) })
+	}
 }
 
 // withoutRule takes a rule from the nodes' role.
